@@ -1,0 +1,2 @@
+//! The `tinykv-ctl` binary.
+fn main() {}

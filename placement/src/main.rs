@@ -1,0 +1,2 @@
+//! The `tinykv-placement` binary.
+fn main() {}

@@ -1,0 +1,2 @@
+//! The `tinykv-store` binary.
+fn main() {}
