@@ -1,6 +1,6 @@
 //! Files, clock and randomness behind traits, so that everything above can be crashed on purpose.
 //!
-//! Two environments exist. [`OsEnv`] is the operating system. `SimEnv` is a disk, a clock and a
+//! Two environments exist. [`OsEnv`] is the operating system. [`SimEnv`] is a disk, a clock and a
 //! random source in memory, owned by the simulator: it forgets on a crash what was not synced,
 //! data and directory entries alike, in the ways real disks do.
 //!
@@ -18,6 +18,7 @@
 
 mod os;
 mod random;
+mod sim;
 
 use std::fmt::Debug;
 use std::io;
@@ -27,6 +28,7 @@ use std::time::Duration;
 
 pub use os::OsEnv;
 pub use random::Prng;
+pub use sim::{CrashMode, SimEnv};
 
 /// The outside world as far as storage and time go.
 pub trait Env: Send + Sync + Debug {
