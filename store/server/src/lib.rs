@@ -1,1 +1,4 @@
-//! tinykv-store
+//! The store of TinyKV.
+
+pub mod command;
+pub mod value;
