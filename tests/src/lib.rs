@@ -1,1 +1,3 @@
-//! tinykv-tests
+//! How TinyKV is proved: the simulator, the linearizability checker, clusters of real processes.
+
+pub mod checker;
