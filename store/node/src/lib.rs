@@ -1,1 +1,11 @@
-//! tinykv-node
+//! The shell of a process: threads, sockets, clocks and files, shared by `tinykv-store` and
+//! `tinykv-placement`.
+
+pub mod failure;
+pub mod identity;
+pub mod logging;
+pub mod pages;
+pub mod process;
+pub mod server;
+pub mod settings;
+pub mod spawn;
