@@ -55,35 +55,35 @@ pub enum CommandError {
 }
 
 impl Command {
-    /// Encodes into an allocation of its own, of exactly the needed size.
-    pub fn encode(&self) -> Bytes {
-        let mut out = BytesMut::with_capacity(self.encoded_len());
+    /// Appends the encoding, [`Command::encoded_len`] bytes.
+    pub fn encode_into(&self, out: &mut BytesMut) {
+        let before = out.len();
         out.put_u8(VERSION);
         out.put_u64_le(self.now.0);
         match &self.operation {
             Operation::AdvanceTime => out.put_u8(ADVANCE_TIME),
             Operation::Put(write) => {
                 out.put_u8(PUT);
-                put_write(&mut out, write);
+                put_write(out, write);
             }
             Operation::Delete { key } => {
                 out.put_u8(DELETE);
-                put_bytes(&mut out, key);
+                put_bytes(out, key);
             }
             Operation::BatchPut(writes) => {
                 out.put_u8(BATCH_PUT);
-                put_len(&mut out, writes.len());
-                writes.iter().for_each(|write| put_write(&mut out, write));
+                put_len(out, writes.len());
+                writes.iter().for_each(|write| put_write(out, write));
             }
             Operation::BatchDelete { keys } => {
                 out.put_u8(BATCH_DELETE);
-                put_len(&mut out, keys.len());
-                keys.iter().for_each(|key| put_bytes(&mut out, key));
+                put_len(out, keys.len());
+                keys.iter().for_each(|key| put_bytes(out, key));
             }
             Operation::DeleteRange { start, end } => {
                 out.put_u8(DELETE_RANGE);
-                put_bytes(&mut out, start);
-                put_bytes(&mut out, end);
+                put_bytes(out, start);
+                put_bytes(out, end);
             }
             Operation::CompareAndSwap {
                 key,
@@ -91,17 +91,16 @@ impl Command {
                 swap,
             } => {
                 out.put_u8(COMPARE_AND_SWAP);
-                put_bytes(&mut out, key);
-                put_optional(&mut out, expected.as_ref());
-                put_swap(&mut out, swap);
+                put_bytes(out, key);
+                put_optional(out, expected.as_ref());
+                put_swap(out, swap);
             }
         }
         debug_assert_eq!(
-            out.len(),
+            out.len() - before,
             self.encoded_len(),
             "the length was computed for other bytes"
         );
-        out.freeze()
     }
 
     /// The length of the encoding in bytes.
@@ -129,7 +128,7 @@ impl Command {
             }
     }
 
-    /// Decodes what [`Command::encode`] made; the parts share the input's allocation.
+    /// Decodes what [`Command::encode_into`] made; the parts share the input's allocation.
     pub fn decode(input: &Bytes) -> Result<Command, CommandError> {
         let mut input = Input(input.clone());
         let version = input.u8()?;

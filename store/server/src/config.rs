@@ -1,0 +1,199 @@
+//! Settings of a store: flag over environment (`TINYKV_<FLAG>`) over TOML file.
+
+use std::fmt;
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::str::FromStr;
+
+use clap::Parser;
+use tinykv_node::failure::Failure;
+use tinykv_node::settings::CommonArgs;
+
+/// A store of TinyKV: keeps replicas of regions, answers TiKV's raw calls and its own.
+///
+/// A new store asks the placement driver for its identity and writes it into its data directory;
+/// from then on the directory belongs to that store and that cluster. While no placement driver
+/// can be reached, a store says so once in its log and keeps trying, every second, for as long as
+/// it runs: a new one does not serve before it has its identity, an old one serves the regions it
+/// already has.
+///
+/// Exit codes: 0 stopped in order, 2 wrong settings or an address in use, 3 a data directory that
+/// is locked, damaged, or another cluster's, 74 the disk failed to make data durable.
+#[derive(Parser, Clone, Debug, PartialEq, Eq)]
+#[command(name = "tinykv-store")]
+pub struct Settings {
+    /// Settings every process has.
+    #[command(flatten)]
+    pub common: CommonArgs,
+
+    /// Address to listen on: gRPC for clients and stores, /health and /metrics over HTTP
+    #[arg(long, value_name = "IP:PORT", default_value = "127.0.0.1:20160")]
+    pub addr: SocketAddr,
+
+    /// Address by which clients and other stores reach this one [default: --addr]
+    #[arg(long, value_name = "HOST:PORT")]
+    pub advertise_addr: Option<Address>,
+
+    /// Members of the placement driver, separated by commas
+    #[arg(
+        long,
+        value_name = "HOST:PORT,…",
+        value_delimiter = ',',
+        default_value = "127.0.0.1:2379"
+    )]
+    pub placement: Vec<Address>,
+
+    /// Directory for all data of this store; created if it is not there
+    #[arg(long, value_name = "DIR")]
+    pub data_dir: PathBuf,
+
+    /// Where this store stands, for placement rules: KEY=VALUE, separated by commas
+    #[arg(long, value_name = "KEY=VALUE,…", value_delimiter = ',')]
+    pub labels: Vec<Label>,
+}
+
+impl Settings {
+    /// Checks what no single flag can check.
+    ///
+    /// # Errors
+    /// [`Failure::Configuration`] with one sentence.
+    pub fn validate(&self) -> Result<(), Failure> {
+        if self.advertise_addr.is_none() && self.addr.ip().is_unspecified() {
+            return Err(Failure::configuration(format!(
+                "--addr {} is no address others can reach; name one with --advertise-addr",
+                self.addr
+            )));
+        }
+        for (position, label) in self.labels.iter().enumerate() {
+            if self.labels[..position]
+                .iter()
+                .any(|other| other.key == label.key)
+            {
+                return Err(Failure::configuration(format!(
+                    "--labels names `{}` twice",
+                    label.key
+                )));
+            }
+        }
+        Ok(())
+    }
+
+    /// How others reach a store that listens on `bound` (the address with its real port).
+    pub fn advertised(&self, bound: SocketAddr) -> String {
+        match &self.advertise_addr {
+            Some(address) => address.to_string(),
+            None => bound.to_string(),
+        }
+    }
+}
+
+/// `host:port`, with or without `http://` before it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Address(String);
+
+impl FromStr for Address {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Address, String> {
+        let bare = text
+            .trim()
+            .trim_start_matches("http://")
+            .trim_end_matches('/');
+        let valid = bare.rsplit_once(':').is_some_and(|(host, port)| {
+            !host.is_empty()
+                && !host.contains(['/', ' '])
+                && port.parse::<u16>().is_ok_and(|port| port != 0)
+        });
+        match valid {
+            true => Ok(Address(bare.to_owned())),
+            false => Err("expected HOST:PORT".to_owned()),
+        }
+    }
+}
+
+impl fmt::Display for Address {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+/// One `key=value` of `--labels`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Label {
+    /// What the label tells, for example `zone`.
+    pub key: String,
+    /// What it says of this store.
+    pub value: String,
+}
+
+impl FromStr for Label {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Label, String> {
+        let expected = || Err("expected KEY=VALUE".to_owned());
+        let Some((key, value)) = text.trim().split_once('=') else {
+            return expected();
+        };
+        if key.is_empty() || value.is_empty() || value.contains('=') {
+            return expected();
+        }
+        Ok(Label {
+            key: key.to_owned(),
+            value: value.to_owned(),
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn parse(arguments: &[&str]) -> Result<Settings, String> {
+        let mut all = vec!["tinykv-store", "--data-dir", "d"];
+        all.extend(arguments);
+        let settings = Settings::try_parse_from(all).map_err(|error| error.to_string())?;
+        settings.validate().map_err(|failure| failure.to_string())?;
+        Ok(settings)
+    }
+
+    #[test]
+    fn defaults_are_loopback() {
+        let settings = parse(&[]).expect("defaults");
+        assert_eq!(settings.addr.to_string(), "127.0.0.1:20160");
+        assert_eq!(settings.advertised(settings.addr), "127.0.0.1:20160");
+        assert_eq!(settings.placement, [Address("127.0.0.1:2379".into())]);
+        assert_eq!(settings.labels, []);
+    }
+
+    #[test]
+    fn lists_are_split_and_schemes_are_dropped() {
+        let settings = parse(&[
+            "--placement=a:1,http://b:2/",
+            "--labels=zone=z1,host=h",
+            "--advertise-addr=store.example:20160",
+        ])
+        .expect("lists");
+        assert_eq!(
+            settings.placement,
+            [Address("a:1".into()), Address("b:2".into())]
+        );
+        assert_eq!(settings.labels[1].value, "h");
+        assert_eq!(settings.advertised(settings.addr), "store.example:20160");
+    }
+
+    #[test]
+    fn wrong_settings_are_named() {
+        for (argument, words) in [
+            ("--addr=nowhere", "--addr"),
+            ("--placement=host", "expected HOST:PORT"),
+            ("--placement=host:0", "expected HOST:PORT"),
+            ("--placement=:1", "expected HOST:PORT"),
+            ("--labels=zone", "expected KEY=VALUE"),
+            ("--labels=zone=a,zone=b", "--labels names `zone` twice"),
+            ("--addr=0.0.0.0:20160", "--advertise-addr"),
+        ] {
+            let error = parse(&[argument]).expect_err(argument);
+            assert!(error.contains(words), "{argument}: {error}");
+        }
+    }
+}

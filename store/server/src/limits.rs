@@ -1,0 +1,157 @@
+//! What a request may ask for, and the sentences that refuse what it may not.
+//!
+//! Every check here happens before anything is proposed or read, so a refusal always means
+//! "definitely not applied".
+
+/// Longest key in bytes, without a keyspace's prefix.
+pub const KEY_BYTES_MAX: usize = 64 << 10;
+
+/// Longest value in bytes.
+pub const VALUE_BYTES_MAX: usize = 8 << 20;
+
+/// Longest encoded command in bytes: one largest put, or a batch of up to this size.
+pub const COMMAND_BYTES_MAX: usize = 9 << 20;
+
+/// Most keys one scan answers; a larger limit is lowered to it, as clients expect.
+pub const SCAN_KEYS_MAX: usize = 10_240;
+
+/// Most bytes of keys and values one answer carries. A scan whose asker can continue is cut well
+/// before; any other answer that would be longer is refused.
+pub const ANSWER_BYTES_MAX: usize = 64 << 20;
+
+/// Why a request is refused whatever the state of the store.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum Refused {
+    /// No key where one is needed.
+    #[error("the key is empty")]
+    KeyEmpty,
+    /// See [`KEY_BYTES_MAX`].
+    #[error("the key has {0} bytes, {KEY_BYTES_MAX} are allowed")]
+    KeyTooLong(usize),
+    /// See [`VALUE_BYTES_MAX`].
+    #[error("the value has {0} bytes, {VALUE_BYTES_MAX} are allowed")]
+    ValueTooLong(usize),
+    /// See [`COMMAND_BYTES_MAX`].
+    #[error("the batch takes {0} bytes, {COMMAND_BYTES_MAX} are allowed; send it in parts")]
+    BatchTooLong(usize),
+    /// See [`ANSWER_BYTES_MAX`].
+    #[error("the answer would take more than {ANSWER_BYTES_MAX} bytes; ask for fewer keys")]
+    AnswerTooLong,
+    /// Raw calls know one column family.
+    #[error("column family `{0}` does not exist; raw calls know `default` (or an empty name)")]
+    ColumnFamily(String),
+    /// A range whose end is at or below its start.
+    #[error("the range ends where or before it starts")]
+    RangeEmpty,
+    /// A time to live that does not fit into milliseconds.
+    #[error("a time to live of {0} seconds is too long")]
+    TtlTooLong(u64),
+    /// Time-to-live lists must be parallel to the pairs.
+    #[error("{ttls} times to live for {pairs} pairs; give none, one, or one for each pair")]
+    TtlCount {
+        /// How many were given.
+        ttls: usize,
+        /// How many would be right.
+        pairs: usize,
+    },
+    /// The keyspace prefix that a V2 key must have is missing.
+    #[error("a key of API version 2 starts with `r` and three bytes of keyspace id")]
+    KeyspacePrefix,
+    /// API versions other than V1 and V2.
+    #[error("API version {0} is not supported; raw calls know V1 and V2")]
+    ApiVersion(i32),
+}
+
+/// The only column family there is has two names.
+pub fn check_column_family(name: &str) -> Result<(), Refused> {
+    match name {
+        "" | "default" => Ok(()),
+        other => Err(Refused::ColumnFamily(other.to_owned())),
+    }
+}
+
+/// A key as the user knows it, without prefix.
+pub fn check_key(key: &[u8]) -> Result<(), Refused> {
+    match key.len() {
+        0 => Err(Refused::KeyEmpty),
+        1..=KEY_BYTES_MAX => Ok(()),
+        len => Err(Refused::KeyTooLong(len)),
+    }
+}
+
+/// A value as the user knows it.
+pub fn check_value(value: &[u8]) -> Result<(), Refused> {
+    match value.len() {
+        0..=VALUE_BYTES_MAX => Ok(()),
+        len => Err(Refused::ValueTooLong(len)),
+    }
+}
+
+/// Seconds of a request as milliseconds of a command; 0 stays "for ever".
+pub fn ttl_ms(seconds: u64) -> Result<u64, Refused> {
+    seconds
+        .checked_mul(1000)
+        .ok_or(Refused::TtlTooLong(seconds))
+}
+
+/// The times to live of a batch, in milliseconds, one for each pair. `ttls` holds none, one for
+/// all, or one for each; `legacy` is the older field for all, used when `ttls` is empty.
+pub fn batch_ttls_ms(ttls: &[u64], legacy: u64, pairs: usize) -> Result<Vec<u64>, Refused> {
+    match ttls {
+        [] => Ok(vec![ttl_ms(legacy)?; pairs]),
+        [one] => Ok(vec![ttl_ms(*one)?; pairs]),
+        each if each.len() == pairs => each.iter().map(|&seconds| ttl_ms(seconds)).collect(),
+        _ => Err(Refused::TtlCount {
+            ttls: ttls.len(),
+            pairs,
+        }),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn keys_and_values_at_and_over_their_limits() {
+        assert_eq!(check_key(b""), Err(Refused::KeyEmpty));
+        assert_eq!(check_key(&vec![0; KEY_BYTES_MAX]), Ok(()));
+        assert_eq!(
+            check_key(&vec![0; KEY_BYTES_MAX + 1]),
+            Err(Refused::KeyTooLong(65537))
+        );
+        assert_eq!(check_value(b""), Ok(()));
+        assert_eq!(check_value(&vec![0; VALUE_BYTES_MAX]), Ok(()));
+        assert_eq!(
+            check_value(&vec![0; VALUE_BYTES_MAX + 1]),
+            Err(Refused::ValueTooLong(8_388_609))
+        );
+    }
+
+    #[test]
+    fn one_column_family_under_two_names() {
+        assert_eq!(check_column_family(""), Ok(()));
+        assert_eq!(check_column_family("default"), Ok(()));
+        let refused = check_column_family("write").expect_err("another family");
+        assert_eq!(
+            refused.to_string(),
+            "column family `write` does not exist; raw calls know `default` (or an empty name)"
+        );
+    }
+
+    #[test]
+    fn times_to_live_of_a_batch() {
+        assert_eq!(batch_ttls_ms(&[], 0, 2), Ok(vec![0, 0]));
+        assert_eq!(batch_ttls_ms(&[], 3, 2), Ok(vec![3000, 3000]));
+        assert_eq!(batch_ttls_ms(&[4], 3, 2), Ok(vec![4000, 4000]));
+        assert_eq!(batch_ttls_ms(&[4, 0], 3, 2), Ok(vec![4000, 0]));
+        assert_eq!(
+            batch_ttls_ms(&[1, 2, 3], 0, 2),
+            Err(Refused::TtlCount { ttls: 3, pairs: 2 })
+        );
+        assert_eq!(
+            batch_ttls_ms(&[u64::MAX], 0, 1),
+            Err(Refused::TtlTooLong(u64::MAX))
+        );
+    }
+}
