@@ -106,7 +106,9 @@ pub struct HardState {
     pub term: Term,
     /// Whom this peer voted for in `term`.
     pub vote: Option<PeerId>,
-    /// Known committed. A hint: losing an increase is safe.
+    /// Known committed. An increase by itself need not be written and may be lost; one that comes
+    /// with entries in the same [`Ready`](crate::Ready) must become durable with them, not later:
+    /// who holds a membership change in its log must know that the one before it is committed.
     pub commit: LogIndex,
 }
 
@@ -121,6 +123,15 @@ pub struct Configuration {
     pub learners: BTreeSet<PeerId>,
     /// Outgoing voters that become learners when the joint configuration is left.
     pub learners_next: BTreeSet<PeerId>,
+}
+
+/// One run of the log: entries from `first` up to the next run's `first` have this term.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct TermStart {
+    /// The term of every entry of the run.
+    pub term: Term,
+    /// The first index of the run.
+    pub first: LogIndex,
 }
 
 /// What a snapshot stands for.
