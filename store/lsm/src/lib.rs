@@ -1,1 +1,38 @@
-//! tinykv-lsm
+//! The LSM tree: everything a store knows, ordered, on disk, without a log of its own.
+//!
+//! Writes go to a memtable; full memtables are flushed to sorted tables (SSTs) in order; tables are
+//! merged level by level. There is **no write-ahead log here**: the caller's log (`tinykv-wal`)
+//! replays whatever had not been flushed, starting for every origin (Raft group) behind the
+//! applied index that [`Lsm::flushed`] names.
+//!
+//! # Invariants
+//!
+//! * A [`WriteBatch`] is in one memtable, together with the applied indexes it advances, and
+//!   memtables are flushed in order: what is durable is a prefix of the order of writes, for all
+//!   origins at once (invariants 1 and 2 of `tinykv-wal`).
+//! * [`Lsm::flushed`] advances only when the version edit that carries it is synced (invariant 3).
+//! * A flush may run only when the caller's log is durable past everything in it: the caller hands
+//!   [`Lsm::write`] only what its log has synced, and may check [`Job::flushes`] (invariant 6).
+//! * [`Lsm::ingest`] flushes every memtable that overlaps its ranges first and returns when the
+//!   edit that drops and adds is durable (invariant 8).
+//! * A snapshot keeps the memtables and tables it was taken from; they are never changed, so a
+//!   compaction may always drop all versions of a key but the newest.
+//! * A file goes when the last version that names it goes, and by no other way.
+//! * Every block read is verified against its checksum, which covers the file's salt and the
+//!   block's place.
+//!
+//! # Threads
+//!
+//! There are none here. [`Lsm::plan`] hands out [`Job`]s, which any thread runs.
+
+mod batch;
+mod error;
+mod key;
+mod options;
+mod tree;
+
+pub use batch::{AppliedChange, Operation, OriginId, WriteBatch};
+pub use error::LsmError;
+pub use key::Sequence;
+pub use options::{Compression, FilterKind, LsmOptions};
+pub use tree::*;
