@@ -1,0 +1,193 @@
+//! What entries say: the header every command carries, and the commands of the driver itself.
+//!
+//! Byte 0 is the format, byte 1 the kind, then the epoch the proposer believed in (`conf_ver`,
+//! `version`, 8 bytes each, little endian), then the body. The header stands in front of the body
+//! in one allocation: the edge encodes a command once, and the same bytes travel through log,
+//! network and apply.
+
+use bytes::{BufMut, Bytes, BytesMut};
+use tinykv_raft::PeerId;
+
+use crate::codec::{Decoder, Encoder, FormatError};
+use crate::region::{Peer, RegionEpoch, decode_peer, encode_peer};
+
+const FORMAT_COMMAND: u8 = 1;
+const FORMAT_MEMBERSHIP: u8 = 1;
+const KIND_MACHINE: u8 = 0;
+const KIND_OPEN: u8 = 1;
+const HEADER_LEN: usize = 18;
+
+/// A command with its header, ready to be proposed.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Command {
+    epoch: RegionEpoch,
+    encoded: Bytes,
+}
+
+impl Command {
+    /// A command of the state machine; `write` appends the body (about `body_len` bytes) behind
+    /// the header.
+    pub fn build(
+        epoch: RegionEpoch,
+        body_len: usize,
+        write: impl FnOnce(&mut BytesMut),
+    ) -> Command {
+        let mut out = header(epoch, KIND_MACHINE, body_len);
+        write(&mut out);
+        Command {
+            epoch,
+            encoded: out.freeze(),
+        }
+    }
+
+    /// A command of the state machine from a body that exists already (it is copied).
+    pub fn new(epoch: RegionEpoch, body: &[u8]) -> Command {
+        Command::build(epoch, body.len(), |out| out.put_slice(body))
+    }
+
+    pub(crate) fn admin(epoch: RegionEpoch, command: &AdminCommand) -> Command {
+        let kind = match command {
+            AdminCommand::Open => KIND_OPEN,
+        };
+        Command {
+            epoch,
+            encoded: header(epoch, kind, 0).freeze(),
+        }
+    }
+
+    /// The epoch the proposer believed in.
+    pub fn epoch(&self) -> RegionEpoch {
+        self.epoch
+    }
+
+    /// Bytes the command occupies in the log.
+    pub fn len(&self) -> usize {
+        self.encoded.len()
+    }
+
+    /// Whether there is no body.
+    pub fn is_empty(&self) -> bool {
+        self.encoded.len() <= HEADER_LEN
+    }
+
+    pub(crate) fn body(&self) -> Bytes {
+        self.encoded.slice(HEADER_LEN..)
+    }
+
+    pub(crate) fn into_encoded(self) -> Bytes {
+        self.encoded
+    }
+}
+
+/// Commands of the driver itself, applied by every replica alike. Split and merge will stand here.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum AdminCommand {
+    /// The region has reached its replica count: commands are accepted from now on (F4).
+    Open,
+}
+
+/// What an entry turned out to say.
+pub(crate) enum Decoded {
+    Machine {
+        epoch: RegionEpoch,
+        body: Bytes,
+    },
+    Admin {
+        epoch: RegionEpoch,
+        command: AdminCommand,
+    },
+}
+
+pub(crate) fn decode_entry(encoded: &Bytes) -> Result<Decoded, FormatError> {
+    let mut from = Decoder::new(encoded, FORMAT_COMMAND, "command")?;
+    let kind = from.u8()?;
+    let epoch = RegionEpoch {
+        conf_ver: from.u64()?,
+        version: from.u64()?,
+    };
+    match kind {
+        KIND_MACHINE => Ok(Decoded::Machine {
+            epoch,
+            body: from.rest(),
+        }),
+        KIND_OPEN => Ok(Decoded::Admin {
+            epoch,
+            command: AdminCommand::Open,
+        }),
+        _ => Err(from.error("unknown kind of command")),
+    }
+}
+
+fn header(epoch: RegionEpoch, kind: u8, body_len: usize) -> BytesMut {
+    let mut out = BytesMut::with_capacity(HEADER_LEN + body_len);
+    out.put_u8(FORMAT_COMMAND);
+    out.put_u8(kind);
+    out.put_u64_le(epoch.conf_ver);
+    out.put_u64_le(epoch.version);
+    out
+}
+
+/// One step of a change of membership, as asked for by placement. A change is one step in this
+/// format; joint changes will carry several.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum PeerChange {
+    /// A new peer that receives the log without a vote. Its role is set to learner.
+    AddLearner(Peer),
+    /// The learner becomes a voter.
+    Promote(PeerId),
+    /// The peer leaves, and destroys itself once it knows.
+    Remove(PeerId),
+}
+
+/// The context of a membership entry: what Raft does not know about the change.
+pub(crate) struct MembershipContext {
+    /// The epoch the proposer believed in; compared in whole at apply.
+    pub(crate) epoch: RegionEpoch,
+    pub(crate) changes: Vec<PeerChange>,
+}
+
+impl MembershipContext {
+    pub(crate) fn encode(&self) -> Bytes {
+        let mut to = Encoder::new(FORMAT_MEMBERSHIP);
+        to.u64(self.epoch.conf_ver);
+        to.u64(self.epoch.version);
+        to.u32(u32::try_from(self.changes.len()).expect("changes are few"));
+        for change in &self.changes {
+            match change {
+                PeerChange::AddLearner(peer) => {
+                    to.u8(0);
+                    encode_peer(*peer, &mut to);
+                }
+                PeerChange::Promote(id) => {
+                    to.u8(1);
+                    to.u64(id.0);
+                }
+                PeerChange::Remove(id) => {
+                    to.u8(2);
+                    to.u64(id.0);
+                }
+            }
+        }
+        to.finish()
+    }
+
+    pub(crate) fn decode(bytes: &Bytes) -> Result<MembershipContext, FormatError> {
+        let mut from = Decoder::new(bytes, FORMAT_MEMBERSHIP, "membership change")?;
+        let epoch = RegionEpoch {
+            conf_ver: from.u64()?,
+            version: from.u64()?,
+        };
+        let count = from.u32()?;
+        let mut changes = Vec::new();
+        for _ in 0..count {
+            changes.push(match from.u8()? {
+                0 => PeerChange::AddLearner(decode_peer(&mut from)?),
+                1 => PeerChange::Promote(PeerId(from.u64()?)),
+                2 => PeerChange::Remove(PeerId(from.u64()?)),
+                _ => return Err(from.error("unknown kind of change")),
+            });
+        }
+        from.end()?;
+        Ok(MembershipContext { epoch, changes })
+    }
+}

@@ -1,0 +1,229 @@
+//! What can happen to a shard.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use bytes::Bytes;
+use tinykv_raft::{Entry, EntryId, GroupId, LogIndex, Message, PeerId, Term};
+
+use crate::command::{AdminCommand, Command, PeerChange};
+use crate::effects::{EntryFetch, PersistToken, SnapshotHandle};
+use crate::machine::ReadError;
+use crate::outcome::WaiterId;
+use crate::region::{Peer, RegionEpoch, RegionState, StoreId};
+
+/// One thing that happened. The shell collects them and passes them to
+/// [`crate::Shard::run_once`], which takes all there are.
+#[derive(Clone, Debug)]
+pub enum Event {
+    /// Time passed: one per tick interval (default 50 ms), for all groups.
+    Tick,
+    /// A message from another peer. A Raft snapshot message never comes this way but as
+    /// [`Event::SnapshotReceived`], when its data is here.
+    Message(PeerMessage),
+    /// A command to be proposed.
+    Propose(Proposal),
+    /// A read that the lease does not cover.
+    Read(ReadRequest),
+    /// A command of the driver itself, asked for by placement.
+    Admin(AdminRequest),
+    /// The record batch of an earlier run is durable, and so are those of all runs before it.
+    Persisted(PersistToken),
+    /// Entries asked for by [`EntryFetch`].
+    EntriesFetched {
+        /// As asked.
+        request: EntryFetch,
+        /// Consecutive entries from the first asked for, at least one and as many as the limit
+        /// allows; empty if the log no longer has them.
+        entries: Result<Vec<Entry>, ReadError>,
+    },
+    /// Values asked for by [`crate::ValueFetch`], in the order of its keys.
+    ValuesFetched {
+        /// The group.
+        group: GroupId,
+        /// The entry that waits for them.
+        entry: EntryId,
+        /// Each key with its value.
+        values: Result<Vec<(Bytes, Option<Bytes>)>, ReadError>,
+    },
+    /// The data of a snapshot has arrived whole and intact.
+    SnapshotReceived(ReceivedSnapshot),
+    /// An installation asked for by [`crate::SnapshotInstall`] ended.
+    SnapshotInstalled {
+        /// The group.
+        group: GroupId,
+        /// The installing peer.
+        peer: PeerId,
+        /// The last entry of the snapshot.
+        snapshot: EntryId,
+        /// Whether the ingest is durable. A refusal (for example because the range still belongs
+        /// to another region of this store) leaves everything as it was.
+        result: Result<(), InstallError>,
+    },
+    /// A snapshot asked for by [`crate::SnapshotSend`] was delivered whole, or was not.
+    SnapshotSent {
+        /// The group.
+        group: GroupId,
+        /// The receiving peer.
+        to: PeerId,
+        /// Whether the other side has it all.
+        delivered: bool,
+    },
+    /// The data of a destroyed peer is dropped, durably ([`crate::Destroy`]).
+    Destroyed {
+        /// The group.
+        group: GroupId,
+        /// The peer that is gone.
+        peer: PeerId,
+    },
+    /// Applied indexes that the LSM has made durable: the log may be cut up to there.
+    Flushed(BTreeMap<GroupId, LogIndex>),
+    /// A peer of a new group is to be born here with its first state (bootstrap).
+    Create(Birth),
+    /// Placement says that this peer does not belong to its group any more.
+    Destroy {
+        /// The group.
+        group: GroupId,
+        /// The peer; a younger one of the same group is left alone.
+        peer: PeerId,
+    },
+    /// The transport lost its connection to a store; messages to it may be lost.
+    StoreUnreachable(StoreId),
+    /// A store is gone for good or restarted: groups led from there should elect soon.
+    StoreDead(StoreId),
+    /// All leaders here are to be handed to others, as far as possible.
+    EvictLeaders {
+        /// When to give up, per group.
+        deadline: Duration,
+    },
+    /// Every waiter is answered, and from now on everything is refused.
+    Shutdown,
+}
+
+/// A message between two peers, with what the receiver needs to find or create its peer.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct PeerMessage {
+    /// The group.
+    pub group: GroupId,
+    /// Who sends.
+    pub from: Peer,
+    /// Who is to receive. Its store is where the transport delivers.
+    pub to: Peer,
+    /// The sender's epoch of the region; zero if it does not know the region yet.
+    pub epoch: RegionEpoch,
+    /// The sender, if it leads, keeps its log from the entry after this one; receivers keep theirs
+    /// as long. 0 from others.
+    pub keep_after: LogIndex,
+    /// What is said.
+    pub body: PeerBody,
+}
+
+/// What a [`PeerMessage`] says.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum PeerBody {
+    /// A message of the Raft core.
+    Raft(Message),
+    /// "You are no member any more": the sender has applied a membership, at the epoch of the
+    /// envelope, that does not contain the receiver. The receiver destroys itself if that epoch's
+    /// `conf_ver` is newer than its own.
+    Gone,
+}
+
+/// A command to be proposed. Its epoch travels in the command.
+#[derive(Clone, Debug)]
+pub struct Proposal {
+    /// The group.
+    pub group: GroupId,
+    /// The peer the request was addressed to, if the asker said.
+    pub peer: Option<PeerId>,
+    /// The term in which the command is valid, if the asker said.
+    pub term: Option<Term>,
+    /// What to propose.
+    pub command: Command,
+    /// Not proposed at or after this time (K4); answered then at the latest.
+    pub deadline: Duration,
+    /// Who gets the outcome.
+    pub waiter: WaiterId,
+}
+
+/// A read that waits for a confirmed commit index.
+#[derive(Clone, Debug)]
+pub struct ReadRequest {
+    /// The group.
+    pub group: GroupId,
+    /// The peer the request was addressed to, if the asker said.
+    pub peer: Option<PeerId>,
+    /// The epoch the asker believes in; only the version (the range) is compared.
+    pub epoch: Option<RegionEpoch>,
+    /// Answered at this time at the latest.
+    pub deadline: Duration,
+    /// Who gets the outcome.
+    pub waiter: WaiterId,
+}
+
+/// An administrative request to a leader.
+#[derive(Clone, Debug)]
+pub struct AdminRequest {
+    /// The group.
+    pub group: GroupId,
+    /// What to do.
+    pub action: AdminAction,
+    /// Given up at this time at the latest.
+    pub deadline: Duration,
+    /// Who gets the outcome, if anybody wants it.
+    pub waiter: Option<WaiterId>,
+}
+
+/// What an [`AdminRequest`] asks for.
+#[derive(Clone, Debug)]
+pub enum AdminAction {
+    /// Hand leadership to a voter (`None`: the best one). The leader stops proposing, voids its
+    /// lease, applies and answers what is in flight, and only then lets go.
+    TransferLeader {
+        /// The new leader.
+        to: Option<PeerId>,
+    },
+    /// Change the membership.
+    ChangePeer {
+        /// The epoch the asker believes in, compared in whole.
+        epoch: RegionEpoch,
+        /// The change.
+        change: PeerChange,
+    },
+    /// Propose a command of the driver.
+    Command {
+        /// The epoch the asker believes in; the version is compared.
+        epoch: RegionEpoch,
+        /// The command.
+        command: AdminCommand,
+    },
+}
+
+/// A snapshot whose data lies on this machine.
+#[derive(Clone, Debug)]
+pub struct ReceivedSnapshot {
+    /// The Raft message it came with.
+    pub message: PeerMessage,
+    /// The region at the snapshot's last entry.
+    pub state: RegionState,
+    /// Where the shell keeps the files.
+    pub handle: SnapshotHandle,
+}
+
+/// Why an installation did not happen.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum InstallError {
+    /// Part of the range is still owned by another peer of this store; try again later.
+    Overlap(GroupId),
+    /// The files turned out to be bad.
+    Damaged(ReadError),
+}
+
+/// The beginning of a peer's life.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Birth {
+    /// The peer.
+    pub peer: Peer,
+    /// The region's first state. All founding members must be given the same.
+    pub state: RegionState,
+}

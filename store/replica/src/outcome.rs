@@ -1,0 +1,164 @@
+//! How every request ends: exactly one [`Outcome`] per waiter.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::Bytes;
+use tinykv_raft::{EntryId, LogIndex, PeerId, Term};
+
+use crate::region::{Peer, Region, StoreId};
+
+/// Who waits for an answer: chosen by the shell, unique among the open requests of a shard.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct WaiterId(pub u64);
+
+/// How a request ended (F1). `R` is the state machine's reply.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Outcome<R> {
+    /// Done, applied here, durable on a majority.
+    Ok(Answer<R>),
+    /// It has not happened and never will. (For a read: it was not served; nothing is unknown.)
+    DefinitelyNot(Refusal),
+    /// It may have happened, or may yet happen, at most once.
+    Undetermined(Doubt),
+}
+
+/// What a successful request yields, by its kind.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Answer<R> {
+    /// A command was applied.
+    Applied {
+        /// Where it stands in the log.
+        entry: EntryId,
+        /// What the state machine says.
+        reply: R,
+    },
+    /// A read may be served now: take the snapshot, then check epoch and range against the
+    /// published region.
+    Read(ReadGrant),
+    /// A membership change or another administrative command was applied; the region after it.
+    Changed(Arc<Region>),
+    /// Leadership went to this peer.
+    Transferred(PeerId),
+}
+
+/// Leave to read: a snapshot taken after this holds every write acknowledged before the request.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ReadGrant {
+    /// The commit index the read had to wait for; applied here.
+    pub index: LogIndex,
+    /// The region when the grant was made.
+    pub region: Arc<Region>,
+}
+
+/// Why a request was not carried out. Each variant is a different thing for a client to do.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Refusal {
+    /// Ask the leader, or wait for an election.
+    NotLeader {
+        /// The leader, if known here.
+        leader: Option<Peer>,
+        /// The term this is about.
+        term: Term,
+    },
+    /// The asker's view of the region is outdated (or newer than this replica's).
+    EpochNotMatch {
+        /// Regions as known here that cover what the asker meant.
+        regions: Vec<Arc<Region>>,
+    },
+    /// There is no such group here.
+    RegionNotFound,
+    /// The request was meant for another peer of the group than the one that lives here.
+    PeerMismatch {
+        /// The peer that lives here.
+        here: PeerId,
+    },
+    /// A key of the command lies outside the region.
+    KeyNotInRegion {
+        /// The routing key.
+        key: Bytes,
+        /// The region as known here.
+        region: Arc<Region>,
+    },
+    /// Not now; nothing was proposed. Try again after the hint.
+    Busy {
+        /// What is short.
+        reason: BusyReason,
+        /// When it may be worth trying again.
+        wait: Duration,
+    },
+    /// The region has not yet reached its replica count, so that nothing can be acknowledged (F4).
+    NotOpen,
+    /// The request's own deadline had passed before it was proposed (K4), or, for a read, before
+    /// it could be served.
+    DeadlineExceeded,
+    /// Another entry was committed at the place in the log that the command had.
+    Superseded {
+        /// The entry that stands there.
+        by: EntryId,
+    },
+    /// The state machine cannot make sense of the command.
+    Malformed {
+        /// What is wrong.
+        problem: &'static str,
+    },
+    /// The membership change makes no sense.
+    Membership(MembershipRefusal),
+    /// A transfer of leadership did not come about in time; the old leader goes on.
+    TransferFailed,
+    /// The process is going down.
+    ShuttingDown,
+    /// This replica is damaged and waits to be replaced.
+    Damaged,
+}
+
+/// What is short, or in the way, when a request is refused with [`Refusal::Busy`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum BusyReason {
+    /// Too many bytes are proposed and not yet committed.
+    Uncommitted,
+    /// Too many requests wait in this group.
+    Waiters,
+    /// Leadership is being handed over.
+    Transferring,
+    /// A new leader has not yet committed an entry of its own term.
+    LeaderNotReady,
+    /// Another membership change is under way.
+    MembershipPending,
+    /// The learner is too far behind to be promoted.
+    LearnerBehind,
+    /// The replica is being created, replaced by a snapshot, or destroyed.
+    NotInService,
+}
+
+/// Why a membership change is refused.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum MembershipRefusal {
+    /// The peer belongs to the region already.
+    PeerExists(PeerId),
+    /// The store has a peer of the region already.
+    StoreHasPeer(StoreId),
+    /// No such peer.
+    PeerUnknown(PeerId),
+    /// Only a learner can be promoted.
+    NotALearner(PeerId),
+    /// The last voter cannot leave.
+    LastVoter,
+    /// The leader has to hand over its office before it can be removed.
+    RemovesLeader(PeerId),
+}
+
+/// Why the fate of a proposed command is unknown.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Doubt {
+    /// The deadline passed while the command stood in the log.
+    DeadlineExceeded,
+    /// The replica was removed or destroyed while the command stood in its log.
+    RegionGone,
+    /// A snapshot jumped over the command's place in the log.
+    SnapshotInstalled,
+    /// The process went down while the command stood in the log.
+    ShuttingDown,
+    /// The replica was found damaged while the command stood in the log.
+    Damaged,
+}

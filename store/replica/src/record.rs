@@ -1,0 +1,126 @@
+//! Payloads of the log's life-and-death records (fourth and fifth invariant of the log).
+
+use bytes::Bytes;
+
+use crate::codec::{Decoder, Encoder, FormatError};
+use crate::effects::SnapshotHandle;
+use crate::region::{
+    Peer, Region, RegionState, decode_peer, decode_region, encode_peer, encode_region,
+};
+
+const FORMAT_BIRTH: u8 = 1;
+const FORMAT_TOMBSTONE: u8 = 1;
+const FORMAT_INSTALLING: u8 = 1;
+
+/// Payload of [`tinykv_wal::Record::Birth`]: who was born, and with what.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct BirthRecord {
+    /// The peer.
+    pub peer: Peer,
+    /// Its first state; `None` for a peer that a leader's message called into life and that waits
+    /// for a snapshot.
+    pub state: Option<RegionState>,
+}
+
+impl BirthRecord {
+    /// The payload's bytes.
+    pub fn encode(&self) -> Bytes {
+        let mut to = Encoder::new(FORMAT_BIRTH);
+        encode_peer(self.peer, &mut to);
+        to.u8(u8::from(self.state.is_some()));
+        if let Some(state) = &self.state {
+            state.encode_into(&mut to);
+        }
+        to.finish()
+    }
+
+    /// The opposite of [`BirthRecord::encode`].
+    pub fn decode(bytes: &Bytes) -> Result<BirthRecord, FormatError> {
+        let mut from = Decoder::new(bytes, FORMAT_BIRTH, "birth record")?;
+        let peer = decode_peer(&mut from)?;
+        let state = match from.flag()? {
+            true => Some(RegionState::decode_from(&mut from)?),
+            false => None,
+        };
+        from.end()?;
+        Ok(BirthRecord { peer, state })
+    }
+}
+
+/// Payload of [`tinykv_wal::Record::Tombstone`]: who died, and what is left of it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct TombstoneRecord {
+    /// The dead peer: this and older ones of the group never come back here.
+    pub peer: Peer,
+    /// The last region it knew, as long as its data may still be in the engine; `None` once that
+    /// is dropped (or if there never was any).
+    pub leftover: Option<Region>,
+}
+
+impl TombstoneRecord {
+    /// The payload's bytes.
+    pub fn encode(&self) -> Bytes {
+        let mut to = Encoder::new(FORMAT_TOMBSTONE);
+        encode_peer(self.peer, &mut to);
+        to.u8(u8::from(self.leftover.is_some()));
+        if let Some(region) = &self.leftover {
+            encode_region(region, &mut to);
+        }
+        to.finish()
+    }
+
+    /// The opposite of [`TombstoneRecord::encode`].
+    pub fn decode(bytes: &Bytes) -> Result<TombstoneRecord, FormatError> {
+        let mut from = Decoder::new(bytes, FORMAT_TOMBSTONE, "tombstone record")?;
+        let peer = decode_peer(&mut from)?;
+        let leftover = match from.flag()? {
+            true => Some(decode_region(&mut from)?),
+            false => None,
+        };
+        from.end()?;
+        Ok(TombstoneRecord { peer, leftover })
+    }
+}
+
+/// Payload of [`tinykv_wal::Record::Installing`] and [`tinykv_wal::Record::Installed`]: enough to
+/// redo the ingest after a crash.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct InstallRecord {
+    /// Where the files are.
+    pub handle: SnapshotHandle,
+    /// The region before, whose ranges are dropped as well; `None` for a newborn.
+    pub before: Option<Region>,
+    /// The region afterwards.
+    pub after: RegionState,
+}
+
+impl InstallRecord {
+    /// The payload's bytes.
+    pub fn encode(&self) -> Bytes {
+        let mut to = Encoder::new(FORMAT_INSTALLING);
+        to.u64(self.handle.0);
+        to.u8(u8::from(self.before.is_some()));
+        if let Some(region) = &self.before {
+            encode_region(region, &mut to);
+        }
+        self.after.encode_into(&mut to);
+        to.finish()
+    }
+
+    /// The opposite of [`InstallRecord::encode`].
+    pub fn decode(bytes: &Bytes) -> Result<InstallRecord, FormatError> {
+        let mut from = Decoder::new(bytes, FORMAT_INSTALLING, "install record")?;
+        let handle = SnapshotHandle(from.u64()?);
+        let before = match from.flag()? {
+            true => Some(decode_region(&mut from)?),
+            false => None,
+        };
+        let after = RegionState::decode_from(&mut from)?;
+        from.end()?;
+        Ok(InstallRecord {
+            handle,
+            before,
+            after,
+        })
+    }
+}
