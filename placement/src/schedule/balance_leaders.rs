@@ -1,0 +1,195 @@
+//! Leader balance by count: no store leads many more regions than another.
+//!
+//! Leaders move one at a time from the store with the most to a store with the fewest, and only
+//! while the difference is above `leader_difference_max` (hysteresis), between stores that have
+//! been heard without a gap for `leader_settle`, for regions that have their replicas, whose
+//! leader is not new either, and whose peer there is caught up.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::time::Duration;
+
+use tinykv_raft::GroupId;
+use tinykv_replica::StoreId;
+
+use super::operator::Step;
+use super::reason::{Fact, Loser, Reason, Rule, Why};
+use super::safety::is_healthy;
+use super::{Action, Decision};
+use crate::state::Settings;
+use crate::view::{ClusterView, RegionView, StoreState};
+
+/// Plans transfers; at most `room`, and none for regions that `planned` is about.
+pub(super) fn balance(
+    view: &ClusterView,
+    settings: &Settings,
+    now: Duration,
+    planned: &[Decision],
+    room: usize,
+) -> Vec<Decision> {
+    let mut balancer = Balancer::new(view, settings, now, planned);
+    let running = view
+        .operators
+        .values()
+        .filter(|operator| operator.reason.rule == Rule::BalanceLeaders)
+        .count();
+    let room = room.min((settings.transfers_max as usize).saturating_sub(running));
+    let mut decisions = Vec::new();
+    while decisions.len() < room {
+        match balancer.next() {
+            Some(decision) => decisions.push(decision),
+            None => break,
+        }
+    }
+    decisions
+}
+
+struct Balancer<'a> {
+    view: &'a ClusterView,
+    settings: &'a Settings,
+    now: Duration,
+    /// Leaders per store that may give or take, as they will be.
+    leaders: BTreeMap<StoreId, u32>,
+    /// Stores that were left out, and why.
+    excluded: Vec<Loser>,
+    /// Regions that something is being done to.
+    busy: BTreeSet<GroupId>,
+}
+
+impl<'a> Balancer<'a> {
+    fn new(
+        view: &'a ClusterView,
+        settings: &'a Settings,
+        now: Duration,
+        planned: &[Decision],
+    ) -> Balancer<'a> {
+        let counts = view.counts();
+        let mut leaders = BTreeMap::new();
+        let mut excluded = Vec::new();
+        for (store, known) in &view.stores {
+            let why = if view.store_state(*store, settings, now) != StoreState::Up {
+                Some(Why::NotUp)
+            } else if known.stats.is_busy || known.stats.is_stopping {
+                Some(Why::Busy)
+            } else if !known.is_steady(settings, now) {
+                Some(Why::NotSteady)
+            } else {
+                None
+            };
+            match why {
+                Some(why) => excluded.push(Loser { store: *store, why }),
+                None => {
+                    leaders.insert(*store, counts.get(store).map_or(0, |counts| counts.leaders));
+                }
+            }
+        }
+        let mut balancer = Balancer {
+            view,
+            settings,
+            now,
+            leaders,
+            excluded,
+            busy: planned.iter().map(|decision| decision.region).collect(),
+        };
+        for (region, operator) in &view.operators {
+            balancer.busy.insert(*region);
+            for step in operator.remaining() {
+                if let Step::TransferLeader { to, .. } = step {
+                    let from = view.regions.get(region).and_then(|known| known.leader);
+                    balancer.count_move(from.map(|leader| leader.store), *to);
+                }
+            }
+        }
+        balancer
+    }
+
+    /// The next transfer that makes things more even, if any.
+    fn next(&mut self) -> Option<Decision> {
+        let mut donors: Vec<(StoreId, u32)> = self.leaders.iter().map(|(s, n)| (*s, *n)).collect();
+        donors.sort_by_key(|(store, leaders)| (std::cmp::Reverse(*leaders), *store));
+        let mut takers = donors.clone();
+        takers.sort_by_key(|(store, leaders)| (*leaders, *store));
+        for (from, most) in donors {
+            for (to, fewest) in &takers {
+                if most.saturating_sub(*fewest) <= self.settings.leader_difference_max {
+                    break;
+                }
+                let region = self.view.regions.values().find(|region| self.fits(region, from, *to));
+                if let Some(region) = region {
+                    let decision = self.decide(region, (from, most), (*to, *fewest));
+                    self.busy.insert(region.region.id);
+                    self.count_move(Some(from), *to);
+                    return Some(decision);
+                }
+            }
+        }
+        None
+    }
+
+    fn fits(&self, region: &RegionView, from: StoreId, to: StoreId) -> bool {
+        let Some(leader) = region.leader else {
+            return false;
+        };
+        let settled =
+            self.now.saturating_sub(region.leader_since) >= self.settings.leader_settle();
+        let complete = region.voters().count() >= self.view.replicas_wanted as usize
+            && region.learners().next().is_none()
+            && !region.is_joint();
+        let successor = region.region.peer_on(to);
+        leader.store == from
+            && settled
+            && complete
+            && !self.busy.contains(&region.region.id)
+            && successor.is_some_and(|peer| {
+                is_healthy(self.view, region, peer, self.settings, self.now)
+            })
+    }
+
+    fn decide(&self, region: &RegionView, from: (StoreId, u32), to: (StoreId, u32)) -> Decision {
+        let mut losers = self.excluded.clone();
+        for (store, leaders) in &self.leaders {
+            if *store != from.0 && *store != to.0 {
+                let follows = region
+                    .region
+                    .peer_on(*store)
+                    .is_some_and(|peer| is_healthy(self.view, region, peer, self.settings, self.now));
+                let why = if follows {
+                    Why::Score(i64::from(*leaders))
+                } else {
+                    Why::NotCurrent
+                };
+                losers.push(Loser { store: *store, why });
+            }
+        }
+        Decision {
+            region: region.region.id,
+            epoch: region.region.epoch,
+            action: Action::TransferLeader {
+                from: from.0,
+                to: to.0,
+            },
+            reason: Reason {
+                rule: Rule::BalanceLeaders,
+                facts: vec![
+                    Fact { name: "from store", value: from.0.0 },
+                    Fact { name: "leaders there", value: u64::from(from.1) },
+                    Fact { name: "leaders at the target", value: u64::from(to.1) },
+                    Fact {
+                        name: "difference left alone",
+                        value: u64::from(self.settings.leader_difference_max),
+                    },
+                ],
+                chosen: Some((to.0, i64::from(to.1))),
+                losers,
+            },
+        }
+    }
+
+    fn count_move(&mut self, from: Option<StoreId>, to: StoreId) {
+        if let Some(leaders) = from.and_then(|from| self.leaders.get_mut(&from)) {
+            *leaders = leaders.saturating_sub(1);
+        }
+        if let Some(leaders) = self.leaders.get_mut(&to) {
+            *leaders += 1;
+        }
+    }
+}

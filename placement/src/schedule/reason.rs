@@ -1,0 +1,130 @@
+//! Why a decision was taken, in a form that people and programs can read.
+
+use std::fmt;
+
+use tinykv_replica::StoreId;
+
+/// The rule that fired.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Rule {
+    /// The region has fewer voters than wanted.
+    MissingReplica,
+    /// A learner is there and a voter is missing.
+    UnfinishedReplica,
+    /// A voter is on a store that is down, or is damaged.
+    DownReplica,
+    /// A voter is on a store that is leaving.
+    OfflineReplica,
+    /// The region has more voters than wanted.
+    ExtraReplica,
+    /// A learner is there that nobody wants.
+    ExtraLearner,
+    /// One store leads more regions than another.
+    BalanceLeaders,
+}
+
+impl Rule {
+    /// Its name in logs and status.
+    pub fn name(self) -> &'static str {
+        match self {
+            Rule::MissingReplica => "missing-replica",
+            Rule::UnfinishedReplica => "unfinished-replica",
+            Rule::DownReplica => "down-replica",
+            Rule::OfflineReplica => "offline-replica",
+            Rule::ExtraReplica => "extra-replica",
+            Rule::ExtraLearner => "extra-learner",
+            Rule::BalanceLeaders => "balance-leaders",
+        }
+    }
+}
+
+/// A rule with its inputs, the choice and those not chosen.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Reason {
+    /// What fired.
+    pub rule: Rule,
+    /// The numbers it fired on.
+    pub facts: Vec<Fact>,
+    /// The store chosen and its score; lower is better.
+    pub chosen: Option<(StoreId, i64)>,
+    /// The stores that were not, and why.
+    pub losers: Vec<Loser>,
+}
+
+/// A named number.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Fact {
+    /// What it counts.
+    pub name: &'static str,
+    /// Its value.
+    pub value: u64,
+}
+
+/// A store that was considered and not chosen.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Loser {
+    /// Which.
+    pub store: StoreId,
+    /// Why not.
+    pub why: Why,
+}
+
+/// Why a store was not chosen.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Why {
+    /// It was possible; another one scored better (lower).
+    Score(i64),
+    /// It has a peer of the region already.
+    HasPeer,
+    /// It is not up.
+    NotUp,
+    /// It says that it is busy or going down.
+    Busy,
+    /// Enough peers are being added to it at once.
+    EnoughAdditions,
+    /// It was not heard long enough without a gap.
+    NotSteady,
+    /// Its peer of the region is not caught up, or does not vote.
+    NotCurrent,
+    /// Without this peer too few healthy voters would be left.
+    Needed,
+}
+
+impl fmt::Display for Rule {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.name())
+    }
+}
+
+impl fmt::Display for Why {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Why::Score(score) => write!(f, "score {score}"),
+            Why::HasPeer => f.write_str("has a peer already"),
+            Why::NotUp => f.write_str("not up"),
+            Why::Busy => f.write_str("busy"),
+            Why::EnoughAdditions => f.write_str("enough peers are being added to it"),
+            Why::NotSteady => f.write_str("not heard long enough"),
+            Why::NotCurrent => f.write_str("its peer is no voter that is caught up"),
+            Why::Needed => f.write_str("its peer is needed"),
+        }
+    }
+}
+
+impl fmt::Display for Reason {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}", self.rule)?;
+        for (position, fact) in self.facts.iter().enumerate() {
+            let separator = if position == 0 { ": " } else { ", " };
+            write!(f, "{separator}{} {}", fact.name, fact.value)?;
+        }
+        if let Some((store, score)) = self.chosen {
+            write!(f, "; store {store} chosen (score {score})")?;
+        }
+        for (position, loser) in self.losers.iter().enumerate() {
+            let separator = if position == 0 { "; not " } else { ", not " };
+            write!(f, "{separator}store {} ({})", loser.store, loser.why)?;
+        }
+        Ok(())
+    }
+}

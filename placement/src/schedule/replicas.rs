@@ -1,0 +1,285 @@
+//! The replica checker: every region reaches its replica count and keeps it.
+//!
+//! In this order, the first that applies: finish a learner; remove a learner nobody wants; add a
+//! missing voter; remove a voter too many; replace a voter on a store that is down or leaving, or
+//! that is damaged. New peers go to the store with the fewest regions, and only to stores that
+//! are heard: one that has merely joined gets nothing.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use tinykv_replica::{Peer, StoreId};
+
+use super::operator::Step;
+use super::reason::{Fact, Loser, Reason, Rule, Why};
+use super::safety::{is_damaged, is_healthy, may_remove};
+use super::{Action, Decision};
+use crate::state::Settings;
+use crate::view::{ClusterView, Counts, RegionView, StoreState};
+
+/// Checks every region; at most `room` decisions.
+pub(super) fn check(
+    view: &ClusterView,
+    settings: &Settings,
+    now: Duration,
+    room: usize,
+) -> Vec<Decision> {
+    let mut checker = Checker {
+        view,
+        settings,
+        now,
+        load: load(view),
+    };
+    let mut decisions = Vec::new();
+    for region in view.regions.values() {
+        if decisions.len() == room {
+            break;
+        }
+        let busy = view.operators.contains_key(&region.region.id);
+        if busy || region.leader.is_none() || region.is_joint() {
+            continue;
+        }
+        if let Some((action, reason)) = checker.check(region) {
+            checker.note(action);
+            decisions.push(Decision {
+                region: region.region.id,
+                epoch: region.region.epoch,
+                action,
+                reason,
+            });
+        }
+    }
+    decisions
+}
+
+/// What a store has and what is on its way to it.
+#[derive(Clone, Copy, Debug, Default)]
+struct Load {
+    counts: Counts,
+    additions: u32,
+}
+
+/// Counts of now, and of what running operators will make of them.
+fn load(view: &ClusterView) -> BTreeMap<StoreId, Load> {
+    let mut load: BTreeMap<StoreId, Load> = view
+        .counts()
+        .into_iter()
+        .map(|(store, counts)| (store, Load { counts, additions: 0 }))
+        .collect();
+    for (id, operator) in &view.operators {
+        for step in operator.remaining() {
+            let Step::AddLearner { peer, store } = *step else {
+                continue;
+            };
+            let entry = load.entry(store).or_default();
+            entry.additions += 1;
+            let there = view
+                .regions
+                .get(id)
+                .is_some_and(|region| region.region.peer(peer).is_some());
+            entry.counts.regions += u32::from(!there);
+        }
+    }
+    load
+}
+
+struct Checker<'a> {
+    view: &'a ClusterView,
+    settings: &'a Settings,
+    now: Duration,
+    load: BTreeMap<StoreId, Load>,
+}
+
+impl Checker<'_> {
+    fn check(&self, region: &RegionView) -> Option<(Action, Reason)> {
+        let wanted = self.view.replicas_wanted as usize;
+        let voters = region.voters().count();
+        self.check_learners(region, voters < wanted)
+            .or_else(|| {
+                let missing = voters < wanted && region.learners().next().is_none();
+                missing.then(|| self.add(region, Rule::MissingReplica)).flatten()
+            })
+            .or_else(|| (voters > wanted).then(|| self.remove_extra(region)).flatten())
+            .or_else(|| (voters == wanted).then(|| self.replace(region)).flatten())
+    }
+
+    fn check_learners(
+        &self,
+        region: &RegionView,
+        voter_missing: bool,
+    ) -> Option<(Action, Reason)> {
+        let learner = region.learners().next()?;
+        let lost = matches!(
+            self.state(learner.store),
+            StoreState::Down | StoreState::Unknown | StoreState::Tombstone
+        );
+        if voter_missing && !lost {
+            let action = Action::PromoteLearner {
+                peer: learner.id,
+                store: learner.store,
+            };
+            return Some((action, self.reason(region, Rule::UnfinishedReplica)));
+        }
+        let action = Action::RemovePeer {
+            peer: learner.id,
+            from: learner.store,
+            leader_to: None,
+        };
+        Some((action, self.reason(region, Rule::ExtraLearner)))
+    }
+
+    fn add(&self, region: &RegionView, rule: Rule) -> Option<(Action, Reason)> {
+        let mut reason = self.reason(region, rule);
+        let to = self.choose_target(region, &mut reason)?;
+        Some((Action::AddReplica { to }, reason))
+    }
+
+    /// Of several voters too many the least useful goes: first whoever is not healthy, then
+    /// whoever leaves, then rather a follower, then from the fullest store.
+    fn remove_extra(&self, region: &RegionView) -> Option<(Action, Reason)> {
+        let mut reason = self.reason(region, Rule::ExtraReplica);
+        let mut ranked: Vec<((bool, bool, bool, i64), Peer)> = Vec::new();
+        for peer in region.voters() {
+            if !may_remove(self.view, region, peer.id, self.settings, self.now) {
+                reason.losers.push(Loser { store: peer.store, why: Why::Needed });
+                continue;
+            }
+            let healthy = is_healthy(self.view, region, peer, self.settings, self.now);
+            let staying = self.state(peer.store) != StoreState::Offline;
+            let leads = region.leader.is_some_and(|leader| leader.id == peer.id);
+            ranked.push(((healthy, staying, leads, -self.regions_on(peer.store)), peer));
+        }
+        // Among equals the newest peer goes.
+        ranked.sort_by_key(|(rank, peer)| (*rank, std::cmp::Reverse(peer.id)));
+        let mut ranked = ranked.into_iter();
+        let (rank, peer) = ranked.next()?;
+        reason.chosen = Some((peer.store, rank.3));
+        reason.losers.extend(ranked.map(|(rank, peer)| Loser {
+            store: peer.store,
+            why: Why::Score(rank.3),
+        }));
+        Some((self.removal(region, peer)?, reason))
+    }
+
+    /// A voter on a store that is down or leaving, or damaged, is replaced by one elsewhere.
+    fn replace(&self, region: &RegionView) -> Option<(Action, Reason)> {
+        region.voters().find_map(|peer| {
+            let rule = match self.state(peer.store) {
+                StoreState::Down | StoreState::Unknown | StoreState::Tombstone => Rule::DownReplica,
+                StoreState::Offline => Rule::OfflineReplica,
+                _ if is_damaged(self.view, region, peer) => Rule::DownReplica,
+                StoreState::Joined | StoreState::Up | StoreState::Disconnected => return None,
+            };
+            let mut reason = self.reason(region, rule);
+            let to = self.choose_target(region, &mut reason)?;
+            let action = Action::ReplaceReplica {
+                old: peer.id,
+                from: peer.store,
+                to,
+            };
+            Some((action, reason))
+        })
+    }
+
+    fn removal(&self, region: &RegionView, peer: Peer) -> Option<Action> {
+        let leads = region.leader.is_some_and(|leader| leader.id == peer.id);
+        let leader_to = if leads {
+            let successor = region.voters().find(|other| {
+                other.id != peer.id
+                    && is_healthy(self.view, region, *other, self.settings, self.now)
+            })?;
+            Some(successor.store)
+        } else {
+            None
+        };
+        Some(Action::RemovePeer {
+            peer: peer.id,
+            from: peer.store,
+            leader_to,
+        })
+    }
+
+    fn choose_target(&self, region: &RegionView, reason: &mut Reason) -> Option<StoreId> {
+        let mut best: Option<(i64, StoreId)> = None;
+        let mut candidates = Vec::new();
+        for store in self.view.stores.keys() {
+            match self.reject(region, *store) {
+                Some(why) => reason.losers.push(Loser { store: *store, why }),
+                None => {
+                    let score = self.regions_on(*store);
+                    candidates.push((score, *store));
+                    if best.is_none_or(|best| (score, *store) < best) {
+                        best = Some((score, *store));
+                    }
+                }
+            }
+        }
+        let (score, chosen) = best?;
+        reason.chosen = Some((chosen, score));
+        let others = candidates.into_iter().filter(|(_, store)| *store != chosen);
+        reason.losers.extend(others.map(|(score, store)| Loser {
+            store,
+            why: Why::Score(score),
+        }));
+        Some(chosen)
+    }
+
+    fn reject(&self, region: &RegionView, store: StoreId) -> Option<Why> {
+        let known = self.view.stores.get(&store)?;
+        let additions = self.load.get(&store).map_or(0, |load| load.additions);
+        if region.region.peer_on(store).is_some() {
+            Some(Why::HasPeer)
+        } else if self.state(store) != StoreState::Up {
+            Some(Why::NotUp)
+        } else if known.stats.is_busy || known.stats.is_stopping {
+            Some(Why::Busy)
+        } else if additions >= self.settings.additions_per_store_max {
+            Some(Why::EnoughAdditions)
+        } else {
+            None
+        }
+    }
+
+    /// Counts a decision of this plan, so that the next ones see its effect.
+    fn note(&mut self, action: Action) {
+        if let Action::AddReplica { to } | Action::ReplaceReplica { to, .. } = action {
+            let load = self.load.entry(to).or_default();
+            load.additions += 1;
+            load.counts.regions += 1;
+        }
+    }
+
+    fn reason(&self, region: &RegionView, rule: Rule) -> Reason {
+        let healthy = region
+            .voters()
+            .filter(|peer| is_healthy(self.view, region, *peer, self.settings, self.now))
+            .count();
+        let facts = [
+            ("wanted", self.view.replicas_wanted as usize),
+            ("voters", region.voters().count()),
+            ("learners", region.learners().count()),
+            ("healthy", healthy),
+        ];
+        Reason {
+            rule,
+            facts: facts
+                .map(|(name, value)| Fact {
+                    name,
+                    value: value as u64,
+                })
+                .to_vec(),
+            chosen: None,
+            losers: Vec::new(),
+        }
+    }
+
+    fn state(&self, store: StoreId) -> StoreState {
+        self.view.store_state(store, self.settings, self.now)
+    }
+
+    fn regions_on(&self, store: StoreId) -> i64 {
+        self.load
+            .get(&store)
+            .map_or(0, |load| i64::from(load.counts.regions))
+    }
+}

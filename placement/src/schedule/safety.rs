@@ -1,0 +1,50 @@
+//! What no rule and no operator may do: take a region the voters it needs (M10).
+
+use std::time::Duration;
+
+use tinykv_raft::PeerId;
+use tinykv_replica::{Peer, PeerRole};
+
+use crate::state::Settings;
+use crate::view::{ClusterView, RegionView, StoreState};
+
+/// Whether a voter answers, is caught up, and lives on a store that is heard.
+pub(super) fn is_healthy(
+    view: &ClusterView,
+    region: &RegionView,
+    peer: Peer,
+    settings: &Settings,
+    now: Duration,
+) -> bool {
+    let heard = matches!(
+        view.store_state(peer.store, settings, now),
+        StoreState::Up | StoreState::Offline
+    );
+    heard && peer.role == PeerRole::Voter && region.is_current(peer.id) && !is_damaged(view, region, peer)
+}
+
+/// Whether the store reported its replica as damaged (D6).
+pub(super) fn is_damaged(view: &ClusterView, region: &RegionView, peer: Peer) -> bool {
+    view.stores
+        .get(&peer.store)
+        .is_some_and(|store| store.stats.damaged_regions.contains(&region.region.id.0))
+}
+
+/// Whether the voters that remain without `peer` have a healthy majority. A learner may always go.
+pub(super) fn may_remove(
+    view: &ClusterView,
+    region: &RegionView,
+    peer: PeerId,
+    settings: &Settings,
+    now: Duration,
+) -> bool {
+    if region.learners().any(|learner| learner.id == peer) {
+        return true;
+    }
+    let remaining: Vec<Peer> = region.voters().filter(|voter| voter.id != peer).collect();
+    let healthy = remaining
+        .iter()
+        .filter(|voter| is_healthy(view, region, **voter, settings, now))
+        .count();
+    !remaining.is_empty() && healthy > remaining.len() / 2
+}

@@ -1,0 +1,429 @@
+//! The replicated state of the placement group: pure, deterministic, no clock, no I/O.
+//!
+//! [`State::apply`] turns one [`Command`] into a [`Reply`] and the rows that changed. The rows go
+//! into the engine in the same batch as the applied index, so [`State::restore`] from the rows is
+//! always the state as of that index, after a restart as after a snapshot.
+//!
+//! Invariants: an id is handed out once (M9); the timestamp bound never falls (M9); a store's
+//! incarnation never changes and its start number never falls (D9); routes do not overlap and an
+//! epoch never falls (M1, M8).
+
+mod codec;
+mod command;
+mod records;
+mod routes;
+mod rows;
+#[cfg(test)]
+mod tests;
+
+use std::collections::BTreeMap;
+
+use tinykv_raft::{GroupId, PeerId};
+use tinykv_replica::{PeerRole, Region, StoreId};
+
+pub use codec::DecodeError;
+pub use command::{Command, Refusal, Reply};
+pub use records::{MemberRecord, STORE_HEARTBEAT_INTERVAL_MS, Settings, StoreLife, StoreRecord};
+pub use routes::{Replaced, Routes};
+pub use rows::{RestoreError, Row, RowChange};
+
+/// Ids below this one are never handed out: members of the placement group have small fixed ones.
+pub const FIRST_ID: u64 = 1_000;
+
+/// The longest run of ids one command hands out.
+pub const IDS_PER_COMMAND_MAX: u32 = 100_000;
+
+/// What every member of the group knows after the same entry.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct State {
+    /// Random, chosen by the first leader; 0 until then.
+    cluster_id: u64,
+    /// The first id nobody has. Only grows.
+    next_id: u64,
+    /// No timestamp at or above this was served, milliseconds since the Unix epoch. Only grows.
+    timestamp_bound_ms: u64,
+    /// Whether the first regions are in.
+    bootstrapped: bool,
+    settings: Settings,
+    stores: BTreeMap<StoreId, StoreRecord>,
+    members: BTreeMap<PeerId, MemberRecord>,
+    routes: Routes,
+}
+
+impl Default for State {
+    fn default() -> State {
+        State {
+            cluster_id: 0,
+            next_id: FIRST_ID,
+            timestamp_bound_ms: 0,
+            bootstrapped: false,
+            settings: Settings::default(),
+            stores: BTreeMap::new(),
+            members: BTreeMap::new(),
+            routes: Routes::default(),
+        }
+    }
+}
+
+impl State {
+    /// The cluster's id; `None` until the first leader has chosen it.
+    pub fn cluster_id(&self) -> Option<u64> {
+        (self.cluster_id != 0).then_some(self.cluster_id)
+    }
+
+    /// The first id nobody has yet.
+    pub fn next_id(&self) -> u64 {
+        self.next_id
+    }
+
+    /// No timestamp at or above this one was served, in milliseconds since the Unix epoch.
+    pub fn timestamp_bound_ms(&self) -> u64 {
+        self.timestamp_bound_ms
+    }
+
+    /// Whether the first regions are in.
+    pub fn is_bootstrapped(&self) -> bool {
+        self.bootstrapped
+    }
+
+    /// What operators may tune.
+    pub fn settings(&self) -> &Settings {
+        &self.settings
+    }
+
+    /// All stores that ever joined.
+    pub fn stores(&self) -> &BTreeMap<StoreId, StoreRecord> {
+        &self.stores
+    }
+
+    /// Members of the group as they announced themselves.
+    pub fn members(&self) -> &BTreeMap<PeerId, MemberRecord> {
+        &self.members
+    }
+
+    /// Which region holds which key.
+    pub fn routes(&self) -> &Routes {
+        &self.routes
+    }
+
+    /// Voters every region should have: the configured count, or fewer while fewer stores joined.
+    pub fn replicas_wanted(&self) -> u32 {
+        let serving = self
+            .stores
+            .values()
+            .filter(|store| store.life == StoreLife::Serving)
+            .count();
+        let serving = u32::try_from(serving).unwrap_or(u32::MAX);
+        self.settings.replica_count.min(serving).max(1)
+    }
+
+    /// Applies one command; what changed is appended to `changes`.
+    pub fn apply(&mut self, command: Command, changes: &mut Vec<RowChange>) -> Reply {
+        let result = match command {
+            Command::Found { cluster_id } => Ok(self.found(cluster_id, changes)),
+            Command::RegisterMember(member) => self.register_member(member, changes),
+            Command::ReserveIds { count } => self.reserve_ids(count, changes),
+            Command::RaiseTimestampBound { bound_ms } => {
+                Ok(self.raise_timestamp_bound(bound_ms, changes))
+            }
+            Command::Bootstrap { store, regions } => self.bootstrap(store, regions, changes),
+            Command::PutStore(store) => self.put_store(store, changes),
+            Command::SetStoreLife { store, life } => self.set_store_life(store, life, changes),
+            Command::UpdateRegions { regions } => self.update_regions(regions, changes),
+            Command::ChangeSettings(settings) => self.change_settings(settings, changes),
+        };
+        result.unwrap_or_else(Reply::Refused)
+    }
+
+    fn found(&mut self, cluster_id: u64, changes: &mut Vec<RowChange>) -> Reply {
+        if self.cluster_id == 0 && cluster_id != 0 {
+            self.cluster_id = cluster_id;
+            changes.push(self.cluster_row());
+        }
+        Reply::Cluster {
+            id: self.cluster_id,
+        }
+    }
+
+    fn register_member(
+        &mut self,
+        member: MemberRecord,
+        changes: &mut Vec<RowChange>,
+    ) -> Result<Reply, Refusal> {
+        if let Some(known) = self.members.get(&member.id) {
+            let what = if known.incarnation != member.incarnation {
+                "its data directory is another one than it registered with"
+            } else if member.start_number < known.start_number {
+                "its data directory is an older copy of the one it registered with"
+            } else {
+                ""
+            };
+            if !what.is_empty() {
+                return Err(Refusal::BadMember {
+                    name: member.name,
+                    what: what.into(),
+                });
+            }
+        }
+        if self.members.get(&member.id) != Some(&member) {
+            changes.push(RowChange::put_member(&member));
+            self.members.insert(member.id, member);
+        }
+        Ok(Reply::Done)
+    }
+
+    fn reserve_ids(
+        &mut self,
+        count: u32,
+        changes: &mut Vec<RowChange>,
+    ) -> Result<Reply, Refusal> {
+        if count == 0 || count > IDS_PER_COMMAND_MAX {
+            return Err(Refusal::OutOfRange {
+                what: format!("1 to {IDS_PER_COMMAND_MAX} ids can be had at once, not {count}"),
+            });
+        }
+        let first = self.next_id;
+        self.next_id = first.checked_add(u64::from(count)).ok_or(Refusal::OutOfRange {
+            what: "there are no ids left".into(),
+        })?;
+        changes.push(self.cluster_row());
+        Ok(Reply::Ids { first, count })
+    }
+
+    fn raise_timestamp_bound(&mut self, bound_ms: u64, changes: &mut Vec<RowChange>) -> Reply {
+        if bound_ms > self.timestamp_bound_ms {
+            self.timestamp_bound_ms = bound_ms;
+            changes.push(self.cluster_row());
+        }
+        Reply::TimestampBound {
+            bound_ms: self.timestamp_bound_ms,
+        }
+    }
+
+    fn bootstrap(
+        &mut self,
+        store: StoreRecord,
+        regions: Vec<Region>,
+        changes: &mut Vec<RowChange>,
+    ) -> Result<Reply, Refusal> {
+        if self.bootstrapped {
+            // The winner may ask again because the answer was lost; whoever holds exactly these
+            // regions is the winner, also after they have grown.
+            let same = self.stores.get(&store.id).is_some_and(|known| {
+                known.incarnation == store.incarnation
+            }) && regions.iter().all(|region| self.routes.region(region.id).is_some());
+            return if same { Ok(Reply::Done) } else { Err(Refusal::AlreadyBootstrapped) };
+        }
+        check_first_regions(&store, &regions)?;
+        self.check_store(&store)?;
+        self.check_ids(&regions)?;
+        self.bootstrapped = true;
+        changes.push(self.cluster_row());
+        changes.push(RowChange::put_store(&store));
+        self.stores.insert(store.id, store);
+        for region in regions {
+            changes.push(RowChange::put_region(&region));
+            self.routes.insert(region);
+        }
+        Ok(Reply::Done)
+    }
+
+    fn put_store(
+        &mut self,
+        mut store: StoreRecord,
+        changes: &mut Vec<RowChange>,
+    ) -> Result<Reply, Refusal> {
+        if !self.bootstrapped {
+            return Err(Refusal::NotBootstrapped);
+        }
+        self.check_store(&store)?;
+        if let Some(known) = self.stores.get(&store.id) {
+            // A restart neither ends nor begins a drain.
+            store.life = known.life;
+        }
+        if self.stores.get(&store.id) != Some(&store) {
+            changes.push(RowChange::put_store(&store));
+            self.stores.insert(store.id, store);
+        }
+        Ok(Reply::Done)
+    }
+
+    /// D9: the record fits what is known about its id and its addresses.
+    fn check_store(&self, store: &StoreRecord) -> Result<(), Refusal> {
+        let bad = |what: &str| Refusal::BadStore {
+            store: store.id,
+            what: what.into(),
+        };
+        if store.id.0 < FIRST_ID || store.id.0 >= self.next_id {
+            return Err(bad("its id was not given out by this cluster"));
+        }
+        if store.address.is_empty() {
+            return Err(bad("it names no address"));
+        }
+        if store.incarnation == 0 || store.start_number == 0 {
+            return Err(bad("it names no incarnation or no start number"));
+        }
+        if let Some(known) = self.stores.get(&store.id) {
+            if known.life == StoreLife::Tombstone {
+                return Err(Refusal::TombstoneStore { store: store.id });
+            }
+            if known.incarnation != store.incarnation {
+                return Err(Refusal::ForeignStore {
+                    store: store.id,
+                    known: known.incarnation,
+                    found: store.incarnation,
+                });
+            }
+            if store.start_number < known.start_number {
+                return Err(Refusal::OutdatedStore {
+                    store: store.id,
+                    known: known.start_number,
+                    found: store.start_number,
+                });
+            }
+        }
+        let holder = self.stores.values().find(|other| {
+            other.id != store.id
+                && other.life != StoreLife::Tombstone
+                && other.address == store.address
+        });
+        match holder {
+            Some(holder) => Err(Refusal::AddressTaken {
+                address: store.address.clone(),
+                holder: holder.id,
+            }),
+            None => Ok(()),
+        }
+    }
+
+    fn set_store_life(
+        &mut self,
+        id: StoreId,
+        life: StoreLife,
+        changes: &mut Vec<RowChange>,
+    ) -> Result<Reply, Refusal> {
+        let held = self
+            .routes
+            .regions()
+            .any(|region| region.peers.iter().any(|peer| peer.store == id));
+        let Some(store) = self.stores.get_mut(&id) else {
+            return Err(Refusal::UnknownStore { store: id });
+        };
+        let allowed = match (store.life, life) {
+            (from, to) if from == to => true,
+            (StoreLife::Serving, StoreLife::Leaving) | (StoreLife::Leaving, StoreLife::Serving) => {
+                true
+            }
+            // Only once nothing is left on it.
+            (StoreLife::Leaving, StoreLife::Tombstone) => !held,
+            _ => false,
+        };
+        if !allowed {
+            return Err(Refusal::BadLife {
+                store: id,
+                from: store.life,
+                to: life,
+            });
+        }
+        if store.life != life {
+            store.life = life;
+            changes.push(RowChange::put_store(store));
+        }
+        Ok(Reply::Done)
+    }
+
+    fn update_regions(
+        &mut self,
+        regions: Vec<Region>,
+        changes: &mut Vec<RowChange>,
+    ) -> Result<Reply, Refusal> {
+        if !self.bootstrapped {
+            return Err(Refusal::NotBootstrapped);
+        }
+        for region in &regions {
+            self.routes.check(region)?;
+            for peer in &region.peers {
+                if !self.stores.contains_key(&peer.store) {
+                    return Err(Refusal::UnknownStore { store: peer.store });
+                }
+            }
+        }
+        self.check_ids(&regions)?;
+        for region in regions {
+            let row = RowChange::put_region(&region);
+            let replaced = self.routes.insert(region);
+            changes.extend(replaced.removed.into_iter().map(RowChange::delete_region));
+            if replaced.changed {
+                changes.push(row);
+            }
+        }
+        Ok(Reply::Done)
+    }
+
+    /// Nobody may bring ids that were never handed out: they would be handed out later (M9).
+    fn check_ids(&self, regions: &[Region]) -> Result<(), Refusal> {
+        for region in regions {
+            let largest = region
+                .peers
+                .iter()
+                .map(|peer| peer.id.0)
+                .fold(region.id.0, u64::max);
+            if largest >= self.next_id {
+                return Err(Refusal::BadRegion {
+                    region: region.id,
+                    what: format!("id {largest} was not given out by this cluster"),
+                });
+            }
+        }
+        Ok(())
+    }
+
+    fn change_settings(
+        &mut self,
+        settings: Settings,
+        changes: &mut Vec<RowChange>,
+    ) -> Result<Reply, Refusal> {
+        settings
+            .validate()
+            .map_err(|what| Refusal::BadSettings { what })?;
+        if self.settings != settings {
+            self.settings = settings;
+            changes.push(RowChange::put_settings(&self.settings));
+        }
+        Ok(Reply::Done)
+    }
+}
+
+/// The first regions tile the key space, each with one voter on the bootstrapping store.
+fn check_first_regions(store: &StoreRecord, regions: &[Region]) -> Result<(), Refusal> {
+    let bad = |what: String| Refusal::BadBootstrap { what };
+    if store.life != StoreLife::Serving {
+        return Err(bad("the store is leaving".into()));
+    }
+    let mut ids: Vec<GroupId> = Vec::new();
+    let mut expected_start: Option<&[u8]> = Some(&[]);
+    for region in regions {
+        routes::check_shape(region)?;
+        if expected_start != Some(&region.start[..]) {
+            return Err(bad(format!("region {} leaves a gap or overlaps", region.id)));
+        }
+        let [peer] = &region.peers[..] else {
+            return Err(bad(format!("region {} has not exactly one peer", region.id)));
+        };
+        if peer.store != store.id || peer.role != PeerRole::Voter {
+            return Err(bad(format!(
+                "the peer of region {} is no voter on store {}",
+                region.id, store.id
+            )));
+        }
+        if ids.contains(&region.id) {
+            return Err(bad(format!("region {} is there twice", region.id)));
+        }
+        ids.push(region.id);
+        expected_start = (!region.end.is_empty()).then_some(&region.end[..]);
+    }
+    match (regions.is_empty(), expected_start) {
+        (false, None) => Ok(()),
+        _ => Err(bad("they do not reach the end of the key space".into())),
+    }
+}

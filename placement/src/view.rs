@@ -1,0 +1,165 @@
+//! What the leader of the placement group hears: stores and regions as of their last heartbeats.
+//!
+//! The view is volatile. A new leader begins with the routes of the replicated state and knows no
+//! leader and no store's health until they are heard; routes are served meanwhile. All times are
+//! the monotonic clock's.
+//!
+//! A heartbeat never moves a leader back (M8): a lower term than heard before is refused here, an
+//! older epoch by [`Routes::check`](crate::state::Routes::check) before it gets here.
+
+mod regions;
+mod stores;
+#[cfg(test)]
+mod tests;
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use tinykv_raft::GroupId;
+use tinykv_replica::{Region, StoreId};
+
+use crate::schedule::Operator;
+use crate::state::{Settings, State, StoreRecord};
+
+pub use regions::{RegionReport, RegionStats, RegionView, StaleTerm};
+pub use stores::{StoreState, StoreStats, StoreView};
+
+/// Stores, regions and running operators, as the leader knows them.
+#[derive(Clone, Debug, Default)]
+pub struct ClusterView {
+    /// When this leadership began to listen. Silence counts from here for a store not yet heard.
+    pub since: Duration,
+    /// Voters every region should have.
+    pub replicas_wanted: u32,
+    /// Every store that joined.
+    pub stores: BTreeMap<StoreId, StoreView>,
+    /// Every region of the routes.
+    pub regions: BTreeMap<GroupId, RegionView>,
+    /// Operators under way, at most one per region by construction.
+    pub operators: BTreeMap<GroupId, Operator>,
+}
+
+impl ClusterView {
+    /// The view of a leadership that begins now and has heard nobody.
+    pub fn new(state: &State, now: Duration) -> ClusterView {
+        let mut view = ClusterView {
+            since: now,
+            ..ClusterView::default()
+        };
+        view.follow_stores(state);
+        for region in state.routes().regions() {
+            view.regions
+                .insert(region.id, RegionView::unheard(region.clone()));
+        }
+        view
+    }
+
+    /// Takes over stores and the wanted replica count from the replicated state.
+    pub fn follow_stores(&mut self, state: &State) {
+        self.replicas_wanted = state.replicas_wanted();
+        for record in state.stores().values() {
+            self.follow_store(record);
+        }
+    }
+
+    fn follow_store(&mut self, record: &StoreRecord) {
+        match self.stores.get_mut(&record.id) {
+            Some(known) => known.record = record.clone(),
+            None => {
+                self.stores
+                    .insert(record.id, StoreView::unheard(record.clone()));
+            }
+        }
+    }
+
+    /// Takes over the description of a region from the replicated state; `removed` are those it
+    /// took the place of. Operators of removed regions end with them.
+    pub fn follow_region(&mut self, region: &Region, removed: &[GroupId]) {
+        for id in removed {
+            self.regions.remove(id);
+            self.operators.remove(id);
+        }
+        match self.regions.get_mut(&region.id) {
+            Some(known) => known.region = region.clone(),
+            None => {
+                self.regions
+                    .insert(region.id, RegionView::unheard(region.clone()));
+            }
+        }
+    }
+
+    /// A store's heartbeat. False if the store is unknown.
+    pub fn on_store_heartbeat(
+        &mut self,
+        store: StoreId,
+        stats: StoreStats,
+        settings: &Settings,
+        now: Duration,
+    ) -> bool {
+        match self.stores.get_mut(&store) {
+            Some(known) => {
+                known.on_heartbeat(stats, settings, now);
+                true
+            }
+            None => false,
+        }
+    }
+
+    /// A region's heartbeat whose description is in the routes by now.
+    pub fn on_region_heartbeat(
+        &mut self,
+        report: RegionReport,
+        now: Duration,
+    ) -> Result<(), StaleTerm> {
+        match self.regions.get_mut(&report.region.id) {
+            Some(known) => known.on_heartbeat(report, now),
+            None => {
+                let mut new = RegionView::unheard(report.region.clone());
+                let id = report.region.id;
+                new.on_heartbeat(report, now)?;
+                self.regions.insert(id, new);
+                Ok(())
+            }
+        }
+    }
+
+    /// The stream of a store ended: whoever it led may have another leader by now, and nobody is
+    /// sent to it on a stale hint (WIRE A2). It reports again on its next stream.
+    pub fn on_stream_ended(&mut self, store: StoreId) {
+        for region in self.regions.values_mut() {
+            region.forget_leader_on(store);
+        }
+    }
+
+    /// How a store does.
+    pub fn store_state(&self, store: StoreId, settings: &Settings, now: Duration) -> StoreState {
+        match self.stores.get(&store) {
+            Some(known) => known.state(settings, self.since, now),
+            None => StoreState::Unknown,
+        }
+    }
+
+    /// How many regions have a peer on each store, and how many are led from it.
+    pub fn counts(&self) -> BTreeMap<StoreId, Counts> {
+        let mut counts: BTreeMap<StoreId, Counts> =
+            self.stores.keys().map(|id| (*id, Counts::default())).collect();
+        for region in self.regions.values() {
+            for peer in &region.region.peers {
+                counts.entry(peer.store).or_default().regions += 1;
+            }
+            if let Some(leader) = &region.leader {
+                counts.entry(leader.store).or_default().leaders += 1;
+            }
+        }
+        counts
+    }
+}
+
+/// How much a store holds.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Counts {
+    /// Regions with a peer on it.
+    pub regions: u32,
+    /// Regions led from it.
+    pub leaders: u32,
+}

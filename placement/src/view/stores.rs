@@ -1,0 +1,120 @@
+//! How stores do, by their heartbeats and their silence.
+
+use std::fmt;
+use std::time::Duration;
+
+use crate::state::{Settings, StoreLife, StoreRecord};
+
+/// A store as the leader knows it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct StoreView {
+    /// From the replicated state.
+    pub record: StoreRecord,
+    /// When it was last heard; `None` if never in this leadership.
+    pub heard_at: Option<Duration>,
+    /// Since when it is heard without a gap longer than `disconnected_after`.
+    pub steady_since: Option<Duration>,
+    /// What its last heartbeat said.
+    pub stats: StoreStats,
+}
+
+/// What a store says of itself.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct StoreStats {
+    /// Size of its file system in bytes.
+    pub capacity_bytes: u64,
+    /// Free bytes.
+    pub available_bytes: u64,
+    /// Bytes its data takes.
+    pub used_bytes: u64,
+    /// It cannot take more work now.
+    pub is_busy: bool,
+    /// It is going down in order: it takes no leaders and no peers.
+    pub is_stopping: bool,
+    /// Regions whose replica there is damaged and must be replaced (D6).
+    pub damaged_regions: Vec<u64>,
+}
+
+/// What follows from a store's life and its silence.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum StoreState {
+    /// Never joined.
+    Unknown,
+    /// Joined, but not heard by this leadership yet and not silent for long: no new peers.
+    Joined,
+    /// Heard lately.
+    Up,
+    /// Silent for longer than `disconnected_after`: no new peers, no leaders.
+    Disconnected,
+    /// Silent for longer than `down_after`: its peers are replaced.
+    Down,
+    /// Heard lately and leaving: its peers are moved away.
+    Offline,
+    /// Gone for good.
+    Tombstone,
+}
+
+impl StoreView {
+    pub(super) fn unheard(record: StoreRecord) -> StoreView {
+        StoreView {
+            record,
+            heard_at: None,
+            steady_since: None,
+            stats: StoreStats::default(),
+        }
+    }
+
+    pub(super) fn on_heartbeat(&mut self, stats: StoreStats, settings: &Settings, now: Duration) {
+        let gap = self
+            .heard_at
+            .is_none_or(|heard| now.saturating_sub(heard) > settings.disconnected_after());
+        if gap || stats.is_stopping {
+            self.steady_since = Some(now);
+        }
+        self.heard_at = Some(now);
+        self.stats = stats;
+    }
+
+    /// How long it has been silent; a store not yet heard is silent since the view began.
+    pub fn silence(&self, view_since: Duration, now: Duration) -> Duration {
+        now.saturating_sub(self.heard_at.unwrap_or(view_since))
+    }
+
+    /// See [`StoreState`].
+    pub fn state(&self, settings: &Settings, view_since: Duration, now: Duration) -> StoreState {
+        let silence = self.silence(view_since, now);
+        if self.record.life == StoreLife::Tombstone {
+            StoreState::Tombstone
+        } else if silence > settings.down_after() {
+            StoreState::Down
+        } else if self.heard_at.is_none() {
+            StoreState::Joined
+        } else if silence > settings.disconnected_after() {
+            StoreState::Disconnected
+        } else if self.record.life == StoreLife::Leaving {
+            StoreState::Offline
+        } else {
+            StoreState::Up
+        }
+    }
+
+    /// Whether it has been heard for `leader_settle` without a gap.
+    pub fn is_steady(&self, settings: &Settings, now: Duration) -> bool {
+        self.steady_since
+            .is_some_and(|since| now.saturating_sub(since) >= settings.leader_settle())
+    }
+}
+
+impl fmt::Display for StoreState {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            StoreState::Unknown => "unknown",
+            StoreState::Joined => "joined",
+            StoreState::Up => "up",
+            StoreState::Disconnected => "disconnected",
+            StoreState::Down => "down",
+            StoreState::Offline => "offline",
+            StoreState::Tombstone => "tombstone",
+        })
+    }
+}
