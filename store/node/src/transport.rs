@@ -1,0 +1,3 @@
+//! Traffic between the peers of Raft groups.
+
+mod codec;
