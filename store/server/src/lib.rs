@@ -1,7 +1,15 @@
 //! The store of TinyKV.
 
-pub mod clock;
-pub mod command;
-pub mod config;
 pub mod limits;
+pub mod space;
 pub mod value;
+
+pub mod command;
+pub mod machine;
+
+pub mod checks;
+pub mod clock;
+pub mod raw;
+
+pub mod config;
+pub mod placement;

@@ -3,11 +3,7 @@
 //! Every check here happens before anything is proposed or read, so a refusal always means
 //! "definitely not applied".
 
-/// Longest key in bytes, without a keyspace's prefix.
-pub const KEY_BYTES_MAX: usize = 64 << 10;
-
-/// Longest value in bytes.
-pub const VALUE_BYTES_MAX: usize = 8 << 20;
+use tinykv_keys::LimitError;
 
 /// Longest encoded command in bytes: one largest put, or a batch of up to this size.
 pub const COMMAND_BYTES_MAX: usize = 9 << 20;
@@ -22,17 +18,11 @@ pub const ANSWER_BYTES_MAX: usize = 64 << 20;
 /// Why a request is refused whatever the state of the store.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum Refused {
-    /// No key where one is needed.
-    #[error("the key is empty")]
-    KeyEmpty,
-    /// See [`KEY_BYTES_MAX`].
-    #[error("the key has {0} bytes, {KEY_BYTES_MAX} are allowed")]
-    KeyTooLong(usize),
-    /// See [`VALUE_BYTES_MAX`].
-    #[error("the value has {0} bytes, {VALUE_BYTES_MAX} are allowed")]
-    ValueTooLong(usize),
+    /// A key or value of a length that is not allowed.
+    #[error(transparent)]
+    Limit(#[from] LimitError),
     /// See [`COMMAND_BYTES_MAX`].
-    #[error("the batch takes {0} bytes, {COMMAND_BYTES_MAX} are allowed; send it in parts")]
+    #[error("the request takes {0} bytes, {COMMAND_BYTES_MAX} are allowed; send it in parts")]
     BatchTooLong(usize),
     /// See [`ANSWER_BYTES_MAX`].
     #[error("the answer would take more than {ANSWER_BYTES_MAX} bytes; ask for fewer keys")]
@@ -72,19 +62,12 @@ pub fn check_column_family(name: &str) -> Result<(), Refused> {
 
 /// A key as the user knows it, without prefix.
 pub fn check_key(key: &[u8]) -> Result<(), Refused> {
-    match key.len() {
-        0 => Err(Refused::KeyEmpty),
-        1..=KEY_BYTES_MAX => Ok(()),
-        len => Err(Refused::KeyTooLong(len)),
-    }
+    Ok(tinykv_keys::check_key(key)?)
 }
 
 /// A value as the user knows it.
 pub fn check_value(value: &[u8]) -> Result<(), Refused> {
-    match value.len() {
-        0..=VALUE_BYTES_MAX => Ok(()),
-        len => Err(Refused::ValueTooLong(len)),
-    }
+    Ok(tinykv_keys::check_value(value)?)
 }
 
 /// Seconds of a request as milliseconds of a command; 0 stays "for ever".
@@ -113,18 +96,17 @@ mod tests {
     use super::*;
 
     #[test]
-    fn keys_and_values_at_and_over_their_limits() {
-        assert_eq!(check_key(b""), Err(Refused::KeyEmpty));
-        assert_eq!(check_key(&vec![0; KEY_BYTES_MAX]), Ok(()));
+    fn keys_and_values_over_their_limits_are_told_their_length() {
+        let sentence = |result: Result<(), Refused>| result.expect_err("refused").to_string();
+        assert_eq!(sentence(check_key(b"")), "the key is empty");
         assert_eq!(
-            check_key(&vec![0; KEY_BYTES_MAX + 1]),
-            Err(Refused::KeyTooLong(65537))
+            sentence(check_key(&vec![0; (64 << 10) + 1])),
+            "the key has 65537 bytes, 65536 are allowed"
         );
-        assert_eq!(check_value(b""), Ok(()));
-        assert_eq!(check_value(&vec![0; VALUE_BYTES_MAX]), Ok(()));
+        assert_eq!(check_value(&vec![0; 8 << 20]), Ok(()));
         assert_eq!(
-            check_value(&vec![0; VALUE_BYTES_MAX + 1]),
-            Err(Refused::ValueTooLong(8_388_609))
+            sentence(check_value(&vec![0; (8 << 20) + 1])),
+            "the value has 8388609 bytes, 8388608 are allowed"
         );
     }
 

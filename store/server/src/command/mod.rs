@@ -14,7 +14,7 @@ mod codec;
 
 use bytes::Bytes;
 
-use crate::value::PlacementTime;
+use crate::value::{PlacementTime, ValueError};
 pub use codec::CommandError;
 
 /// One command of a region's state machine.
@@ -103,15 +103,8 @@ pub enum Reply {
         /// The payload before the operation; `None`: there was none.
         previous: Option<Bytes>,
     },
-    /// The command was not applied and changed nothing. Deterministic, like everything at apply.
-    Refused(Refusal),
-}
-
-/// Why a committed command changed nothing.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Refusal {
-    /// A key of the command lies outside the region as it is at this entry.
-    KeyNotInRegion,
+    /// What is stored under the key of a compare-and-swap cannot be read; nothing was changed.
+    Unreadable(ValueError),
 }
 
 #[cfg(test)]

@@ -56,12 +56,20 @@ pub enum ValueError {
 }
 
 impl StoredValue {
+    /// Bytes in front of the payload of a value that does not expire.
+    pub const PLAIN_HEADER_LEN: usize = 1;
+
     /// The stored form of a payload that does not expire.
     pub fn encode_plain(payload: &[u8]) -> Bytes {
-        let mut out = BytesMut::with_capacity(1 + payload.len());
+        let mut out = BytesMut::with_capacity(StoredValue::PLAIN_HEADER_LEN + payload.len());
         out.put_u8(0);
         out.put_slice(payload);
         out.freeze()
+    }
+
+    /// Whether bytes are the stored form of a value that does not expire.
+    pub fn is_plain(stored: &[u8]) -> bool {
+        stored.first() == Some(&0)
     }
 
     /// The stored form.
@@ -83,7 +91,7 @@ impl StoredValue {
         match flags {
             0 => Ok(StoredValue {
                 expires_at: None,
-                payload: stored.slice(1..),
+                payload: stored.slice(StoredValue::PLAIN_HEADER_LEN..),
             }),
             HAS_EXPIRY => {
                 let expiry = stored[1..].first_chunk::<EXPIRY_LEN>().ok_or(cut_short)?;
