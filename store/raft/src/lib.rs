@@ -46,13 +46,28 @@
 //! Joint consensus (quorums are computed for joint configurations already, but a change has one
 //! step), hibernation, follower-forwarded reads.
 
+mod types;
+
 mod config;
 mod error;
 mod message;
-mod raft;
 mod ready;
 mod status;
-mod types;
+
+mod raft;
+
+mod drain;
+mod election;
+mod follower;
+mod leadership;
+mod membership;
+mod replication;
+
+mod log;
+mod persistence;
+mod prng;
+mod progress;
+mod quorum;
 
 pub use config::{Birth, Config, Initial};
 pub use error::{ProposeError, ReadError, SnapshotFailed, StepError, TransferError};

@@ -150,10 +150,12 @@ pub enum AppendOutcome {
     Rejected {
         /// The index of the append's `previous`.
         previous: LogIndex,
-        /// The last entry before `previous` at which the logs may agree: the follower has nothing
-        /// of a term in `hint.term + 1 ..= previous.term` at or before `previous`.
+        /// The follower's last entry at or before `previous` that is not of a later term than
+        /// `previous`: the logs agree at most up to there.
         hint: EntryId,
     },
+    /// A snapshot is being installed; only the round is echoed.
+    Busy,
     /// The sender's term is over; the reply carries the newer one.
     StaleTerm,
 }

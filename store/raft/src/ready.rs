@@ -47,7 +47,7 @@ pub struct Ready {
     pub reads: Vec<ReadReady>,
     /// Reads that got no confirmation because leadership was lost; nothing is known of them.
     pub failed_reads: Vec<ReadId>,
-    /// Set when role, leader or term changed.
+    /// Set when role, leader or term changed, and in the first Ready.
     pub leadership: Option<LeadershipChange>,
 }
 

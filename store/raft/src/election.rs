@@ -1,0 +1,309 @@
+//! Elections: who may campaign, who may vote, and what a promise forbids.
+
+use std::collections::BTreeSet;
+use std::time::Duration;
+
+use crate::error::StepError;
+use crate::leadership::Leadership;
+use crate::message::{
+    Force, MessageBody, Pulse, Refusal, Seq, TimeoutNow, VoteKind, VoteReply, VoteRequest,
+};
+use crate::quorum::Verdict;
+use crate::raft::{Campaign, Office, Raft, Wait};
+use crate::types::{Payload, PeerId, Term};
+
+impl Raft {
+    /// How long a promise still forbids to vote or campaign; `None` if it does not. A force
+    /// lifts a promise made up to its round, but never one that was forgotten in a restart.
+    fn bound_for(&self, force: Option<Force>) -> Option<Duration> {
+        let by_restart = self.restart_until.saturating_sub(self.now);
+        let is_lifted = force.is_some_and(|force| self.promise.to.is_none_or(|to| to <= force));
+        let by_echo = if is_lifted {
+            Duration::ZERO
+        } else {
+            self.promise.until.saturating_sub(self.now)
+        };
+        let bound = by_restart.max(by_echo);
+        (bound > Duration::ZERO).then_some(bound)
+    }
+
+    /// Echoing the pulse binds this peer; returns what to echo. A promise longer than a restart
+    /// would keep is not given.
+    pub(crate) fn promise(&mut self, pulse: Pulse) -> Seq {
+        if pulse.promise > self.config.promise {
+            return Seq(0);
+        }
+        let to = Force {
+            term: self.term,
+            seq: pulse.seq,
+        };
+        self.promise.to = self.promise.to.max(Some(to));
+        self.promise.until = self
+            .promise
+            .until
+            .max(self.now.saturating_add(pulse.promise));
+        pulse.seq
+    }
+
+    /// A committed change that is not applied here makes the own configuration too old to count
+    /// votes by (R8).
+    fn has_unapplied_membership(&self) -> bool {
+        let (applied, commit) = (self.log.applied(), self.log.commit());
+        let is_seen = self
+            .memberships
+            .first()
+            .is_some_and(|first| *first <= commit);
+        is_seen || applied < self.unseen_upto.min(commit)
+    }
+
+    fn may_campaign(&self) -> bool {
+        self.configuration.is_voter(self.config.id) && self.installing.is_none()
+    }
+
+    /// Campaigns now, or as soon as what forbids it is over.
+    pub(crate) fn try_campaign(&mut self) {
+        self.take_office(Office::Follower);
+        if !self.may_campaign() {
+            return;
+        }
+        if self.has_unapplied_membership() {
+            self.wake_at = Some(self.now);
+            return;
+        }
+        if let Some(bound) = self.bound_for(None) {
+            self.wake_at = Some(self.now + bound);
+            return;
+        }
+        self.leader = None;
+        if self.configuration.all_voters() == BTreeSet::from([self.config.id]) {
+            self.stand(None);
+            return;
+        }
+        let mut campaign = Campaign::default();
+        campaign.votes.insert(self.config.id, true);
+        self.take_office(Office::PreCandidate(campaign));
+        self.ask_for_votes(VoteKind::PreVote, None);
+    }
+
+    /// Becomes a candidate of the next term.
+    fn stand(&mut self, force: Option<Force>) {
+        self.enter(Term(self.term.0 + 1));
+        self.vote = Some(self.config.id);
+        self.take_office(Office::Candidate(Campaign::default()));
+        self.ask_for_votes(VoteKind::Vote, force);
+    }
+
+    fn ask_for_votes(&mut self, kind: VoteKind, force: Option<Force>) {
+        let (campaign, wait) = match kind {
+            VoteKind::PreVote => (Term(self.term.0 + 1), Wait::No),
+            VoteKind::Vote => (self.term, Wait::Persist),
+        };
+        let last = self.log.last();
+        for peer in self.configuration.all_voters() {
+            if peer != self.config.id {
+                let request = VoteRequest {
+                    kind,
+                    campaign,
+                    last,
+                    force,
+                };
+                self.send(peer, MessageBody::VoteRequest(request), wait);
+            }
+        }
+    }
+
+    pub(crate) fn on_vote_request(
+        &mut self,
+        from: PeerId,
+        term: Term,
+        request: &VoteRequest,
+    ) -> Result<(), StepError> {
+        let is_sound = match request.kind {
+            VoteKind::PreVote => term.0 + 1 == request.campaign.0,
+            VoteKind::Vote => term == request.campaign,
+        };
+        if !is_sound {
+            return Err(StepError::Malformed(
+                "a campaign for another term than the sender's",
+            ));
+        }
+        let refusal = self.judge(from, request);
+        if refusal.is_none() && request.kind == VoteKind::Vote {
+            self.vote = Some(from);
+            self.elapsed = 0;
+        }
+        let wait = match (refusal, request.kind) {
+            (None, VoteKind::Vote) => Wait::Persist,
+            _ => Wait::No,
+        };
+        let (kind, campaign) = (request.kind, request.campaign);
+        self.send(
+            from,
+            MessageBody::VoteReply(VoteReply {
+                kind,
+                campaign,
+                refusal,
+            }),
+            wait,
+        );
+        Ok(())
+    }
+
+    /// Whether to refuse the vote; enters the term of a vote that no promise forbids.
+    fn judge(&mut self, from: PeerId, request: &VoteRequest) -> Option<Refusal> {
+        if let Some(bound) = self.bound_for(request.force) {
+            return Some(Refusal::Promised(bound));
+        }
+        let is_behind = request.last < self.log.last();
+        match request.kind {
+            VoteKind::PreVote => {
+                (request.campaign <= self.term || is_behind).then_some(Refusal::Behind)
+            }
+            VoteKind::Vote if request.campaign < self.term => Some(Refusal::Behind),
+            VoteKind::Vote => {
+                if request.campaign > self.term {
+                    self.enter(request.campaign);
+                }
+                let is_free = match self.vote {
+                    None => self.leader.is_none(),
+                    Some(vote) => vote == from,
+                };
+                match (is_behind, is_free) {
+                    (true, _) => Some(Refusal::Behind),
+                    (false, false) => Some(Refusal::Voted),
+                    (false, true) => None,
+                }
+            }
+        }
+    }
+
+    pub(crate) fn on_vote_reply(
+        &mut self,
+        from: PeerId,
+        term: Term,
+        reply: &VoteReply,
+    ) -> Result<(), StepError> {
+        if !self.configuration.is_voter(from) {
+            return Ok(());
+        }
+        if term > self.term {
+            self.enter(term);
+            return Ok(());
+        }
+        let asked = match reply.kind {
+            VoteKind::PreVote => Term(self.term.0 + 1),
+            VoteKind::Vote => self.term,
+        };
+        let (now, limit) = (self.now, self.config.promise);
+        let (Office::PreCandidate(campaign) | Office::Candidate(campaign)) = &mut self.office
+        else {
+            return Ok(());
+        };
+        if asked != reply.campaign {
+            return Ok(());
+        }
+        campaign.votes.insert(from, reply.refusal.is_none());
+        if let Some(Refusal::Promised(bound)) = reply.refusal {
+            let at = now + bound.min(limit);
+            campaign.retry_at = Some(campaign.retry_at.map_or(at, |earlier| earlier.min(at)));
+        }
+        self.count_votes();
+        Ok(())
+    }
+
+    /// Moves on if the election is decided.
+    pub(crate) fn count_votes(&mut self) {
+        let is_own_durable = self.persistence.is_vote_durable(self.term, self.vote);
+        let (campaign, is_real) = match &mut self.office {
+            Office::PreCandidate(campaign) => (campaign, false),
+            Office::Candidate(campaign) => (campaign, true),
+            Office::Follower | Office::Leader(_) => return,
+        };
+        if is_real && is_own_durable {
+            campaign.votes.insert(self.config.id, true);
+        }
+        let retry_at = campaign.retry_at;
+        match self.configuration.verdict(&campaign.votes) {
+            Verdict::Open => {}
+            Verdict::Won if is_real => self.lead(),
+            Verdict::Won => self.stand(None),
+            Verdict::Lost => {
+                self.take_office(Office::Follower);
+                self.wake_at = retry_at;
+            }
+        }
+    }
+
+    /// Becomes the leader of the term.
+    fn lead(&mut self) {
+        assert!(
+            self.persistence
+                .is_vote_durable(self.term, Some(self.config.id)),
+            "leads term {} before its own vote is durable",
+            self.term
+        );
+        let term_start = self.log.last().index.next();
+        let lead = Leadership::new(self.config.id, &self.configuration, term_start);
+        self.take_office(Office::Leader(Box::new(lead)));
+        self.leader = Some(self.config.id);
+        self.append_own(Payload::Empty);
+    }
+
+    /// Enters a later term as a follower, its leader not known yet.
+    pub(crate) fn enter(&mut self, term: Term) {
+        assert!(term > self.term, "term {term} after term {}", self.term);
+        // What waits for the disk was said in an older term and is moot.
+        self.outbox.messages.retain(|(_, wait)| *wait == Wait::No);
+        self.term = term;
+        self.vote = None;
+        self.leader = None;
+        if !matches!(self.office, Office::Follower) {
+            self.take_office(Office::Follower);
+        }
+    }
+
+    /// Gives up the office, in the same term.
+    pub(crate) fn step_down(&mut self) {
+        self.take_office(Office::Follower);
+        self.leader = None;
+    }
+
+    /// Heard from the leader of `term`, which is not older than the own.
+    pub(crate) fn follow(&mut self, leader: PeerId, term: Term) {
+        if term > self.term {
+            self.enter(term);
+        }
+        if !matches!(self.office, Office::Follower) {
+            self.take_office(Office::Follower);
+        }
+        self.leader = Some(leader);
+        self.elapsed = 0;
+        self.wake_at = None;
+    }
+
+    /// The leader hands its office over.
+    pub(crate) fn on_timeout_now(
+        &mut self,
+        from: PeerId,
+        term: Term,
+        timeout: TimeoutNow,
+    ) -> Result<(), StepError> {
+        let force = timeout.force;
+        if force.term != term {
+            return Err(StepError::Malformed(
+                "a force of another term than the sender's",
+            ));
+        }
+        let is_from_leader = term == self.term && self.leader == Some(from);
+        let is_follower = matches!(self.office, Office::Follower);
+        if is_from_leader
+            && is_follower
+            && self.may_campaign()
+            && !self.has_unapplied_membership()
+            && self.bound_for(Some(force)).is_none()
+        {
+            self.stand(Some(force));
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,390 @@
+//! The sending end of replication: what each peer is sent, what its replies mean, and what is
+//! committed by them.
+
+use std::mem;
+
+use crate::error::{SnapshotFailed, StepError};
+use crate::message::{
+    Append, AppendOutcome, AppendReply, Force, Message, MessageBody, Snapshot, TimeoutNow,
+};
+use crate::progress::Progress;
+use crate::raft::{Office, Raft, Wait};
+use crate::ready::{Fetch, FetchPurpose, SnapshotRequest};
+use crate::status::PeerState;
+use crate::types::{Entry, EntryId, LogIndex, PeerId, SnapshotMetadata, Term};
+
+impl Raft {
+    pub(crate) fn on_append_reply(
+        &mut self,
+        from: PeerId,
+        term: Term,
+        reply: &AppendReply,
+    ) -> Result<(), StepError> {
+        let last = self.log.last().index;
+        let Office::Leader(lead) = &mut self.office else {
+            return Ok(());
+        };
+        let Some(progress) = lead.progress.get_mut(&from) else {
+            return Ok(());
+        };
+        if term != self.term {
+            if term > self.term {
+                self.enter(term);
+            }
+            return Ok(());
+        }
+        if reply.seq > lead.seq {
+            return Err(StepError::NeverSent {
+                from,
+                what: "a later round",
+            });
+        }
+        if let AppendOutcome::Accepted { matched, durable } = reply.outcome
+            && (matched > last || durable > matched)
+        {
+            return Err(StepError::NeverSent {
+                from,
+                what: "entries behind the last",
+            });
+        }
+        progress.active = true;
+        progress.echoed = progress.echoed.max(reply.seq);
+        match reply.outcome {
+            AppendOutcome::Accepted { matched, durable } => {
+                let is_usable = matched >= self.log.truncated().index;
+                if progress.state != PeerState::Snapshot || is_usable {
+                    progress.accepted(matched, durable);
+                }
+            }
+            AppendOutcome::Rejected { previous, hint } if progress.is_news(previous) => {
+                let hint_index = hint.index.min(previous.previous());
+                let agreed = self.log.last_of_term(hint_index, hint.term);
+                progress.probe(agreed.index.next());
+            }
+            AppendOutcome::Rejected { .. } | AppendOutcome::Busy | AppendOutcome::StaleTerm => {}
+        }
+        self.advance_commit();
+        self.advance_confirmed();
+        Ok(())
+    }
+
+    /// Commits what a quorum has durably, if that reaches an entry of the own term (R7).
+    pub(crate) fn advance_commit(&mut self) {
+        let Office::Leader(lead) = &mut self.office else {
+            return;
+        };
+        let own = self.persistence.durable();
+        let id = self.config.id;
+        let durable = |peer: PeerId| match lead.progress.get(&peer) {
+            Some(progress) => progress.matched,
+            None if peer == id => own,
+            None => LogIndex(0),
+        };
+        let reached = self.configuration.quorum_value(durable).unwrap_or_default();
+        let before = self.log.commit();
+        if reached > before && self.log.term(reached) == Some(self.term) {
+            self.log.raise_commit(reached);
+            let first = before.next().max(lead.term_start);
+            let bytes = self.log.bytes_between(first, reached);
+            lead.uncommitted_bytes = lead.uncommitted_bytes.saturating_sub(bytes);
+        }
+    }
+
+    /// Finds the last confirmed round; the leader's own part in its lease is a promise, too.
+    pub(crate) fn advance_confirmed(&mut self) {
+        let Office::Leader(lead) = &mut self.office else {
+            return;
+        };
+        lead.confirm(self.config.id, &self.configuration);
+        if let Some(sent_at) = lead.confirmed.sent_at {
+            let to = Force {
+                term: self.term,
+                seq: lead.confirmed.seq,
+            };
+            self.promise.to = self.promise.to.max(Some(to));
+            self.promise.until = self.promise.until.max(sent_at + self.config.promise);
+        }
+    }
+
+    /// The leader's timers.
+    pub(crate) fn tick_leader(&mut self) {
+        let limit = self.config.election_ticks_min;
+        let Office::Leader(lead) = &mut self.office else {
+            return;
+        };
+        lead.quorum_elapsed += 1;
+        if lead.quorum_elapsed >= limit {
+            lead.quorum_elapsed = 0;
+            let id = self.config.id;
+            let is_active = |peer: PeerId| {
+                peer == id
+                    || lead
+                        .progress
+                        .get(&peer)
+                        .is_some_and(|progress| progress.active)
+            };
+            if !self.configuration.has_quorum(is_active) {
+                self.step_down();
+                return;
+            }
+            for progress in lead.progress.values_mut() {
+                progress.active = false;
+            }
+        }
+        if let Some(transfer) = &mut lead.transfer {
+            transfer.elapsed += 1;
+            if transfer.elapsed >= limit {
+                lead.abandon_transfer();
+            }
+        }
+        lead.heartbeat_elapsed += 1;
+        if lead.heartbeat_elapsed >= self.config.heartbeat_ticks {
+            lead.heartbeat_elapsed = 0;
+            let since = lead.heartbeat_seq;
+            for progress in lead.progress.values_mut() {
+                // Whoever is sent appends and answers them in time needs no heartbeats.
+                let is_busy = progress.sent && progress.echoed >= since;
+                progress.heartbeat_due |= !is_busy;
+                progress.sent = false;
+            }
+            lead.heartbeat_seq = lead.seq;
+            if let Some(transfer) = &mut lead.transfer {
+                transfer.is_due = true;
+            }
+        }
+    }
+
+    /// Sends every peer what it is due, in one round.
+    pub(crate) fn replicate(&mut self) {
+        let Office::Leader(lead) = &mut self.office else {
+            return;
+        };
+        lead.open_drain();
+        let mut peers = mem::take(&mut lead.progress);
+        for (peer, progress) in &mut peers {
+            self.replicate_to(*peer, progress);
+        }
+        let is_alone = self.configuration.voters.len() == 1;
+        let Office::Leader(lead) = &mut self.office else {
+            return;
+        };
+        lead.progress = peers;
+        if is_alone {
+            // Nobody needs to be asked.
+            lead.pulse(self.now, self.config.promise);
+        }
+        self.advance_confirmed();
+        self.release_promises();
+    }
+
+    fn replicate_to(&mut self, peer: PeerId, progress: &mut Progress) {
+        let mut is_sent = false;
+        while let Some(entries) = self.next_entries(peer, progress) {
+            let bytes = entries.iter().map(Entry::size).sum();
+            let upto = LogIndex(progress.next.previous().0 + entries.len() as u64);
+            self.send_append(peer, progress, entries);
+            progress.sent_entries(upto, bytes);
+            is_sent = true;
+        }
+        let told = self.log.commit().min(progress.next.previous());
+        let is_news = progress.state == PeerState::Replicate && told > progress.commit_sent;
+        if !is_sent && (is_news || progress.heartbeat_due) {
+            self.send_append(peer, progress, Vec::new());
+            is_sent = true;
+        }
+        progress.heartbeat_due &= !is_sent;
+        progress.sent |= is_sent;
+    }
+
+    /// The next entries to send to this peer, if there are any, they fit its window, and they are
+    /// at hand; what is not at hand is asked for.
+    fn next_entries(&mut self, peer: PeerId, progress: &mut Progress) -> Option<Vec<Entry>> {
+        let config = &self.config;
+        let room = progress.room(config.in_flight_bytes_max, config.in_flight_messages_max)?;
+        let truncated = self.log.truncated();
+        if progress.next <= truncated.index {
+            progress.await_snapshot();
+            let (term, at_least) = (self.term, truncated);
+            self.outbox.snapshots.push(SnapshotRequest {
+                to: peer,
+                term,
+                at_least,
+            });
+            return None;
+        }
+        let last = self.log.last().index;
+        if progress.next > last {
+            // A peer that is probed is probed without entries, too.
+            return None;
+        }
+        let bytes_max = config.append_bytes_max.min(room);
+        let first = self.log.memory_first();
+        let entries = if progress.next >= first {
+            self.log.entries(progress.next, last, bytes_max)
+        } else if progress.provided.is_empty() {
+            if !progress.fetching {
+                progress.fetching = true;
+                let purpose = FetchPurpose::Peer(peer);
+                let (from, upto) = (progress.next, first.previous());
+                let term = self.term;
+                self.outbox.fetch.push(Fetch {
+                    purpose,
+                    term,
+                    from,
+                    upto,
+                    bytes_max,
+                });
+            }
+            return None;
+        } else {
+            mem::take(&mut progress.provided)
+        };
+        let bytes: usize = entries.iter().map(Entry::size).sum();
+        if bytes > room && !progress.is_idle() {
+            if progress.next < first {
+                progress.provided = entries;
+            }
+            return None;
+        }
+        Some(entries)
+    }
+
+    fn send_append(&mut self, peer: PeerId, progress: &mut Progress, entries: Vec<Entry>) {
+        let Office::Leader(lead) = &mut self.office else {
+            return;
+        };
+        let pulse = lead.pulse(self.now, self.config.promise);
+        let is_blind = progress.state == PeerState::Snapshot;
+        let previous = match progress.next.previous() {
+            index if is_blind || index < self.log.truncated().index => EntryId::default(),
+            index => self.log.id(index),
+        };
+        let commit = if is_blind {
+            LogIndex(0)
+        } else {
+            self.log.commit()
+        };
+        let upto = LogIndex(previous.index.0 + entries.len() as u64);
+        progress.commit_sent = progress.commit_sent.max(commit.min(upto));
+        let body = MessageBody::Append(Append {
+            previous,
+            entries,
+            commit,
+            pulse,
+        });
+        self.send(peer, body, Wait::No);
+    }
+
+    /// Tells the target of a transfer to campaign, once it has everything and everything here is
+    /// applied and answered.
+    fn release_promises(&mut self) {
+        let (last, applied) = (self.log.last().index, self.log.applied());
+        let Office::Leader(lead) = &mut self.office else {
+            return;
+        };
+        let Some(transfer) = &lead.transfer else {
+            return;
+        };
+        let target = transfer.target;
+        let matched = lead.progress.get(&target).map(|progress| progress.matched);
+        let is_settled = applied == last && lead.pending_reads() == 0;
+        if transfer.is_due
+            && matched == Some(last)
+            && is_settled
+            && let Some(force) = lead.release(self.term)
+        {
+            self.send(
+                target,
+                MessageBody::TimeoutNow(TimeoutNow { force }),
+                Wait::No,
+            );
+        }
+    }
+
+    /// Answers a [`Fetch`]: entries from `fetch.from` on without a gap; empty if they are gone.
+    pub fn provide(&mut self, fetch: Fetch, entries: Vec<Entry>) {
+        for (entry, index) in entries.iter().zip(fetch.from.0..) {
+            let term = self.log.term(LogIndex(index));
+            let fits = entry.id.index.0 == index && term.is_none_or(|term| term == entry.id.term);
+            let is_own = fetch.term == self.term || fetch.purpose == FetchPurpose::Apply;
+            assert!(
+                fits || !is_own,
+                "entry {} read from the log at {index}",
+                entry.id
+            );
+        }
+        match fetch.purpose {
+            FetchPurpose::Apply => {
+                self.outbox.is_fetching = false;
+                if fetch.from == self.log.handed().next() {
+                    self.outbox.provided = entries;
+                }
+            }
+            FetchPurpose::Peer(peer) => {
+                let Office::Leader(lead) = &mut self.office else {
+                    return;
+                };
+                let Some(progress) = lead.progress.get_mut(&peer) else {
+                    return;
+                };
+                if fetch.term == self.term && progress.fetching && progress.next == fetch.from {
+                    progress.provided = entries;
+                }
+                progress.fetching = false;
+            }
+        }
+    }
+
+    /// The transport lost its connection to this peer; what was in flight may be lost.
+    pub fn on_unreachable(&mut self, peer: PeerId) {
+        let Office::Leader(lead) = &mut self.office else {
+            return;
+        };
+        if let Some(progress) = lead.progress.get_mut(&peer)
+            && progress.state != PeerState::Snapshot
+        {
+            progress.probe(LogIndex(0));
+            // The next heartbeat finds out whether the peer is back.
+            progress.probing = true;
+        }
+        if lead
+            .transfer
+            .as_ref()
+            .is_some_and(|transfer| transfer.target == peer)
+        {
+            lead.abandon_transfer();
+        }
+    }
+
+    /// Answers a [`SnapshotRequest`]: the snapshot ending in this entry was handed to the peer,
+    /// or failed to be.
+    pub fn on_snapshot_status(&mut self, peer: PeerId, result: Result<EntryId, SnapshotFailed>) {
+        let Office::Leader(lead) = &mut self.office else {
+            return;
+        };
+        let Some(progress) = lead.progress.get_mut(&peer) else {
+            return;
+        };
+        if progress.state != PeerState::Snapshot {
+            return;
+        }
+        let next = result.map_or(LogIndex(0), |last| last.index.next());
+        progress.probe(next.min(self.log.last().index.next()));
+        // The peer may still be installing it: the next heartbeat probes, not sooner.
+        progress.probing = true;
+    }
+}
+
+impl Message {
+    /// The [`Snapshot`](crate::Snapshot) message that the driver of the receiver steps once the
+    /// snapshot's data is there.
+    pub fn snapshot(from: PeerId, to: PeerId, term: Term, metadata: SnapshotMetadata) -> Message {
+        let body = MessageBody::Snapshot(Snapshot { metadata });
+        Message {
+            from,
+            to,
+            term,
+            body,
+        }
+    }
+}
