@@ -40,6 +40,8 @@ pub struct ShardConfig {
     /// Bytes of log a leader keeps for slow followers; above, it cuts and they get a snapshot.
     /// Default 64 MiB.
     pub log_bytes_max: u64,
+    /// The same for followers that are silent. Default 16 MiB.
+    pub log_bytes_silent_max: u64,
     /// Entries a learner may lack to be promoted. Default 1,024.
     pub promote_lag_max: u64,
     /// The hint that goes with [`crate::Refusal::Busy`]. Default 20 ms.
@@ -69,6 +71,7 @@ impl ShardConfig {
             waiters_max: 16_384,
             apply_backlog_bytes_max: 32 << 20,
             log_bytes_max: 64 << 20,
+            log_bytes_silent_max: 16 << 20,
             promote_lag_max: 1_024,
             busy_wait: Duration::from_millis(20),
             campaign_stagger: Duration::from_millis(1),

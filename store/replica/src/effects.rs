@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use tinykv_lsm::WriteBatch;
-use tinykv_raft::{EntryId, Fetch, GroupId, PeerId, SnapshotMetadata, Term};
+use tinykv_raft::{EntryId, Fetch, GroupId, PeerId, SnapshotMetadata, StepError, Term};
 use tinykv_wal::Batch;
 
 use crate::event::PeerMessage;
@@ -57,6 +57,67 @@ pub struct Effects<R> {
     pub destroys: Vec<Destroy>,
     /// Replicas found damaged: they take no further part.
     pub damaged: Vec<(GroupId, PeerId, ReadError)>,
+    /// Messages that were not processed, to be counted by reason.
+    pub dropped: Vec<Dropped>,
+}
+
+impl<R> Effects<R> {
+    /// Whether there is nothing to do.
+    pub fn is_empty(&self) -> bool {
+        self.lease_voids.is_empty()
+            && self.messages.is_empty()
+            && self.apply.is_empty()
+            && self.region_changes.is_empty()
+            && self.replies.is_empty()
+            && self.leases.is_empty()
+            && self.observed.is_empty()
+            && self.persist.is_none()
+            && self.entry_fetches.is_empty()
+            && self.value_fetches.is_empty()
+            && self.prefetches.is_empty()
+            && self.snapshot_sends.is_empty()
+            && self.snapshot_installs.is_empty()
+            && self.snapshot_discards.is_empty()
+            && self.destroys.is_empty()
+            && self.damaged.is_empty()
+            && self.dropped.is_empty()
+    }
+}
+
+/// A message that was not processed.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Dropped {
+    /// The group it was for.
+    pub group: GroupId,
+    /// Who sent it.
+    pub from: PeerId,
+    /// Why it was not processed.
+    pub reason: DropReason,
+}
+
+/// Why a message was not processed. Most of these happen in the normal course of things.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum DropReason {
+    /// It was delivered to the wrong store, or its envelope contradicts its content.
+    Misaddressed,
+    /// The group is not here, and the message is none that may create a peer.
+    UnknownGroup,
+    /// It is for a peer that died here, or for an earlier one than lives here.
+    DeadPeer,
+    /// It is for a younger peer than the one that lives here and has yet to give way.
+    YoungerPeer,
+    /// The sender was removed from the group; it was told so.
+    NotMember,
+    /// The replica has too much to apply.
+    Backlog,
+    /// The replica is damaged, or the process goes down.
+    OutOfService,
+    /// The snapshot overlaps another region of this shard.
+    Overlap(GroupId),
+    /// The snapshot is older than what is here, or one is being installed.
+    SnapshotNotWanted,
+    /// The Raft core refused it. `TwoLeaders` and `CommittedConflict` are alarms.
+    Refused(StepError),
 }
 
 /// Names the durability of one run's records. Rises by one from run to run that has any.

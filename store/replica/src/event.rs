@@ -56,8 +56,7 @@ pub enum Event {
         peer: PeerId,
         /// The last entry of the snapshot.
         snapshot: EntryId,
-        /// Whether the ingest is durable. A refusal (for example because the range still belongs
-        /// to another region of this store) leaves everything as it was.
+        /// Whether the ingest is durable.
         result: Result<(), InstallError>,
     },
     /// A snapshot asked for by [`crate::SnapshotSend`] was delivered whole, or was not.
@@ -127,6 +126,9 @@ pub enum PeerBody {
     /// envelope, that does not contain the receiver. The receiver destroys itself if that epoch's
     /// `conf_ver` is newer than its own.
     Gone,
+    /// "Am I still a member?", asked by those that hear of no leader and cannot campaign. The
+    /// answer is [`PeerBody::Gone`], or nothing.
+    Probe,
 }
 
 /// A command to be proposed. Its epoch travels in the command.
@@ -213,9 +215,10 @@ pub struct ReceivedSnapshot {
 /// Why an installation did not happen.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum InstallError {
-    /// Part of the range is still owned by another peer of this store; try again later.
+    /// Part of the range is still owned by another peer of this store: asked for again a tick
+    /// later.
     Overlap(GroupId),
-    /// The files turned out to be bad.
+    /// The files turned out to be bad. The replica's old state is gone by then: it is damaged.
     Damaged(ReadError),
 }
 

@@ -17,15 +17,17 @@ mod machine;
 mod record;
 
 mod apply;
+mod grave;
 mod replica;
+mod run;
 mod shard;
 
 pub use codec::FormatError;
 pub use command::{AdminCommand, Command, PeerChange};
 pub use config::ShardConfig;
 pub use effects::{
-    Destroy, Effects, EntryFetch, LeaseCell, Observed, PersistToken, RegionChange, SnapshotHandle,
-    SnapshotInstall, SnapshotSend, ValueFetch,
+    Destroy, DropReason, Dropped, Effects, EntryFetch, LeaseCell, Observed, PersistToken,
+    RegionChange, SnapshotHandle, SnapshotInstall, SnapshotSend, ValueFetch,
 };
 pub use event::{
     AdminAction, AdminRequest, Birth, Event, InstallError, PeerBody, PeerMessage, Proposal,
@@ -40,5 +42,5 @@ pub use outcome::{
 };
 pub use record::{BirthRecord, InstallRecord, TombstoneRecord};
 pub use region::{FIRST_ENTRY, Peer, PeerRole, Region, RegionEpoch, RegionState, StoreId};
-pub use replica::Replica;
-pub use shard::{Factory, GroupStatus, RecoverError, RecoveredReplica, RecoveredTombstone, Shard};
+pub use replica::{GroupStatus, Replica};
+pub use shard::{Factory, RecoverError, RecoveredReplica, RecoveredTombstone, Shard};

@@ -5,7 +5,7 @@ use bytes::Bytes;
 use crate::codec::{Decoder, Encoder, FormatError};
 use crate::effects::SnapshotHandle;
 use crate::region::{
-    Peer, Region, RegionState, decode_peer, decode_region, encode_peer, encode_region,
+    Peer, Region, RegionEpoch, RegionState, decode_peer, decode_region, encode_peer, encode_region,
 };
 
 const FORMAT_BIRTH: u8 = 1;
@@ -17,6 +17,9 @@ const FORMAT_INSTALLING: u8 = 1;
 pub struct BirthRecord {
     /// The peer.
     pub peer: Peer,
+    /// The epoch at which it was a member for certain: of its first state, or of the message that
+    /// called it into life.
+    pub epoch: RegionEpoch,
     /// Its first state; `None` for a peer that a leader's message called into life and that waits
     /// for a snapshot.
     pub state: Option<RegionState>,
@@ -27,6 +30,8 @@ impl BirthRecord {
     pub fn encode(&self) -> Bytes {
         let mut to = Encoder::new(FORMAT_BIRTH);
         encode_peer(self.peer, &mut to);
+        to.u64(self.epoch.conf_ver);
+        to.u64(self.epoch.version);
         to.u8(u8::from(self.state.is_some()));
         if let Some(state) = &self.state {
             state.encode_into(&mut to);
@@ -38,12 +43,16 @@ impl BirthRecord {
     pub fn decode(bytes: &Bytes) -> Result<BirthRecord, FormatError> {
         let mut from = Decoder::new(bytes, FORMAT_BIRTH, "birth record")?;
         let peer = decode_peer(&mut from)?;
+        let epoch = RegionEpoch {
+            conf_ver: from.u64()?,
+            version: from.u64()?,
+        };
         let state = match from.flag()? {
             true => Some(RegionState::decode_from(&mut from)?),
             false => None,
         };
         from.end()?;
-        Ok(BirthRecord { peer, state })
+        Ok(BirthRecord { peer, epoch, state })
     }
 }
 

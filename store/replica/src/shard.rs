@@ -1,20 +1,22 @@
 //! Many groups, one owner.
 
-use std::collections::BTreeMap;
-use std::sync::Arc;
+mod recovery;
+mod routing;
+
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::time::Duration;
 
-use bytes::Bytes;
-use tinykv_raft::{Entry, EntryId, GroupId, LogIndex, PeerId, Status};
-use tinykv_wal::RecoveredGroup;
+use tinykv_raft::GroupId;
 
-use crate::codec::FormatError;
 use crate::config::ShardConfig;
-use crate::effects::Effects;
+use crate::effects::{Effects, PersistToken};
 use crate::event::Event;
-use crate::machine::{ReadError, Reader, StateMachine};
-use crate::region::{Peer, RegionState};
-use crate::replica::Replica;
+use crate::grave::Grave;
+use crate::machine::{Reader, StateMachine};
+use crate::replica::{GroupStatus, Replica};
+use crate::run::{Awaiting, Run};
+
+pub use self::recovery::{RecoverError, RecoveredReplica, RecoveredTombstone};
 
 /// Makes the state machine of a group when its peer begins to live here.
 pub type Factory<S> = Box<dyn Fn(GroupId) -> S + Send>;
@@ -25,32 +27,18 @@ pub struct Shard<S: StateMachine> {
     config: ShardConfig,
     factory: Factory<S>,
     replicas: BTreeMap<GroupId, Replica<S>>,
+    graves: BTreeMap<GroupId, Grave>,
+    /// Runs whose records are not known durable yet, oldest first.
+    unpersisted: VecDeque<(PersistToken, Vec<Awaiting>)>,
+    last_token: PersistToken,
+    /// Groups that something happened to in this run.
+    touched: BTreeSet<GroupId>,
+    /// The clock of the last run.
+    now: Duration,
+    /// After [`Event::Shutdown`] everything is refused.
+    is_shut_down: bool,
 }
 
-/// What a restart found of one group: the log's part of it and the LSM's.
-#[derive(Clone, Debug)]
-pub struct RecoveredReplica {
-    /// The group.
-    pub group: GroupId,
-    /// What the log knows. An installation that was under way has been done again.
-    pub log: RecoveredGroup,
-    /// The newest entries, ending at `log.last`, as many as were worth reading; may be empty.
-    pub tail: Vec<Entry>,
-    /// The LSM's applied index; 0 if it has none.
-    pub applied: LogIndex,
-}
-
-/// What a restart found of a dead peer.
-#[derive(Clone, Debug)]
-pub struct RecoveredTombstone {
-    /// The group.
-    pub group: GroupId,
-    /// Payload of the tombstone record.
-    pub payload: Bytes,
-}
-
-#[expect(unused_variables, reason = "signatures first")]
-#[expect(clippy::unimplemented, reason = "signatures first")]
 impl<S: StateMachine> Shard<S> {
     /// A shard without groups.
     pub fn new(config: ShardConfig, factory: Factory<S>) -> Shard<S> {
@@ -58,20 +46,13 @@ impl<S: StateMachine> Shard<S> {
             config,
             factory,
             replicas: BTreeMap::new(),
+            graves: BTreeMap::new(),
+            unpersisted: VecDeque::new(),
+            last_token: PersistToken(0),
+            touched: BTreeSet::new(),
+            now: Duration::ZERO,
+            is_shut_down: false,
         }
-    }
-
-    /// A shard with the groups that a restart found. The effects say which regions are in service
-    /// (and what dead peers left to be dropped); they are carried out before the first run.
-    pub fn recover(
-        config: ShardConfig,
-        factory: Factory<S>,
-        groups: Vec<RecoveredReplica>,
-        tombstones: Vec<RecoveredTombstone>,
-        reader: &dyn Reader,
-        now: Duration,
-    ) -> Result<(Shard<S>, Effects<S::Reply>), RecoverError> {
-        unimplemented!()
     }
 
     /// Takes all events and says what is to be done. `now` is the monotonic clock, read by the
@@ -82,7 +63,18 @@ impl<S: StateMachine> Shard<S> {
         now: Duration,
         reader: &dyn Reader,
     ) -> Effects<S::Reply> {
-        unimplemented!()
+        assert!(
+            now >= self.now,
+            "the monotonic clock went back from {:?} to {now:?}",
+            self.now
+        );
+        self.now = now;
+        let config = self.config.clone();
+        let mut run = Run::new(now, &config, reader);
+        for event in inbox.drain(..) {
+            self.dispatch(event, &mut run);
+        }
+        self.finish(run)
     }
 
     /// The groups that live here, ascending.
@@ -90,58 +82,55 @@ impl<S: StateMachine> Shard<S> {
         self.replicas.keys().copied()
     }
 
-    /// A picture of a group, for heartbeats, status pages and tests.
-    pub fn status(&self, group: GroupId) -> Option<GroupStatus> {
-        unimplemented!()
+    /// Groups whose peer here leads.
+    pub fn led_groups(&self) -> impl Iterator<Item = GroupId> {
+        let led = self
+            .replicas
+            .iter()
+            .filter(|(_, replica)| replica.is_leader());
+        led.map(|(group, _)| *group)
     }
-}
 
-/// A picture of a group.
-#[derive(Clone, Debug)]
-pub struct GroupStatus {
-    /// The peer that lives here.
-    pub peer: Peer,
-    /// The region; `None` while the peer waits for its first snapshot.
-    pub state: Option<Arc<RegionState>>,
-    /// The last applied entry.
-    pub applied: EntryId,
-    /// The Raft core's own picture: role, leader, term, and, of a leader, how far its peers are.
-    pub raft: Status,
-    /// Of a leader: peers that are not yet caught up (no log match, or waiting for a snapshot).
-    pub pending_peers: Vec<PeerId>,
-    /// Of a leader: peers silent, and for how long.
-    pub down_peers: Vec<(PeerId, Duration)>,
-    /// Approximate bytes of log kept for this group.
-    pub log_bytes: u64,
-    /// Found damaged: it takes no part.
-    pub damaged: bool,
-}
+    /// A picture of a group. It copies; not for hot paths.
+    pub fn status(&self, group: GroupId) -> Option<GroupStatus> {
+        self.replicas
+            .get(&group)
+            .map(|replica| replica.status(self.now))
+    }
 
-/// A restart found what it cannot make sense of.
-#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-pub enum RecoverError {
-    /// A record or the region's state does not decode.
-    #[error("group {group}: {error}")]
-    Format {
-        /// The group.
-        group: GroupId,
-        /// What is wrong.
-        error: FormatError,
-    },
-    /// The engine could not be read.
-    #[error("group {group}: {error}")]
-    Read {
-        /// The group.
-        group: GroupId,
-        /// What is wrong.
-        error: ReadError,
-    },
-    /// Log and LSM contradict each other.
-    #[error("group {group}: {problem}")]
-    Contradiction {
-        /// The group.
-        group: GroupId,
-        /// What is wrong.
-        problem: &'static str,
-    },
+    /// The state machine of a group that lives here.
+    pub fn machine(&self, group: GroupId) -> Option<&S> {
+        self.replicas.get(&group).map(Replica::machine)
+    }
+
+    /// Ends a run: what follows for each touched group, who dies, and what must become durable.
+    fn finish(&mut self, mut run: Run<'_, S::Reply>) -> Effects<S::Reply> {
+        for group in std::mem::take(&mut self.touched) {
+            let Some(replica) = self.replicas.get_mut(&group) else {
+                continue;
+            };
+            if !self.is_shut_down {
+                replica.finish(&mut run);
+            }
+            if replica.is_leaving() {
+                self.bury(group, &mut run);
+            }
+        }
+        let must_persist = !run.effects.wal.is_empty()
+            || !run.effects.messages_after_persist.is_empty()
+            || !run.awaiting.is_empty();
+        if must_persist {
+            self.last_token = PersistToken(self.last_token.0 + 1);
+            run.effects.persist = Some(self.last_token);
+            self.unpersisted.push_back((self.last_token, run.awaiting));
+        }
+        run.effects
+    }
+
+    fn bury(&mut self, group: GroupId, run: &mut Run<'_, S::Reply>) {
+        if let Some(replica) = self.replicas.remove(&group) {
+            let record = replica.bury(run);
+            self.graves.insert(group, Grave::dug(record));
+        }
+    }
 }

@@ -1,0 +1,342 @@
+//! Birth, recovery, damage and death of a peer.
+
+use std::collections::{BTreeMap, VecDeque};
+use std::sync::Arc;
+use std::time::Duration;
+
+use tinykv_raft::{
+    Configuration, Entry, EntryId, GroupId, HardState, Initial, LeadershipChange, LogIndex, Raft,
+};
+use tinykv_wal::{Record, RecoveredGroup};
+
+use super::Replica;
+use super::log::LogExtent;
+use super::requests::Requests;
+use crate::apply::Overlay;
+use crate::config::ShardConfig;
+use crate::effects::RegionChange;
+use crate::event::Birth;
+use crate::machine::{ReadError, StateMachine};
+use crate::outcome::{Doubt, Outcome, Refusal};
+use crate::record::{BirthRecord, TombstoneRecord};
+use crate::region::{FIRST_ENTRY, Peer, Region, RegionEpoch, RegionState};
+use crate::run::{Durable, Run};
+use crate::shard::RecoveredReplica;
+
+impl<S: StateMachine> Replica<S> {
+    /// A founding member with its first state.
+    pub(crate) fn found(birth: Birth, machine: S, run: &mut Run<'_, S::Reply>) -> Replica<S> {
+        let Birth { peer, state } = birth;
+        let group = state.region.id;
+        let hard_state = HardState {
+            term: FIRST_ENTRY.term,
+            vote: None,
+            commit: FIRST_ENTRY.index,
+        };
+        let epoch = state.region.epoch;
+        let initial = Initial {
+            hard_state,
+            applied: FIRST_ENTRY.index,
+            truncated: FIRST_ENTRY,
+            last: FIRST_ENTRY,
+            ..Initial::new(state.region.configuration(), run.now)
+        };
+        let record = BirthRecord {
+            peer,
+            epoch,
+            state: Some(state.clone()),
+        };
+        run.record(Record::Birth {
+            group,
+            birth: record.encode(),
+            hard_state,
+            truncated: FIRST_ENTRY,
+        });
+        let mut replica = Replica::with(group, peer, epoch, initial, machine, run.config);
+        replica.await_durable(Durable::Birth, run);
+        replica.change_state(state, run);
+        replica.write_applied(run);
+        replica.restore(run);
+        replica
+    }
+
+    /// A peer that a leader's message calls into life. It waits for a snapshot.
+    pub(crate) fn awaken(
+        group: GroupId,
+        peer: Peer,
+        epoch: RegionEpoch,
+        machine: S,
+        run: &mut Run<'_, S::Reply>,
+    ) -> Replica<S> {
+        let initial = Initial::new(Configuration::default(), run.now);
+        run.record(Record::Birth {
+            group,
+            birth: BirthRecord {
+                peer,
+                epoch,
+                state: None,
+            }
+            .encode(),
+            hard_state: initial.hard_state,
+            truncated: initial.truncated,
+        });
+        let replica = Replica::with(group, peer, epoch, initial, machine, run.config);
+        replica.await_durable(Durable::Birth, run);
+        replica
+    }
+
+    /// A peer found by a restart. What cannot be right makes it damaged; the others go on.
+    pub(crate) fn recover(
+        found: RecoveredReplica,
+        birth: BirthRecord,
+        machine: S,
+        run: &mut Run<'_, S::Reply>,
+    ) -> Replica<S> {
+        let (group, peer, epoch) = (found.group, birth.peer, birth.epoch);
+        let recovered = recover_state::<S>(&found, birth, run).and_then(|(state, applied)| {
+            let initial = recover_log(found.log, found.tail, state.as_ref(), applied, run.now)?;
+            Ok((state, initial))
+        });
+        let (state, initial) = match recovered {
+            Ok(recovered) => recovered,
+            Err(error) => {
+                let initial = Initial::new(Configuration::default(), run.now);
+                let mut replica = Replica::with(group, peer, epoch, initial, machine, run.config);
+                replica.birth_is_durable = true;
+                replica.on_damage(error, run);
+                return replica;
+            }
+        };
+        let mut replica = Replica::with(group, peer, epoch, initial, machine, run.config);
+        replica.birth_is_durable = true;
+        if let Some(state) = state {
+            let is_unwritten = found.applied == LogIndex(0);
+            replica.is_leaving = state.region.peer(peer.id).is_none();
+            replica.change_state(state, run);
+            replica.is_state_dirty = false;
+            if is_unwritten {
+                replica.is_state_dirty = true;
+                replica.write_applied(run);
+            }
+            replica.restore(run);
+        }
+        replica
+    }
+
+    fn with(
+        group: GroupId,
+        peer: Peer,
+        birth_epoch: RegionEpoch,
+        initial: Initial,
+        machine: S,
+        config: &ShardConfig,
+    ) -> Replica<S> {
+        let truncated = initial.truncated;
+        let raft = Raft::new(raft_config(group, peer, config), initial);
+        let applied = raft.applied();
+        let term = raft.term_at(applied).unwrap_or_default();
+        Replica {
+            group,
+            peer,
+            birth_is_durable: false,
+            birth_epoch,
+            state: None,
+            region: Arc::new(Region {
+                id: group,
+                ..Region::default()
+            }),
+            is_state_dirty: false,
+            applied: EntryId {
+                term,
+                index: applied,
+            },
+            leadership: LeadershipChange {
+                role: raft.role(),
+                leader: raft.leader(),
+                term: raft.term(),
+            },
+            raft,
+            machine,
+            committed: VecDeque::new(),
+            committed_bytes: 0,
+            parked: None,
+            overlay: Overlay::default(),
+            requests: Requests::default(),
+            transfer: None,
+            offered: None,
+            installing: None,
+            snapshots_wanted: Vec::new(),
+            sending: BTreeMap::new(),
+            log: LogExtent::new(truncated),
+            published: None,
+            strangers: BTreeMap::new(),
+            heard: BTreeMap::new(),
+            campaign_at: None,
+            leaderless_ticks: 0,
+            damaged: false,
+            is_leaving: false,
+        }
+    }
+
+    fn restore(&mut self, run: &mut Run<'_, S::Reply>) {
+        let state = self.state.clone().expect("restored only with a state");
+        if let Err(error) = self.machine.restore(&state, run.reader) {
+            self.on_damage(error, run);
+        }
+    }
+
+    /// The replica cannot go on. It answers everybody and falls silent until it is replaced (D7).
+    pub(super) fn on_damage(&mut self, error: ReadError, run: &mut Run<'_, S::Reply>) {
+        if self.damaged {
+            return;
+        }
+        self.damaged = true;
+        self.fail_all(Doubt::Damaged, &Refusal::Damaged, run);
+        run.effects.damaged.push((self.group, self.peer.id, error));
+    }
+
+    /// Answers everybody who waits, and takes the lease back.
+    pub(crate) fn fail_all(
+        &mut self,
+        doubt: Doubt,
+        refusal: &Refusal,
+        run: &mut Run<'_, S::Reply>,
+    ) {
+        let (proposed, reads) = self.requests.take_all();
+        for waiting in proposed {
+            run.reply(Some(waiting.waiter), Outcome::Undetermined(doubt));
+        }
+        for waiting in reads {
+            run.refuse(Some(waiting.waiter), refusal.clone());
+        }
+        self.end_transfer(Outcome::Undetermined(doubt), run);
+        self.void_lease(run);
+    }
+
+    fn void_lease(&mut self, run: &mut Run<'_, S::Reply>) {
+        if self.published.take().is_some() {
+            run.effects.lease_voids.push(self.group);
+        }
+    }
+
+    /// The end: everybody is answered, the tombstone is recorded. The data goes once that is
+    /// durable; what is returned says what there is.
+    pub(crate) fn bury(mut self, run: &mut Run<'_, S::Reply>) -> TombstoneRecord {
+        assert!(
+            self.installing.is_none(),
+            "a peer does not die while its data is being replaced"
+        );
+        self.fail_all(Doubt::RegionGone, &Refusal::RegionNotFound, run);
+        self.discard_offer(run);
+        let leftover = self.state.as_ref().map(|state| state.region.clone());
+        let record = TombstoneRecord {
+            peer: self.peer,
+            leftover,
+        };
+        run.record(Record::Tombstone {
+            group: self.group,
+            payload: record.encode(),
+        });
+        self.await_durable(Durable::Tombstone, run);
+        run.announce(RegionChange::Gone {
+            group: self.group,
+            peer: self.peer.id,
+        });
+        record
+    }
+
+    /// Placement says that this peer is no member any more.
+    pub(crate) fn leave(&mut self) {
+        if self.installing.is_none() {
+            self.is_leaving = true;
+        }
+    }
+}
+
+fn raft_config(group: GroupId, peer: Peer, config: &ShardConfig) -> tinykv_raft::Config {
+    let seed = (config.seed ^ group.0.rotate_left(32)).wrapping_add(peer.id.0);
+    tinykv_raft::Config {
+        election_ticks_min: config.election_ticks_min,
+        election_ticks_max: config.election_ticks_max,
+        heartbeat_ticks: config.heartbeat_ticks,
+        append_bytes_max: config.append_bytes_max,
+        in_flight_bytes_max: config.in_flight_bytes_max,
+        in_flight_messages_max: config.in_flight_messages_max,
+        uncommitted_bytes_max: config.uncommitted_bytes_max,
+        memory_bytes_max: config.memory_bytes_max,
+        promise: config.promise,
+        ..tinykv_raft::Config::new(peer.id, seed)
+    }
+}
+
+/// The region's state and the applied index, from the LSM or, where it has nothing yet, from the
+/// birth record.
+fn recover_state<S: StateMachine>(
+    found: &RecoveredReplica,
+    birth: BirthRecord,
+    run: &Run<'_, S::Reply>,
+) -> Result<(Option<RegionState>, LogIndex), ReadError> {
+    if found.log.damaged {
+        return Err(ReadError(
+            "its log is damaged below what was acknowledged".to_owned(),
+        ));
+    }
+    if found.log.installing.is_some() {
+        return Err(ReadError("an installation was not done again".to_owned()));
+    }
+    if found.applied == LogIndex(0) {
+        let applied = if birth.state.is_some() {
+            FIRST_ENTRY.index
+        } else {
+            LogIndex(0)
+        };
+        return Ok((birth.state, applied));
+    }
+    let Some(bytes) = run.reader.load(&S::state_key(found.group))? else {
+        return Err(ReadError(
+            "the engine has data of it but no region state".to_owned(),
+        ));
+    };
+    let state = RegionState::decode(&bytes).map_err(|error| ReadError(error.to_string()))?;
+    if state.region.id != found.group {
+        return Err(ReadError("its region state is another group's".to_owned()));
+    }
+    Ok((Some(state), found.applied))
+}
+
+fn recover_log(
+    log: RecoveredGroup,
+    tail: Vec<Entry>,
+    state: Option<&RegionState>,
+    applied: LogIndex,
+    now: Duration,
+) -> Result<Initial, ReadError> {
+    if applied < log.truncated.index {
+        return Err(ReadError(format!(
+            "its log begins behind {} but only {applied} is applied",
+            log.truncated
+        )));
+    }
+    if applied > log.last.index {
+        return Err(ReadError(format!(
+            "its log ends with {} but {applied} is applied",
+            log.last
+        )));
+    }
+    let mut hard_state = log.hard_state;
+    hard_state.commit = hard_state.commit.max(applied).min(log.last.index);
+    hard_state.term = hard_state.term.max(log.last.term);
+    Ok(Initial {
+        hard_state,
+        configuration: state
+            .map(|state| state.region.configuration())
+            .unwrap_or_default(),
+        applied,
+        truncated: log.truncated,
+        terms: log.terms,
+        last: log.last,
+        tail,
+        started_at: now,
+        birth: tinykv_raft::Birth::Restarted,
+    })
+}

@@ -1,0 +1,183 @@
+//! Changes of membership, proposed and applied. One step at a time; the peers' stores travel in
+//! the entry's context.
+
+use bytes::Bytes;
+use tinykv_raft::{EntryId, MembershipChange, MembershipStep, PeerId};
+
+use super::Replica;
+use crate::command::{MembershipContext, PeerChange};
+use crate::event::{PeerBody, PeerMessage};
+use crate::machine::{ReadError, StateMachine};
+use crate::outcome::{BusyReason, MembershipRefusal, Refusal};
+use crate::region::{Peer, PeerRole, Region, RegionEpoch};
+use crate::run::{Run, busy};
+
+impl<S: StateMachine> Replica<S> {
+    pub(super) fn propose_change(
+        &mut self,
+        epoch: RegionEpoch,
+        change: PeerChange,
+        run: &Run<'_, S::Reply>,
+    ) -> Result<EntryId, Refusal> {
+        if self.transfer.is_some() {
+            return Err(busy(run.config, BusyReason::Transferring));
+        }
+        if epoch != self.region.epoch {
+            return Err(Refusal::EpochNotMatch {
+                regions: vec![self.region.clone()],
+            });
+        }
+        changed(&self.region, &[change]).map_err(Refusal::Membership)?;
+        match change {
+            PeerChange::Remove(id) if id == self.peer.id => {
+                return Err(Refusal::Membership(MembershipRefusal::RemovesLeader(id)));
+            }
+            PeerChange::Promote(id) if self.lag(id) > run.config.promote_lag_max => {
+                return Err(busy(run.config, BusyReason::LearnerBehind));
+            }
+            _ => {}
+        }
+        let context = MembershipContext {
+            epoch,
+            changes: vec![change],
+        }
+        .encode();
+        let steps = vec![step(change)];
+        self.raft
+            .propose_membership(MembershipChange { steps, context })
+            .map_err(|error| self.refusal_of(&error, run))
+    }
+
+    /// Applies a committed change. A refused one changes nothing, on every replica alike.
+    pub(super) fn apply_change(
+        &mut self,
+        change: &MembershipChange,
+        run: &mut Run<'_, S::Reply>,
+    ) -> Result<Result<(), Refusal>, ReadError> {
+        let context = MembershipContext::decode(&change.context)
+            .map_err(|error| ReadError(error.to_string()))?;
+        let outcome = if context.epoch.conf_ver == self.region.epoch.conf_ver {
+            changed(&self.region, &context.changes).map_err(Refusal::Membership)
+        } else {
+            Err(Refusal::EpochNotMatch {
+                regions: vec![self.region.clone()],
+            })
+        };
+        let peers = match outcome {
+            Ok(peers) => peers,
+            Err(refusal) => {
+                let nothing = MembershipChange {
+                    steps: Vec::new(),
+                    context: Bytes::new(),
+                };
+                self.raft.apply_membership(&nothing);
+                return Ok(Err(refusal));
+            }
+        };
+        let Some(state) = &self.state else {
+            return Err(ReadError(
+                "a membership change before the first state".to_owned(),
+            ));
+        };
+        let mut state = state.as_ref().clone();
+        state.region.peers = peers;
+        state.region.epoch.conf_ver += context.changes.len() as u64;
+        let configuration = self.raft.apply_membership(change);
+        assert_eq!(
+            configuration,
+            state.region.configuration(),
+            "group {}: Raft and the region disagree about the membership",
+            self.group
+        );
+        let before = self.region.clone();
+        self.change_state(state, run);
+        self.say_farewell(&before, run);
+        Ok(Ok(()))
+    }
+
+    /// Whoever was removed is told by the leader, who will not speak to it any more; and if it is
+    /// this peer, its days are over.
+    fn say_farewell(&mut self, before: &Region, run: &mut Run<'_, S::Reply>) {
+        for removed in before
+            .peers
+            .iter()
+            .filter(|peer| self.region.peer(peer.id).is_none())
+        {
+            self.sending.remove(&removed.id);
+            self.heard.remove(&removed.id);
+            if removed.id == self.peer.id {
+                self.is_leaving = true;
+            } else if self.is_leader() {
+                let gone = self.envelope(*removed, PeerBody::Gone);
+                run.effects.messages_after_persist.push(gone);
+            }
+        }
+    }
+
+    pub(super) fn envelope(&self, to: Peer, body: PeerBody) -> PeerMessage {
+        PeerMessage {
+            group: self.group,
+            from: self.peer,
+            to,
+            epoch: self.epoch(),
+            keep_after: if self.is_leader() {
+                self.log.truncated.index
+            } else {
+                Default::default()
+            },
+            body,
+        }
+    }
+
+    fn lag(&self, id: PeerId) -> u64 {
+        let status = self.raft.status();
+        let matched = status.peers.get(&id).map_or(0, |peer| peer.matched.0);
+        self.raft.commit().0.saturating_sub(matched)
+    }
+}
+
+fn step(change: PeerChange) -> MembershipStep {
+    match change {
+        PeerChange::AddLearner(peer) => MembershipStep::AddLearner(peer.id),
+        PeerChange::Promote(id) => MembershipStep::AddVoter(id),
+        PeerChange::Remove(id) => MembershipStep::Remove(id),
+    }
+}
+
+/// The peers after some changes, or what is wrong with these.
+fn changed(region: &Region, changes: &[PeerChange]) -> Result<Vec<Peer>, MembershipRefusal> {
+    let mut peers = region.peers.clone();
+    for change in changes {
+        let position = |id: PeerId, peers: &[Peer]| peers.iter().position(|peer| peer.id == id);
+        match *change {
+            PeerChange::AddLearner(peer) => {
+                if position(peer.id, &peers).is_some() {
+                    return Err(MembershipRefusal::PeerExists(peer.id));
+                }
+                if peers.iter().any(|other| other.store == peer.store) {
+                    return Err(MembershipRefusal::StoreHasPeer(peer.store));
+                }
+                peers.push(Peer {
+                    role: PeerRole::Learner,
+                    ..peer
+                });
+                peers.sort_by_key(|peer| peer.id);
+            }
+            PeerChange::Promote(id) => {
+                let at = position(id, &peers).ok_or(MembershipRefusal::PeerUnknown(id))?;
+                if peers[at].role != PeerRole::Learner {
+                    return Err(MembershipRefusal::NotALearner(id));
+                }
+                peers[at].role = PeerRole::Voter;
+            }
+            PeerChange::Remove(id) => {
+                let at = position(id, &peers).ok_or(MembershipRefusal::PeerUnknown(id))?;
+                peers.remove(at);
+                if !peers.iter().any(|peer| peer.role == PeerRole::Voter) {
+                    return Err(MembershipRefusal::LastVoter);
+                }
+            }
+        }
+    }
+    Ok(peers)
+}

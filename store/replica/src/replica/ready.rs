@@ -1,0 +1,189 @@
+//! From the core's `Ready` to effects: what leaves at once, what leaves with the record.
+
+use tinykv_raft::{LeadershipChange, Message, Ready, Role};
+use tinykv_wal::Record;
+
+use super::Replica;
+use crate::effects::{EntryFetch, LeaseCell, RegionChange};
+use crate::event::PeerBody;
+use crate::machine::StateMachine;
+use crate::outcome::{Answer, Outcome, ReadGrant};
+use crate::run::{Awaiting, Durable, Run};
+
+impl<S: StateMachine> Replica<S> {
+    /// Ends the group's part of a run: everything that follows from the events is worked out.
+    pub(crate) fn finish(&mut self, run: &mut Run<'_, S::Reply>) {
+        if self.damaged {
+            return;
+        }
+        self.ask_reads(run);
+        self.apply_committed(run);
+        loop {
+            self.hand_over_when_drained(run);
+            let Some(ready) = self.raft.ready(run.now) else {
+                break;
+            };
+            self.take_ready(ready, run);
+            self.apply_committed(run);
+            if self.damaged {
+                return;
+            }
+        }
+        self.discard_offer(run);
+        self.release_reads(run);
+        self.send_snapshots(run);
+        self.watch_transfer(run);
+        self.publish_lease(run);
+        self.overlay.clear();
+    }
+
+    fn take_ready(&mut self, ready: Ready, run: &mut Run<'_, S::Reply>) {
+        if let Some(hard_state) = ready.hard_state {
+            run.record(Record::HardState {
+                group: self.group,
+                hard_state,
+            });
+        }
+        if let Some(last) = ready.entries.last() {
+            let bytes = ready.entries.iter().map(tinykv_raft::Entry::size).sum();
+            self.log.on_append(last.id.index, bytes);
+            run.record(Record::Entries {
+                group: self.group,
+                entries: ready.entries,
+            });
+        }
+        if let Some(metadata) = ready.install {
+            self.begin_install(metadata, run);
+        }
+        if ready.must_sync || !ready.send_after_persist.is_empty() {
+            self.await_durable(Durable::Ready(ready.number), run);
+        }
+        if let Some(change) = ready.leadership {
+            self.on_leadership(change, run);
+        }
+        for message in ready.send {
+            self.send(message, run);
+        }
+        for message in ready.send_after_persist {
+            if let Some(to) = self.find_peer(message.to) {
+                let message = self.envelope(to, PeerBody::Raft(message));
+                run.effects.messages_after_persist.push(message);
+            }
+        }
+        for entry in ready.committed {
+            self.committed_bytes += entry.size();
+            self.committed.push_back(entry);
+        }
+        for fetch in ready.fetch {
+            let request = EntryFetch {
+                group: self.group,
+                peer: self.peer.id,
+                fetch,
+            };
+            run.effects.entry_fetches.push(request);
+        }
+        self.snapshots_wanted.extend(ready.snapshots);
+        for read in ready.reads {
+            self.requests.reads_confirmed(read.id, read.index);
+        }
+        for id in ready.failed_reads {
+            for read in self.requests.take_failed_reads(id) {
+                run.refuse(Some(read.waiter), self.not_leader());
+            }
+        }
+    }
+
+    pub(super) fn await_durable(&self, what: Durable, run: &mut Run<'_, S::Reply>) {
+        run.awaiting.push(Awaiting {
+            group: self.group,
+            peer: self.peer.id,
+            what,
+        });
+    }
+
+    fn send(&self, message: Message, run: &mut Run<'_, S::Reply>) {
+        let Some(to) = self.find_peer(message.to) else {
+            return;
+        };
+        let message = self.envelope(to, PeerBody::Raft(message));
+        // Whatever a newborn says reveals its birth.
+        if self.birth_is_durable {
+            run.effects.messages.push(message);
+        } else {
+            run.effects.messages_after_persist.push(message);
+        }
+    }
+
+    fn on_leadership(&mut self, change: LeadershipChange, run: &mut Run<'_, S::Reply>) {
+        if change.leader.is_some() {
+            self.campaign_at = None;
+            self.leaderless_ticks = 0;
+        }
+        if change.role == Role::Leader && self.leadership.role != Role::Leader {
+            let others = self
+                .region
+                .peers
+                .iter()
+                .filter(|peer| peer.id != self.peer.id);
+            self.heard = others.map(|peer| (peer.id, run.now)).collect();
+        }
+        self.leadership = change;
+        self.announce_leader(run);
+    }
+
+    pub(super) fn announce_leader(&self, run: &mut Run<'_, S::Reply>) {
+        if self.birth_is_durable && self.state.is_some() {
+            run.announce(RegionChange::Leader {
+                group: self.group,
+                peer: self.peer.id,
+                leader: self.leadership.leader,
+                term: self.leadership.term,
+                is_here: self.leadership.role == Role::Leader,
+            });
+        }
+    }
+
+    /// Reads whose index is applied go, if the range is still the one they meant.
+    fn release_reads(&mut self, run: &mut Run<'_, S::Reply>) {
+        if self.installing.is_some() {
+            return;
+        }
+        for (index, read) in self.requests.take_ready_reads(self.applied.index) {
+            match self.check_version(read.epoch) {
+                Ok(()) => {
+                    let grant = ReadGrant {
+                        index,
+                        region: self.region.clone(),
+                    };
+                    run.reply(Some(read.waiter), Outcome::Ok(Answer::Read(grant)));
+                }
+                Err(refusal) => run.refuse(Some(read.waiter), refusal),
+            }
+        }
+    }
+
+    /// Tells the world of readers what the lease is worth now. While a transfer is under way it is
+    /// worth nothing, from the moment it was asked for.
+    fn publish_lease(&mut self, run: &mut Run<'_, S::Reply>) {
+        let may_serve = self.is_leader()
+            && !self.is_leaving
+            && self.transfer.is_none()
+            && self.installing.is_none()
+            && self.applied.term == self.raft.term();
+        let lease = if may_serve { self.raft.lease() } else { None };
+        let cell = lease.map(|lease| LeaseCell {
+            group: self.group,
+            term: lease.term,
+            epoch: self.region.epoch,
+            valid_until: lease.valid_until,
+        });
+        if cell == self.published {
+            return;
+        }
+        match cell {
+            Some(cell) => run.effects.leases.push(cell),
+            None => run.effects.lease_voids.push(self.group),
+        }
+        self.published = cell;
+    }
+}

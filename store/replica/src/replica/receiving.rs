@@ -1,0 +1,271 @@
+//! What reaches one group from outside: messages, time, answers of the shell.
+
+use bytes::Bytes;
+use tinykv_raft::{Entry, EntryId, LogIndex, Message, MessageBody, ReadyNumber, Role};
+use tinykv_wal::Record;
+
+use super::{Replica, STRANGERS_MAX};
+use crate::effects::{DropReason, EntryFetch, RegionChange};
+use crate::event::{PeerBody, PeerMessage};
+use crate::machine::{ReadError, StateMachine};
+use crate::outcome::{Doubt, Outcome, Refusal};
+use crate::region::{Peer, PeerRole, StoreId};
+use crate::run::Run;
+
+impl<S: StateMachine> Replica<S> {
+    /// A message whose envelope names this peer.
+    pub(crate) fn on_message(&mut self, message: PeerMessage, run: &mut Run<'_, S::Reply>) {
+        let (group, from) = (self.group, message.from);
+        if let Err(reason) = self.take_message(message, run) {
+            run.drop_message(group, from.id, reason);
+        }
+    }
+
+    fn take_message(
+        &mut self,
+        message: PeerMessage,
+        run: &mut Run<'_, S::Reply>,
+    ) -> Result<(), DropReason> {
+        if self.damaged || self.is_leaving {
+            return Err(DropReason::OutOfService);
+        }
+        if let PeerBody::Gone = message.body {
+            return self.on_gone(&message);
+        }
+        if self.knows_removed(&message) {
+            if self.birth_is_durable {
+                let gone = self.envelope(message.from, PeerBody::Gone);
+                run.effects.messages.push(gone);
+            }
+            return Err(DropReason::NotMember);
+        }
+        let PeerBody::Raft(raft) = message.body else {
+            return Ok(());
+        };
+        if raft.from != message.from.id || raft.to != self.peer.id {
+            return Err(DropReason::Misaddressed);
+        }
+        self.check_content(&raft, run)?;
+        self.remember(message.from);
+        if let MessageBody::Append(_) = raft.body {
+            self.log.leader_keeps_after = message.keep_after;
+        }
+        let from = raft.from;
+        self.raft.step(raft, run.now).map_err(DropReason::Refused)?;
+        if let Some(heard) = self.heard.get_mut(&from) {
+            *heard = run.now;
+        }
+        Ok(())
+    }
+
+    /// Somebody with a newer membership says that this peer is not in it. Ids are never used
+    /// again, so that is final.
+    fn on_gone(&mut self, message: &PeerMessage) -> Result<(), DropReason> {
+        if message.epoch.conf_ver <= self.epoch().conf_ver {
+            return Err(DropReason::NotMember);
+        }
+        if self.installing.is_some() {
+            return Err(DropReason::OutOfService);
+        }
+        self.is_leaving = true;
+        Ok(())
+    }
+
+    /// Whether the sender was a member once and, as applied here, is not any more.
+    fn knows_removed(&self, message: &PeerMessage) -> bool {
+        self.state.is_some()
+            && self.region.peer(message.from.id).is_none()
+            && message.epoch.conf_ver < self.region.epoch.conf_ver
+    }
+
+    fn check_content(&self, raft: &Message, run: &Run<'_, S::Reply>) -> Result<(), DropReason> {
+        match &raft.body {
+            // Its data did not come along: only the shell's receiver may hand in snapshots.
+            MessageBody::Snapshot(_) => Err(DropReason::Misaddressed),
+            MessageBody::Append(append)
+                if !append.entries.is_empty()
+                    && self.committed_bytes > run.config.apply_backlog_bytes_max =>
+            {
+                Err(DropReason::Backlog)
+            }
+            _ => Ok(()),
+        }
+    }
+
+    /// Keeps the address of a peer that the region (as applied here) does not name.
+    pub(super) fn remember(&mut self, peer: Peer) {
+        if self.region.peer(peer.id).is_some() {
+            self.strangers.remove(&peer.id);
+        } else if self.strangers.len() < STRANGERS_MAX || self.strangers.contains_key(&peer.id) {
+            self.strangers.insert(peer.id, peer);
+        }
+    }
+
+    pub(crate) fn on_tick(&mut self, run: &mut Run<'_, S::Reply>) {
+        self.expire_requests(run);
+        if self.damaged {
+            return;
+        }
+        self.raft.tick(run.now);
+        self.retry_install(run);
+        if self.campaign_at.is_some_and(|at| at <= run.now) {
+            self.campaign_at = None;
+            self.raft.campaign(run.now);
+        }
+        if self.raft.leader().is_some() {
+            self.leaderless_ticks = 0;
+        } else {
+            self.leaderless_ticks += 1;
+            self.probe_membership(run);
+        }
+    }
+
+    /// Who cannot campaign would never learn that it was removed while away. So it asks.
+    fn probe_membership(&mut self, run: &mut Run<'_, S::Reply>) {
+        let votes = self.state.is_some() && self.peer.role == PeerRole::Voter;
+        let every = run.config.election_ticks_max * 2;
+        if votes || !self.birth_is_durable || !self.leaderless_ticks.is_multiple_of(every) {
+            return;
+        }
+        let known = self.region.peers.iter().chain(self.strangers.values());
+        let others: Vec<Peer> = known
+            .filter(|peer| peer.id != self.peer.id)
+            .copied()
+            .collect();
+        for peer in others {
+            run.effects
+                .messages
+                .push(self.envelope(peer, PeerBody::Probe));
+        }
+    }
+
+    fn expire_requests(&mut self, run: &mut Run<'_, S::Reply>) {
+        let (proposed, reads) = self.requests.take_expired(run.now);
+        for waiting in proposed {
+            let doubt = Outcome::Undetermined(Doubt::DeadlineExceeded);
+            run.reply(Some(waiting.waiter), doubt);
+        }
+        for waiting in reads {
+            run.refuse(Some(waiting.waiter), Refusal::DeadlineExceeded);
+        }
+    }
+
+    pub(crate) fn on_birth_durable(&mut self, run: &mut Run<'_, S::Reply>) {
+        self.birth_is_durable = true;
+        if let Some(state) = self.state.clone() {
+            run.announce(RegionChange::Region {
+                peer: self.peer.id,
+                state,
+            });
+            self.announce_leader(run);
+        }
+    }
+
+    pub(crate) fn on_ready_durable(&mut self, number: ReadyNumber) {
+        if !self.damaged {
+            self.raft.on_persisted(number);
+        }
+    }
+
+    pub(crate) fn on_entries(
+        &mut self,
+        request: EntryFetch,
+        entries: Result<Vec<Entry>, ReadError>,
+        run: &mut Run<'_, S::Reply>,
+    ) {
+        if self.damaged || request.peer != self.peer.id {
+            return;
+        }
+        match entries {
+            Ok(entries) => self.raft.provide(request.fetch, entries),
+            Err(error) => self.on_damage(error, run),
+        }
+    }
+
+    pub(crate) fn on_values(
+        &mut self,
+        entry: EntryId,
+        values: Result<Vec<(Bytes, Option<Bytes>)>, ReadError>,
+        run: &mut Run<'_, S::Reply>,
+    ) {
+        let Some(parked) = self.parked.as_mut().filter(|parked| parked.entry == entry) else {
+            return;
+        };
+        match values {
+            Ok(values) => {
+                parked.fetched.extend(values);
+                parked.is_waiting = false;
+            }
+            Err(error) => self.on_damage(error, run),
+        }
+    }
+
+    /// The transport lost its connection to a store.
+    pub(crate) fn on_store_unreachable(&mut self, store: StoreId) {
+        if self.damaged {
+            return;
+        }
+        if let Some(peer) = self
+            .region
+            .peer_on(store)
+            .filter(|peer| peer.id != self.peer.id)
+        {
+            self.raft.on_unreachable(peer.id);
+        }
+    }
+
+    /// The leader's store is dead. `nth` counts the groups of this shard it concerns: they do not
+    /// all campaign in the same tick, and the peers of one group take turns. Whether this peer led
+    /// before does not matter; the core waits out its own promise.
+    pub(crate) fn on_leader_dead(&mut self, nth: u32, dead: StoreId, run: &Run<'_, S::Reply>) {
+        let voters = || {
+            self.region
+                .peers
+                .iter()
+                .filter(|p| p.role == PeerRole::Voter)
+        };
+        let alive: Vec<Peer> = voters()
+            .filter(|peer| peer.store != dead)
+            .copied()
+            .collect();
+        let Some(rank) = alive.iter().position(|peer| peer.id == self.peer.id) else {
+            return;
+        };
+        let turn = (rank as u64 + self.group.0) % alive.len() as u64;
+        let turn_ticks = u32::try_from(turn)
+            .unwrap_or(u32::MAX)
+            .saturating_mul(TURN_TICKS);
+        let wait = run.config.campaign_stagger * nth + run.config.tick * turn_ticks;
+        self.campaign_at = Some(run.now + wait);
+    }
+
+    /// The LSM is durable up to here: cut the log behind what nobody needs.
+    pub(crate) fn on_flushed(&mut self, flushed: LogIndex, run: &mut Run<'_, S::Reply>) {
+        self.log.flushed = self.log.flushed.max(flushed);
+        if self.damaged || self.installing.is_some() || self.state.is_none() {
+            return;
+        }
+        let floor = if self.raft.role() == Role::Leader {
+            let peers = self.raft.status().peers;
+            self.log.leader_floor(&peers, &self.sending, run.config)
+        } else {
+            self.log.follower_floor(run.config)
+        };
+        let Some(upto) = self.log.cut(self.applied.index, floor) else {
+            return;
+        };
+        let Some(term) = self.raft.term_at(upto) else {
+            return;
+        };
+        let upto = EntryId { term, index: upto };
+        self.raft.compact(upto.index);
+        self.log.on_cut(upto, self.raft.last().index);
+        run.record(Record::Truncated {
+            group: self.group,
+            upto,
+        });
+    }
+}
+
+/// Ticks between the campaigns of two peers of one group: longer than an election takes.
+const TURN_TICKS: u32 = 4;

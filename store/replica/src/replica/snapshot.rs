@@ -1,0 +1,259 @@
+//! Snapshots, as states: being sent, being received, being installed.
+
+use std::sync::Arc;
+
+use tinykv_raft::{
+    EntryId, LogIndex, Message, MessageBody, PeerId, Snapshot, SnapshotFailed, SnapshotMetadata,
+};
+use tinykv_wal::Record;
+
+use super::{Install, Offer, Replica};
+use crate::effects::{DropReason, RegionChange, SnapshotInstall, SnapshotSend};
+use crate::event::{InstallError, PeerBody, ReceivedSnapshot};
+use crate::machine::StateMachine;
+use crate::outcome::{Doubt, Outcome};
+use crate::record::InstallRecord;
+use crate::run::{Durable, Run};
+
+impl<S: StateMachine> Replica<S> {
+    /// Asks the shell for the snapshots that the core wants sent, as of what this run applied.
+    pub(super) fn send_snapshots(&mut self, run: &mut Run<'_, S::Reply>) {
+        for request in std::mem::take(&mut self.snapshots_wanted) {
+            let (Some(state), Some(to)) = (self.state.clone(), self.find_peer(request.to)) else {
+                self.raft
+                    .on_snapshot_status(request.to, Err(SnapshotFailed));
+                continue;
+            };
+            if self.applied.index < request.at_least.index {
+                self.raft
+                    .on_snapshot_status(request.to, Err(SnapshotFailed));
+                continue;
+            }
+            let metadata = SnapshotMetadata {
+                last: self.applied,
+                configuration: self.region.configuration(),
+            };
+            let message = Message {
+                from: self.peer.id,
+                to: request.to,
+                term: request.term,
+                body: MessageBody::Snapshot(Snapshot {
+                    metadata: metadata.clone(),
+                }),
+            };
+            self.sending.insert(request.to, self.applied);
+            run.effects.snapshot_sends.push(SnapshotSend {
+                message: self.envelope(to, PeerBody::Raft(message)),
+                metadata,
+                state,
+                ranges: S::ranges(&self.region),
+            });
+        }
+    }
+
+    pub(crate) fn on_snapshot_sent(&mut self, to: PeerId, delivered: bool) {
+        if self.damaged {
+            return;
+        }
+        let Some(snapshot) = self.sending.remove(&to) else {
+            return;
+        };
+        let result = if delivered {
+            Ok(snapshot)
+        } else {
+            Err(SnapshotFailed)
+        };
+        self.raft.on_snapshot_status(to, result);
+    }
+
+    /// Offers a received snapshot to the core. Whether it is wanted shows in the next Ready.
+    pub(crate) fn on_snapshot_received(
+        &mut self,
+        received: ReceivedSnapshot,
+        run: &mut Run<'_, S::Reply>,
+    ) {
+        let ReceivedSnapshot {
+            message,
+            state,
+            handle,
+        } = received;
+        let (group, from) = (self.group, message.from.id);
+        let reason = match self.offer_snapshot(&message, &state, run) {
+            Ok(()) => {
+                self.offered = Some(Offer { state, handle });
+                return;
+            }
+            Err(reason) => reason,
+        };
+        run.effects.snapshot_discards.push(handle);
+        run.drop_message(group, from, reason);
+    }
+
+    fn offer_snapshot(
+        &mut self,
+        message: &crate::event::PeerMessage,
+        state: &crate::region::RegionState,
+        run: &Run<'_, S::Reply>,
+    ) -> Result<(), DropReason> {
+        if self.damaged || self.is_leaving {
+            return Err(DropReason::OutOfService);
+        }
+        if self.installing.is_some() || self.offered.is_some() {
+            return Err(DropReason::SnapshotNotWanted);
+        }
+        let PeerBody::Raft(raft) = &message.body else {
+            return Err(DropReason::Misaddressed);
+        };
+        let MessageBody::Snapshot(snapshot) = &raft.body else {
+            return Err(DropReason::Misaddressed);
+        };
+        let is_consistent = raft.from == message.from.id
+            && raft.to == self.peer.id
+            && state.region.id == self.group
+            && state.region.configuration() == snapshot.metadata.configuration;
+        if !is_consistent {
+            return Err(DropReason::Misaddressed);
+        }
+        let is_member = state.region.peer(self.peer.id).is_some();
+        if !is_member || state.region.epoch.is_behind(self.epoch()) {
+            return Err(DropReason::SnapshotNotWanted);
+        }
+        self.remember(message.from);
+        self.raft
+            .step(raft.clone(), run.now)
+            .map_err(DropReason::Refused)
+    }
+
+    /// The core did not want it.
+    pub(super) fn discard_offer(&mut self, run: &mut Run<'_, S::Reply>) {
+        if let Some(offer) = self.offered.take() {
+            run.effects.snapshot_discards.push(offer.handle);
+        }
+    }
+
+    /// The core wants the offered snapshot: record that, then have it ingested.
+    pub(super) fn begin_install(
+        &mut self,
+        metadata: SnapshotMetadata,
+        run: &mut Run<'_, S::Reply>,
+    ) {
+        let offer = self
+            .offered
+            .take()
+            .expect("the core installs only what was offered");
+        let before = self.region().cloned();
+        let record = InstallRecord {
+            handle: offer.handle,
+            before: before.as_ref().map(|region| region.as_ref().clone()),
+            after: offer.state.clone(),
+        };
+        run.record(Record::Installing {
+            group: self.group,
+            snapshot: metadata.last,
+            payload: record.encode(),
+        });
+        self.await_durable(Durable::Installing(metadata.last), run);
+        self.committed.clear();
+        self.committed_bytes = 0;
+        self.parked = None;
+        for proposed in self.requests.take_skipped(metadata.last.index) {
+            let doubt = Outcome::Undetermined(Doubt::SnapshotInstalled);
+            run.reply(Some(proposed.waiter), doubt);
+        }
+        self.installing = Some(Install {
+            metadata,
+            state: Arc::new(offer.state),
+            before,
+            handle: offer.handle,
+            is_refused: false,
+        });
+    }
+
+    /// The record is durable: now the data may be replaced.
+    pub(crate) fn on_installing_durable(&mut self, snapshot: EntryId, run: &mut Run<'_, S::Reply>) {
+        if self
+            .installing
+            .as_ref()
+            .is_some_and(|install| install.metadata.last == snapshot)
+        {
+            self.ask_for_install(run);
+        }
+    }
+
+    /// Asks again, if the shell could not start.
+    pub(super) fn retry_install(&mut self, run: &mut Run<'_, S::Reply>) {
+        if self
+            .installing
+            .as_ref()
+            .is_some_and(|install| install.is_refused)
+        {
+            self.ask_for_install(run);
+        }
+    }
+
+    fn ask_for_install(&mut self, run: &mut Run<'_, S::Reply>) {
+        let Some(install) = &mut self.installing else {
+            return;
+        };
+        install.is_refused = false;
+        let mut drop = S::ranges(&install.state.region);
+        for range in install.before.iter().flat_map(|region| S::ranges(region)) {
+            if !drop.contains(&range) {
+                drop.push(range);
+            }
+        }
+        run.effects.snapshot_installs.push(SnapshotInstall {
+            group: self.group,
+            peer: self.peer,
+            snapshot: install.metadata.last,
+            state: install.state.clone(),
+            drop,
+            handle: install.handle,
+        });
+    }
+
+    pub(crate) fn on_snapshot_installed(
+        &mut self,
+        snapshot: EntryId,
+        result: Result<(), InstallError>,
+        run: &mut Run<'_, S::Reply>,
+    ) {
+        let Some(install) = &mut self.installing else {
+            return;
+        };
+        if install.metadata.last != snapshot {
+            return;
+        }
+        match result {
+            Ok(()) => {}
+            Err(InstallError::Overlap(_)) => {
+                install.is_refused = true;
+                return;
+            }
+            Err(InstallError::Damaged(error)) => return self.on_damage(error, run),
+        }
+        let install = self.installing.take().expect("it was looked at above");
+        let record = InstallRecord {
+            handle: install.handle,
+            before: None,
+            after: install.state.as_ref().clone(),
+        };
+        run.record(Record::Installed {
+            group: self.group,
+            snapshot,
+            payload: record.encode(),
+        });
+        self.applied = snapshot;
+        self.log.on_cut(snapshot, LogIndex(u64::MAX));
+        let state = self.set_state(install.state.as_ref().clone());
+        if let Err(error) = self.machine.restore(&state, run.reader) {
+            return self.on_damage(error, run);
+        }
+        self.raft.on_snapshot_installed(&install.metadata);
+        run.announce(RegionChange::Region {
+            peer: self.peer.id,
+            state,
+        });
+        self.announce_leader(run);
+    }
+}

@@ -1,0 +1,89 @@
+//! A shard after a restart.
+
+use std::time::Duration;
+
+use bytes::Bytes;
+use tinykv_raft::{Entry, GroupId, LogIndex};
+use tinykv_wal::RecoveredGroup;
+
+use super::{Factory, Shard};
+use crate::codec::FormatError;
+use crate::config::ShardConfig;
+use crate::effects::Effects;
+use crate::grave::Grave;
+use crate::machine::{Reader, StateMachine};
+use crate::record::{BirthRecord, TombstoneRecord};
+use crate::replica::Replica;
+use crate::run::Run;
+
+/// What a restart found of one group: the log's part of it and the LSM's.
+#[derive(Clone, Debug)]
+pub struct RecoveredReplica {
+    /// The group.
+    pub group: GroupId,
+    /// What the log knows. An installation that was under way has been done again.
+    pub log: RecoveredGroup,
+    /// The newest entries, ending at `log.last`, as many as were worth reading; may be empty.
+    pub tail: Vec<Entry>,
+    /// The LSM's applied index; 0 if it has none.
+    pub applied: LogIndex,
+}
+
+/// What a restart found of a dead peer.
+#[derive(Clone, Debug)]
+pub struct RecoveredTombstone {
+    /// The group.
+    pub group: GroupId,
+    /// Payload of the tombstone record.
+    pub payload: Bytes,
+}
+
+/// A restart found a group of which not even the peer can be told. (A group that is damaged in any
+/// other way is reported in [`Effects::damaged`] and takes no part.)
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("group {group}: {error}")]
+pub struct RecoverError {
+    /// The group.
+    pub group: GroupId,
+    /// What is wrong.
+    pub error: FormatError,
+}
+
+impl<S: StateMachine> Shard<S> {
+    /// A shard with the groups that a restart found. The effects say which regions are in service,
+    /// what has to be written again, and what dead peers left to be dropped; they are carried out
+    /// before the first run.
+    ///
+    /// A tombstone of a group that is alive again belongs to an earlier peer; it is given, too.
+    pub fn recover(
+        config: ShardConfig,
+        factory: Factory<S>,
+        groups: Vec<RecoveredReplica>,
+        tombstones: Vec<RecoveredTombstone>,
+        reader: &dyn Reader,
+        now: Duration,
+    ) -> Result<(Shard<S>, Effects<S::Reply>), RecoverError> {
+        let mut shard = Shard::new(config, factory);
+        shard.now = now;
+        let config = shard.config.clone();
+        let mut run = Run::new(now, &config, reader);
+        for found in tombstones {
+            let group = found.group;
+            let record = TombstoneRecord::decode(&found.payload)
+                .map_err(|error| RecoverError { group, error })?;
+            let grave = Grave::recovered::<S>(group, record, &mut run);
+            shard.graves.insert(group, grave);
+        }
+        for found in groups {
+            let group = found.group;
+            let birth = BirthRecord::decode(&found.log.birth)
+                .map_err(|error| RecoverError { group, error })?;
+            let machine = (shard.factory)(group);
+            let replica = Replica::recover(found, birth, machine, &mut run);
+            shard.replicas.insert(group, replica);
+            shard.touched.insert(group);
+        }
+        let effects = shard.finish(run);
+        Ok((shard, effects))
+    }
+}

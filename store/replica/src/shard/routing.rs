@@ -1,0 +1,310 @@
+//! From events to groups: who is meant, who may be born, who is dead.
+
+use tinykv_raft::{GroupId, MessageBody, PeerId};
+
+use super::Shard;
+use crate::effects::{DropReason, PersistToken};
+use crate::event::{AdminRequest, Birth, Event, PeerBody, PeerMessage, ReceivedSnapshot};
+use crate::grave::{Grave, Stage};
+use crate::machine::StateMachine;
+use crate::outcome::{Doubt, Refusal, WaiterId};
+use crate::region::{Peer, StoreId};
+use crate::replica::Replica;
+use crate::run::{Durable, Run};
+
+impl<S: StateMachine> Shard<S> {
+    pub(super) fn dispatch(&mut self, event: Event, run: &mut Run<'_, S::Reply>) {
+        match event {
+            Event::Tick => self.on_tick(run),
+            Event::Message(message) => self.on_message(message, run),
+            Event::Propose(proposal) => {
+                if let Some(replica) = self.serve(proposal.group, Some(proposal.waiter), run) {
+                    replica.on_propose(proposal, run);
+                }
+            }
+            Event::Read(request) => {
+                if let Some(replica) = self.serve(request.group, Some(request.waiter), run) {
+                    replica.on_read(&request, run);
+                }
+            }
+            Event::Admin(request) => self.on_admin(request, run),
+            Event::Persisted(token) => self.on_persisted(token, run),
+            Event::EntriesFetched { request, entries } => {
+                if let Some(replica) = self.touch(request.group) {
+                    replica.on_entries(request, entries, run);
+                }
+            }
+            Event::ValuesFetched {
+                group,
+                entry,
+                values,
+            } => {
+                if let Some(replica) = self.touch(group) {
+                    replica.on_values(entry, values, run);
+                }
+            }
+            Event::SnapshotReceived(received) => self.on_snapshot_received(received, run),
+            Event::SnapshotInstalled {
+                group,
+                peer,
+                snapshot,
+                result,
+            } => {
+                if let Some(replica) = self.touch(group).filter(|r| r.peer().id == peer) {
+                    replica.on_snapshot_installed(snapshot, result, run);
+                }
+            }
+            Event::SnapshotSent {
+                group,
+                to,
+                delivered,
+            } => {
+                if let Some(replica) = self.touch(group) {
+                    replica.on_snapshot_sent(to, delivered);
+                }
+            }
+            Event::Destroyed { group, peer } => {
+                if let Some(grave) = self.grave_of(group, peer) {
+                    grave.on_dropped(group, run);
+                }
+            }
+            Event::Flushed(flushed) => {
+                for (group, index) in flushed {
+                    if let Some(replica) = self.touch(group) {
+                        replica.on_flushed(index, run);
+                    }
+                }
+            }
+            Event::Create(birth) => self.on_create(birth, run),
+            Event::Destroy { group, peer } => {
+                if let Some(replica) = self.touch(group).filter(|r| r.peer().id == peer) {
+                    replica.leave();
+                }
+            }
+            Event::StoreUnreachable(store) => self.on_store_unreachable(store),
+            Event::StoreDead(store) => self.on_store_dead(store, run),
+            Event::EvictLeaders { deadline } => {
+                for (group, replica) in &mut self.replicas {
+                    replica.evict(deadline, run);
+                    self.touched.insert(*group);
+                }
+            }
+            Event::Shutdown => self.on_shutdown(run),
+        }
+    }
+
+    fn touch(&mut self, group: GroupId) -> Option<&mut Replica<S>> {
+        let replica = self.replicas.get_mut(&group)?;
+        self.touched.insert(group);
+        Some(replica)
+    }
+
+    /// The replica that a request is for; if there is none, the request is answered.
+    fn serve(
+        &mut self,
+        group: GroupId,
+        waiter: Option<WaiterId>,
+        run: &mut Run<'_, S::Reply>,
+    ) -> Option<&mut Replica<S>> {
+        if self.is_shut_down {
+            run.refuse(waiter, Refusal::ShuttingDown);
+            return None;
+        }
+        if !self.replicas.contains_key(&group) {
+            run.refuse(waiter, Refusal::RegionNotFound);
+            return None;
+        }
+        self.touch(group)
+    }
+
+    fn on_admin(&mut self, request: AdminRequest, run: &mut Run<'_, S::Reply>) {
+        if let Some(replica) = self.serve(request.group, request.waiter, run) {
+            replica.on_admin(request, run);
+        }
+    }
+
+    fn on_tick(&mut self, run: &mut Run<'_, S::Reply>) {
+        if self.is_shut_down {
+            return;
+        }
+        for (group, replica) in &mut self.replicas {
+            replica.on_tick(run);
+            self.touched.insert(*group);
+        }
+    }
+
+    fn on_persisted(&mut self, token: PersistToken, run: &mut Run<'_, S::Reply>) {
+        while self
+            .unpersisted
+            .front()
+            .is_some_and(|(first, _)| *first <= token)
+        {
+            let Some((_, awaiting)) = self.unpersisted.pop_front() else {
+                break;
+            };
+            for waiting in awaiting {
+                let (group, peer) = (waiting.group, waiting.peer);
+                if let Durable::Tombstone = waiting.what {
+                    if let Some(grave) = self.grave_of(group, peer) {
+                        grave.on_recorded::<S>(group, run);
+                    }
+                    continue;
+                }
+                let Some(replica) = self.touch(group).filter(|r| r.peer().id == peer) else {
+                    continue;
+                };
+                match waiting.what {
+                    Durable::Birth => replica.on_birth_durable(run),
+                    Durable::Ready(number) => replica.on_ready_durable(number),
+                    Durable::Installing(snapshot) => replica.on_installing_durable(snapshot, run),
+                    Durable::Tombstone => {}
+                }
+            }
+        }
+    }
+
+    fn grave_of(&mut self, group: GroupId, peer: PeerId) -> Option<&mut Grave> {
+        self.graves
+            .get_mut(&group)
+            .filter(|grave| grave.record.peer.id == peer)
+    }
+
+    fn on_message(&mut self, message: PeerMessage, run: &mut Run<'_, S::Reply>) {
+        let (group, from) = (message.group, message.from.id);
+        // Only a leader that counts the receiver among its peers sends appends.
+        let creates = matches!(
+            &message.body,
+            PeerBody::Raft(raft) if matches!(raft.body, MessageBody::Append(_))
+        );
+        match self.addressee(&message, creates, run) {
+            Ok(replica) => replica.on_message(message, run),
+            Err(reason) => run.drop_message(group, from, reason),
+        }
+    }
+
+    fn on_snapshot_received(&mut self, received: ReceivedSnapshot, run: &mut Run<'_, S::Reply>) {
+        let (group, from) = (received.message.group, received.message.from.id);
+        let overlap = self.replicas.iter().find(|(other, replica)| {
+            **other != group
+                && replica
+                    .region()
+                    .is_some_and(|region| region.overlaps(&received.state.region))
+        });
+        let reason = match overlap {
+            Some((other, _)) => DropReason::Overlap(*other),
+            None => match self.addressee(&received.message, true, run) {
+                Ok(replica) => return replica.on_snapshot_received(received, run),
+                Err(reason) => reason,
+            },
+        };
+        run.effects.snapshot_discards.push(received.handle);
+        run.drop_message(group, from, reason);
+    }
+
+    /// The peer a message is for. A leader's message may call it into life; a message for a
+    /// younger peer than lives here says that the elder was removed.
+    fn addressee(
+        &mut self,
+        message: &PeerMessage,
+        creates: bool,
+        run: &mut Run<'_, S::Reply>,
+    ) -> Result<&mut Replica<S>, DropReason> {
+        let (group, to) = (message.group, message.to);
+        if to.store != self.config.store || to.id == PeerId(0) || message.from.id == to.id {
+            return Err(DropReason::Misaddressed);
+        }
+        if self.is_shut_down {
+            return Err(DropReason::OutOfService);
+        }
+        if self
+            .graves
+            .get(&group)
+            .is_some_and(|grave| to.id <= grave.record.peer.id)
+        {
+            return Err(DropReason::DeadPeer);
+        }
+        if let Some(replica) = self.replicas.get_mut(&group) {
+            let here = replica.peer().id;
+            if to.id > here && creates && message.epoch.conf_ver > replica.epoch().conf_ver {
+                replica.leave();
+                self.touched.insert(group);
+            }
+            match to.id.cmp(&here) {
+                std::cmp::Ordering::Less => return Err(DropReason::DeadPeer),
+                std::cmp::Ordering::Greater => return Err(DropReason::YoungerPeer),
+                std::cmp::Ordering::Equal => {}
+            }
+        } else {
+            self.awaken(message, creates, run)?;
+        }
+        self.touch(group).ok_or(DropReason::UnknownGroup)
+    }
+
+    fn awaken(
+        &mut self,
+        message: &PeerMessage,
+        creates: bool,
+        run: &mut Run<'_, S::Reply>,
+    ) -> Result<(), DropReason> {
+        if !creates || message.epoch.conf_ver == 0 {
+            return Err(DropReason::UnknownGroup);
+        }
+        if self
+            .graves
+            .get(&message.group)
+            .is_some_and(|grave| grave.stage != Stage::Closed)
+        {
+            return Err(DropReason::YoungerPeer);
+        }
+        let machine = (self.factory)(message.group);
+        let replica = Replica::awaken(message.group, message.to, message.epoch, machine, run);
+        self.replicas.insert(message.group, replica);
+        Ok(())
+    }
+
+    fn on_create(&mut self, birth: Birth, run: &mut Run<'_, S::Reply>) {
+        let group = birth.state.region.id;
+        let Peer { id, store, .. } = birth.peer;
+        let is_dead = self
+            .graves
+            .get(&group)
+            .is_some_and(|grave| id <= grave.record.peer.id || grave.stage != Stage::Closed);
+        let is_member = birth
+            .state
+            .region
+            .peer(id)
+            .is_some_and(|peer| peer.store == store);
+        let is_here = store == self.config.store && is_member;
+        if self.is_shut_down || is_dead || !is_here || self.replicas.contains_key(&group) {
+            return;
+        }
+        let machine = (self.factory)(group);
+        let replica = Replica::found(birth, machine, run);
+        self.replicas.insert(group, replica);
+        self.touched.insert(group);
+    }
+
+    fn on_store_unreachable(&mut self, store: StoreId) {
+        for (group, replica) in &mut self.replicas {
+            replica.on_store_unreachable(store);
+            self.touched.insert(*group);
+        }
+    }
+
+    fn on_store_dead(&mut self, store: StoreId, run: &mut Run<'_, S::Reply>) {
+        let mut concerned = 0;
+        for replica in self.replicas.values_mut() {
+            if replica.leader().is_some_and(|leader| leader.store == store) {
+                replica.on_leader_dead(concerned, store, run);
+                concerned += 1;
+            }
+        }
+    }
+
+    fn on_shutdown(&mut self, run: &mut Run<'_, S::Reply>) {
+        self.is_shut_down = true;
+        for replica in self.replicas.values_mut() {
+            replica.fail_all(Doubt::ShuttingDown, &Refusal::ShuttingDown, run);
+        }
+    }
+}
