@@ -27,5 +27,15 @@ mod generated {
     include!(concat!(env!("OUT_DIR"), "/packages.rs"));
 }
 
+/// Metadata key in which a client of ours tells placement how it reads keys and bounds: as
+/// [`ASKER_RAW`] or [`ASKER_ENCODED`]. Other clients do not send it.
+pub const ASKER_METADATA: &str = "tinykv-asker";
+
+/// Value of [`ASKER_METADATA`]: keys and bounds are plain, as for raw keys without keyspace.
+pub const ASKER_RAW: &str = "raw";
+
+/// Value of [`ASKER_METADATA`]: keys and bounds are memcomparable encodings.
+pub const ASKER_ENCODED: &str = "encoded";
+
 pub use generated::tinykv::{peer, placement, store};
 pub use generated::{eraftpb, errorpb, keyspacepb, kvrpcpb, metapb, pdpb, tikvpb};
