@@ -35,7 +35,7 @@ impl WalOptions {
     /// Refuses options that contradict each other, with one sentence.
     pub fn validate(&self) -> Result<(), WalError> {
         let refuse = |sentence: String| Err(WalError::InvalidOptions(sentence));
-        if self.segment_bytes % SYNC_ALIGN != 0
+        if !self.segment_bytes.is_multiple_of(SYNC_ALIGN)
             || self.segment_bytes < 4 * SYNC_ALIGN
             || self.segment_bytes > 1 << 30
         {

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::path::PathBuf;
 
 use bytes::Bytes;
-use tinykv_raft::{EntryId, GroupId, HardState};
+use tinykv_raft::{EntryId, GroupId, HardState, TermStart};
 
 use crate::Position;
 
@@ -33,9 +33,9 @@ pub struct RecoveredGroup {
     pub hard_state: HardState,
     /// The entry the log begins behind.
     pub truncated: EntryId,
-    /// The first entry of each term in the log, ascending; empty when the log is. Together with
-    /// `truncated` and `last` it answers the term of every index.
-    pub terms: Vec<EntryId>,
+    /// The runs of one term behind `truncated`, ascending; empty when the log is. With
+    /// `truncated` and `last` they answer the term of every index.
+    pub terms: Vec<TermStart>,
     /// The last entry; `truncated` when the log is empty.
     pub last: EntryId,
     /// An installation that began and is not known to have ended: do it again.

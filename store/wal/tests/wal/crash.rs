@@ -1,0 +1,65 @@
+//! Crash at every I/O of generated lives, in every mode (invariants 2, 4 and 9; D1 to D3, D5).
+
+use tinykv_env::CrashMode;
+
+use crate::trace::Life;
+
+const STEPS: u32 = 60;
+
+/// Multiplies the number of generated cases.
+fn cases(base: u64) -> u64 {
+    let factor = std::env::var("TINYKV_CASES").ok();
+    base * factor.and_then(|factor| factor.parse().ok()).unwrap_or(1)
+}
+
+#[test]
+fn crash_at_every_io_in_every_mode() {
+    let (mut recoveries, mut recycled) = (0u64, 0);
+    for seed in 0..cases(3) {
+        let mut whole = Life::new(seed);
+        whole.live(STEPS);
+        recycled += whole.recycled;
+        for crash_at in 1..=whole.env.io_count() {
+            let mut life = Life::new(seed);
+            life.crash_at(crash_at);
+            life.live(STEPS);
+            assert!(
+                life.env.is_stopped(),
+                "seed {seed}: {crash_at} was not reached"
+            );
+            for mode in CrashMode::ALL {
+                recover_twice(&life, mode);
+                recoveries += 2;
+            }
+        }
+    }
+    println!("{recoveries} recoveries, {recycled} segments recycled");
+    assert!(recoveries >= 2_000, "only {recoveries} recoveries");
+    assert!(recycled >= 10, "only {recycled} segments recycled");
+}
+
+/// Recovers, goes on a little, crashes again without any I/O failing, and recovers again: what
+/// was cut off the first time may not come back.
+fn recover_twice(stopped: &Life, mode: CrashMode) {
+    let env = stopped.env.duplicate();
+    env.crash(mode);
+    let mut life = stopped.fork(env);
+    assert!(life.open());
+    life.append();
+    life.sync();
+    life.append();
+    life.wal = None;
+    life.env.crash(mode);
+    assert!(life.open());
+}
+
+#[test]
+fn long_lives_with_random_crashes() {
+    let mut recycled = 0;
+    for seed in 1000..1000 + cases(30) {
+        let mut life = Life::new(seed);
+        life.live(400);
+        recycled += life.recycled;
+    }
+    assert!(recycled >= 500, "only {recycled} segments recycled");
+}
