@@ -172,20 +172,18 @@ impl State {
         Ok(Reply::Done)
     }
 
-    fn reserve_ids(
-        &mut self,
-        count: u32,
-        changes: &mut Vec<RowChange>,
-    ) -> Result<Reply, Refusal> {
+    fn reserve_ids(&mut self, count: u32, changes: &mut Vec<RowChange>) -> Result<Reply, Refusal> {
         if count == 0 || count > IDS_PER_COMMAND_MAX {
             return Err(Refusal::OutOfRange {
                 what: format!("1 to {IDS_PER_COMMAND_MAX} ids can be had at once, not {count}"),
             });
         }
         let first = self.next_id;
-        self.next_id = first.checked_add(u64::from(count)).ok_or(Refusal::OutOfRange {
-            what: "there are no ids left".into(),
-        })?;
+        self.next_id = first
+            .checked_add(u64::from(count))
+            .ok_or(Refusal::OutOfRange {
+                what: "there are no ids left".into(),
+            })?;
         changes.push(self.cluster_row());
         Ok(Reply::Ids { first, count })
     }
@@ -209,10 +207,18 @@ impl State {
         if self.bootstrapped {
             // The winner may ask again because the answer was lost; whoever holds exactly these
             // regions is the winner, also after they have grown.
-            let same = self.stores.get(&store.id).is_some_and(|known| {
-                known.incarnation == store.incarnation
-            }) && regions.iter().all(|region| self.routes.region(region.id).is_some());
-            return if same { Ok(Reply::Done) } else { Err(Refusal::AlreadyBootstrapped) };
+            let same = self
+                .stores
+                .get(&store.id)
+                .is_some_and(|known| known.incarnation == store.incarnation)
+                && regions
+                    .iter()
+                    .all(|region| self.routes.region(region.id).is_some());
+            return if same {
+                Ok(Reply::Done)
+            } else {
+                Err(Refusal::AlreadyBootstrapped)
+            };
         }
         check_first_regions(&store, &regions)?;
         self.check_store(&store)?;
@@ -340,6 +346,7 @@ impl State {
         if !self.bootstrapped {
             return Err(Refusal::NotBootstrapped);
         }
+        check_disjoint(&regions)?;
         for region in &regions {
             self.routes.check(region)?;
             for peer in &region.peers {
@@ -349,15 +356,23 @@ impl State {
             }
         }
         self.check_ids(&regions)?;
+        let mut removed = Vec::new();
         for region in regions {
             let row = RowChange::put_region(&region);
             let replaced = self.routes.insert(region);
-            changes.extend(replaced.removed.into_iter().map(RowChange::delete_region));
+            changes.extend(
+                replaced
+                    .removed
+                    .iter()
+                    .copied()
+                    .map(RowChange::delete_region),
+            );
+            removed.extend(replaced.removed);
             if replaced.changed {
                 changes.push(row);
             }
         }
-        Ok(Reply::Done)
+        Ok(Reply::Routed { removed })
     }
 
     /// Nobody may bring ids that were never handed out: they would be handed out later (M9).
@@ -394,6 +409,26 @@ impl State {
     }
 }
 
+/// The parts of one report may not contradict each other: all are checked against what was known
+/// before.
+fn check_disjoint(regions: &[Region]) -> Result<(), Refusal> {
+    for (position, region) in regions.iter().enumerate() {
+        let other = regions[..position]
+            .iter()
+            .find(|other| other.id == region.id || other.overlaps(region));
+        if let Some(other) = other {
+            return Err(Refusal::BadRegion {
+                region: region.id,
+                what: format!(
+                    "it is reported together with region {}, which it overlaps",
+                    other.id
+                ),
+            });
+        }
+    }
+    Ok(())
+}
+
 /// The first regions tile the key space, each with one voter on the bootstrapping store.
 fn check_first_regions(store: &StoreRecord, regions: &[Region]) -> Result<(), Refusal> {
     let bad = |what: String| Refusal::BadBootstrap { what };
@@ -405,10 +440,16 @@ fn check_first_regions(store: &StoreRecord, regions: &[Region]) -> Result<(), Re
     for region in regions {
         routes::check_shape(region)?;
         if expected_start != Some(&region.start[..]) {
-            return Err(bad(format!("region {} leaves a gap or overlaps", region.id)));
+            return Err(bad(format!(
+                "region {} leaves a gap or overlaps",
+                region.id
+            )));
         }
         let [peer] = &region.peers[..] else {
-            return Err(bad(format!("region {} has not exactly one peer", region.id)));
+            return Err(bad(format!(
+                "region {} has not exactly one peer",
+                region.id
+            )));
         };
         if peer.store != store.id || peer.role != PeerRole::Voter {
             return Err(bad(format!(

@@ -111,8 +111,7 @@ impl Oracle {
     pub fn wanted_bound(&self, now_ms: u64) -> Option<(u64, u64)> {
         let serving = self.serving.as_ref()?;
         let position = now_ms.max(serving.last.physical_ms);
-        (position + REFILL_MS >= serving.bound_ms)
-            .then_some((serving.term, position + WINDOW_MS))
+        (position + REFILL_MS >= serving.bound_ms).then_some((serving.term, position + WINDOW_MS))
     }
 
     /// Draws `count` timestamps that follow each other (1 to [`BATCH_MAX`]).

@@ -141,8 +141,11 @@ impl ClusterView {
 
     /// How many regions have a peer on each store, and how many are led from it.
     pub fn counts(&self) -> BTreeMap<StoreId, Counts> {
-        let mut counts: BTreeMap<StoreId, Counts> =
-            self.stores.keys().map(|id| (*id, Counts::default())).collect();
+        let mut counts: BTreeMap<StoreId, Counts> = self
+            .stores
+            .keys()
+            .map(|id| (*id, Counts::default()))
+            .collect();
         for region in self.regions.values() {
             for peer in &region.region.peers {
                 counts.entry(peer.store).or_default().regions += 1;

@@ -113,7 +113,11 @@ impl<'a> Balancer<'a> {
                 if most.saturating_sub(*fewest) <= self.settings.leader_difference_max {
                     break;
                 }
-                let region = self.view.regions.values().find(|region| self.fits(region, from, *to));
+                let region = self
+                    .view
+                    .regions
+                    .values()
+                    .find(|region| self.fits(region, from, *to));
                 if let Some(region) = region {
                     let decision = self.decide(region, (from, most), (*to, *fewest));
                     self.busy.insert(region.region.id);
@@ -129,8 +133,7 @@ impl<'a> Balancer<'a> {
         let Some(leader) = region.leader else {
             return false;
         };
-        let settled =
-            self.now.saturating_sub(region.leader_since) >= self.settings.leader_settle();
+        let settled = self.now.saturating_sub(region.leader_since) >= self.settings.leader_settle();
         let complete = region.voters().count() >= self.view.replicas_wanted as usize
             && region.learners().next().is_none()
             && !region.is_joint();
@@ -139,19 +142,17 @@ impl<'a> Balancer<'a> {
             && settled
             && complete
             && !self.busy.contains(&region.region.id)
-            && successor.is_some_and(|peer| {
-                is_healthy(self.view, region, peer, self.settings, self.now)
-            })
+            && successor
+                .is_some_and(|peer| is_healthy(self.view, region, peer, self.settings, self.now))
     }
 
     fn decide(&self, region: &RegionView, from: (StoreId, u32), to: (StoreId, u32)) -> Decision {
         let mut losers = self.excluded.clone();
         for (store, leaders) in &self.leaders {
             if *store != from.0 && *store != to.0 {
-                let follows = region
-                    .region
-                    .peer_on(*store)
-                    .is_some_and(|peer| is_healthy(self.view, region, peer, self.settings, self.now));
+                let follows = region.region.peer_on(*store).is_some_and(|peer| {
+                    is_healthy(self.view, region, peer, self.settings, self.now)
+                });
                 let why = if follows {
                     Why::Score(i64::from(*leaders))
                 } else {
@@ -170,9 +171,18 @@ impl<'a> Balancer<'a> {
             reason: Reason {
                 rule: Rule::BalanceLeaders,
                 facts: vec![
-                    Fact { name: "from store", value: from.0.0 },
-                    Fact { name: "leaders there", value: u64::from(from.1) },
-                    Fact { name: "leaders at the target", value: u64::from(to.1) },
+                    Fact {
+                        name: "from store",
+                        value: from.0.0,
+                    },
+                    Fact {
+                        name: "leaders there",
+                        value: u64::from(from.1),
+                    },
+                    Fact {
+                        name: "leaders at the target",
+                        value: u64::from(to.1),
+                    },
                     Fact {
                         name: "difference left alone",
                         value: u64::from(self.settings.leader_difference_max),

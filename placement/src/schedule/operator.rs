@@ -156,7 +156,10 @@ impl Operator {
 
     /// Whether the action takes a new peer id.
     pub fn needs_peer(action: Action) -> bool {
-        matches!(action, Action::AddReplica { .. } | Action::ReplaceReplica { .. })
+        matches!(
+            action,
+            Action::AddReplica { .. } | Action::ReplaceReplica { .. }
+        )
     }
 
     /// The steps not done yet.
@@ -165,12 +168,7 @@ impl Operator {
     }
 
     /// Looks at the region, passes over the steps that are done, and says what comes next.
-    pub fn advance(
-        &mut self,
-        view: &ClusterView,
-        settings: &Settings,
-        now: Duration,
-    ) -> Progress {
+    pub fn advance(&mut self, view: &ClusterView, settings: &Settings, now: Duration) -> Progress {
         let Some(region) = view.regions.get(&self.region) else {
             return Progress::Ended(Ending::Cancelled);
         };
@@ -201,8 +199,14 @@ impl Operator {
 fn steps(action: Action, new_peer: PeerId, region: &RegionView) -> Option<Vec<Step>> {
     let add = |store| {
         [
-            Step::AddLearner { peer: new_peer, store },
-            Step::Promote { peer: new_peer, store },
+            Step::AddLearner {
+                peer: new_peer,
+                store,
+            },
+            Step::Promote {
+                peer: new_peer,
+                store,
+            },
         ]
     };
     Some(match action {
@@ -212,22 +216,35 @@ fn steps(action: Action, new_peer: PeerId, region: &RegionView) -> Option<Vec<St
             if region.leader.is_some_and(|leader| leader.id == old) {
                 steps.push_back(Step::TransferLeader { to, peer: new_peer });
             }
-            steps.push_back(Step::Remove { peer: old, store: from });
+            steps.push_back(Step::Remove {
+                peer: old,
+                store: from,
+            });
             steps.into()
         }
         Action::PromoteLearner { peer, store } => vec![Step::Promote { peer, store }],
-        Action::RemovePeer { peer, from, leader_to } => {
+        Action::RemovePeer {
+            peer,
+            from,
+            leader_to,
+        } => {
             let mut steps = Vec::new();
             if let Some(to) = leader_to {
                 let successor = region.region.peer_on(to)?;
-                steps.push(Step::TransferLeader { to, peer: successor.id });
+                steps.push(Step::TransferLeader {
+                    to,
+                    peer: successor.id,
+                });
             }
             steps.push(Step::Remove { peer, store: from });
             steps
         }
         Action::TransferLeader { to, .. } => {
             let successor = region.region.peer_on(to)?;
-            vec![Step::TransferLeader { to, peer: successor.id }]
+            vec![Step::TransferLeader {
+                to,
+                peer: successor.id,
+            }]
         }
     })
 }

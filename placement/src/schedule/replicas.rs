@@ -64,7 +64,15 @@ fn load(view: &ClusterView) -> BTreeMap<StoreId, Load> {
     let mut load: BTreeMap<StoreId, Load> = view
         .counts()
         .into_iter()
-        .map(|(store, counts)| (store, Load { counts, additions: 0 }))
+        .map(|(store, counts)| {
+            (
+                store,
+                Load {
+                    counts,
+                    additions: 0,
+                },
+            )
+        })
         .collect();
     for (id, operator) in &view.operators {
         for step in operator.remaining() {
@@ -97,17 +105,19 @@ impl Checker<'_> {
         self.check_learners(region, voters < wanted)
             .or_else(|| {
                 let missing = voters < wanted && region.learners().next().is_none();
-                missing.then(|| self.add(region, Rule::MissingReplica)).flatten()
+                missing
+                    .then(|| self.add(region, Rule::MissingReplica))
+                    .flatten()
             })
-            .or_else(|| (voters > wanted).then(|| self.remove_extra(region)).flatten())
+            .or_else(|| {
+                (voters > wanted)
+                    .then(|| self.remove_extra(region))
+                    .flatten()
+            })
             .or_else(|| (voters == wanted).then(|| self.replace(region)).flatten())
     }
 
-    fn check_learners(
-        &self,
-        region: &RegionView,
-        voter_missing: bool,
-    ) -> Option<(Action, Reason)> {
+    fn check_learners(&self, region: &RegionView, voter_missing: bool) -> Option<(Action, Reason)> {
         let learner = region.learners().next()?;
         let lost = matches!(
             self.state(learner.store),
@@ -141,13 +151,19 @@ impl Checker<'_> {
         let mut ranked: Vec<((bool, bool, bool, i64), Peer)> = Vec::new();
         for peer in region.voters() {
             if !may_remove(self.view, region, peer.id, self.settings, self.now) {
-                reason.losers.push(Loser { store: peer.store, why: Why::Needed });
+                reason.losers.push(Loser {
+                    store: peer.store,
+                    why: Why::Needed,
+                });
                 continue;
             }
             let healthy = is_healthy(self.view, region, peer, self.settings, self.now);
             let staying = self.state(peer.store) != StoreState::Offline;
             let leads = region.leader.is_some_and(|leader| leader.id == peer.id);
-            ranked.push(((healthy, staying, leads, -self.regions_on(peer.store)), peer));
+            ranked.push((
+                (healthy, staying, leads, -self.regions_on(peer.store)),
+                peer,
+            ));
         }
         // Among equals the newest peer goes.
         ranked.sort_by_key(|(rank, peer)| (*rank, std::cmp::Reverse(peer.id)));

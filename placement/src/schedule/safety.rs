@@ -20,7 +20,10 @@ pub(super) fn is_healthy(
         view.store_state(peer.store, settings, now),
         StoreState::Up | StoreState::Offline
     );
-    heard && peer.role == PeerRole::Voter && region.is_current(peer.id) && !is_damaged(view, region, peer)
+    heard
+        && peer.role == PeerRole::Voter
+        && region.is_current(peer.id)
+        && !is_damaged(view, region, peer)
 }
 
 /// Whether the store reported its replica as damaged (D6).

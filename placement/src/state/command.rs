@@ -153,6 +153,11 @@ pub enum Reply {
         /// Milliseconds since the Unix epoch.
         bound_ms: u64,
     },
+    /// The regions are in the routes.
+    Routed {
+        /// Regions that are gone because newer ones took their place.
+        removed: Vec<GroupId>,
+    },
     /// Done, or it was so already.
     Done,
     /// Refused; nothing changed.

@@ -90,7 +90,10 @@ impl Routes {
         if let Some(known) = self.by_id.get(&region.id) {
             let (new, old) = (region.epoch, known.epoch);
             if new.is_behind(old) {
-                return Err(stale(region, format!("epoch {old} is known, this is {new}")));
+                return Err(stale(
+                    region,
+                    format!("epoch {old} is known, this is {new}"),
+                ));
             }
             if new == old && region != known {
                 return Err(stale(
@@ -169,8 +172,14 @@ pub(crate) fn check_shape(region: &Region) -> Result<(), Refusal> {
             return Err(bad("a peer lacks its id or its store".into()));
         }
         let earlier = &region.peers[..position];
-        if earlier.iter().any(|other| other.id == peer.id || other.store == peer.store) {
-            return Err(bad(format!("peer {} on store {} is there twice", peer.id, peer.store)));
+        if earlier
+            .iter()
+            .any(|other| other.id == peer.id || other.store == peer.store)
+        {
+            return Err(bad(format!(
+                "peer {} on store {} is there twice",
+                peer.id, peer.store
+            )));
         }
     }
     Ok(())

@@ -16,9 +16,7 @@ use tinykv_raft::GroupId;
 use tinykv_replica::Region;
 
 use super::codec::{DecodeError, Reader, Writer};
-use super::records::{
-    MemberRecord, Settings, StoreRecord, decode_region, encode_region,
-};
+use super::records::{MemberRecord, Settings, StoreRecord, decode_region, encode_region};
 use super::{FIRST_ID, State};
 
 const VERSION: u8 = 1;

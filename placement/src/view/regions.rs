@@ -150,9 +150,10 @@ impl RegionView {
 
     /// Whether a change of membership is half-way; nothing is scheduled until it is over.
     pub fn is_joint(&self) -> bool {
-        self.region.peers.iter().any(|peer| {
-            matches!(peer.role, PeerRole::IncomingVoter | PeerRole::DemotingVoter)
-        })
+        self.region
+            .peers
+            .iter()
+            .any(|peer| matches!(peer.role, PeerRole::IncomingVoter | PeerRole::DemotingVoter))
     }
 
     /// Whether the leader says that the peer answers and is caught up.

@@ -1,0 +1,162 @@
+//! M10 over arbitrary clusters: no plan and no order takes away what a region needs, one operator
+//! per region, and a cluster whose orders are carried out comes to rest complete.
+
+use proptest::prelude::*;
+
+use super::*;
+
+#[derive(Clone, Debug)]
+struct Seed {
+    wanted: u32,
+    /// Seconds of silence per store, and whether it is leaving.
+    stores: Vec<(u64, bool)>,
+    /// Per region: stores with a peer, which of them is a learner, pending or down.
+    regions: Vec<(Vec<u64>, Vec<u8>)>,
+}
+
+fn seed() -> impl Strategy<Value = Seed> {
+    let silence = prop_oneof![4 => Just(0_u64), 1 => Just(6), 1 => Just(700)];
+    let stores = prop::collection::vec((silence, prop::bool::weighted(0.1)), 1..7);
+    (1..4_u32, stores).prop_flat_map(|(wanted, stores)| {
+        let ids: Vec<u64> = (1..=stores.len() as u64).collect();
+        let most = ids.len().min(5);
+        let region = (
+            prop::sample::subsequence(ids, 1..=most),
+            prop::collection::vec(0..8_u8, 5),
+        );
+        prop::collection::vec(region, 1..8).prop_map(move |regions| Seed {
+            wanted,
+            stores: stores.clone(),
+            regions,
+        })
+    })
+}
+
+fn build(seed: &Seed) -> World {
+    let mut world = World::new(seed.stores.len() as u64, seed.wanted);
+    for (id, (silence, leaving)) in (1..).zip(&seed.stores) {
+        world.silent_for(id, *silence);
+        if *leaving {
+            world.join(id, StoreLife::Leaving);
+        }
+    }
+    for (id, (stores, conditions)) in (1..).zip(&seed.regions) {
+        world.region(id, stores);
+        let known = world.known(id);
+        for (position, condition) in conditions.iter().enumerate().take(stores.len()).skip(1) {
+            let peer = &mut known.region.peers[position];
+            match condition {
+                0 => peer.role = PeerRole::Learner,
+                1 => {
+                    known.pending.insert(peer.id);
+                }
+                2 => {
+                    known.down.insert(peer.id, Duration::from_secs(9));
+                }
+                _ => {}
+            }
+        }
+    }
+    world
+}
+
+/// Voters that answer, are caught up, and whose store is heard.
+fn healthy(world: &World, region: &Region) -> usize {
+    let view = &world.view;
+    let known = &view.regions[&region.id];
+    region
+        .peers
+        .iter()
+        .filter(|peer| safety_of(world, known, **peer))
+        .count()
+}
+
+fn safety_of(world: &World, known: &crate::view::RegionView, peer: Peer) -> bool {
+    crate::schedule::safety::is_healthy(&world.view, known, peer, &world.settings, NOW)
+}
+
+fn voters(region: &Region) -> usize {
+    region
+        .peers
+        .iter()
+        .filter(|peer| peer.role == PeerRole::Voter)
+        .count()
+}
+
+/// Carries an order out as a perfect leader would.
+fn carry_out(world: &mut World, order: Order) {
+    let id = order.region.0;
+    let leader = match order.change {
+        Change::TransferLeader(peer) => peer.store.0,
+        _ => order.leader.store.0,
+    };
+    world.report(id, leader, |report| {
+        report.leader.role = PeerRole::Voter;
+        let peers = &mut report.region.peers;
+        match order.change {
+            Change::AddLearner(peer) => peers.push(peer),
+            Change::Promote(peer) => {
+                let known = peers.iter_mut().find(|known| known.id == peer.id);
+                known.expect("there").role = PeerRole::Voter;
+            }
+            Change::Remove(peer) => peers.retain(|known| known.id != peer.id),
+            Change::TransferLeader(_) => return,
+        }
+        report.region.epoch.conf_ver += 1;
+    });
+}
+
+proptest! {
+    #[test]
+    fn no_order_takes_a_voter_that_is_needed_and_all_comes_to_rest(seed in seed()) {
+        let mut world = build(&seed);
+        for _round in 0..40 {
+            for decision in world.plan() {
+                prop_assert!(!world.view.operators.contains_key(&decision.region));
+            }
+            world.admit();
+            let ids: Vec<GroupId> = world.view.operators.keys().copied().collect();
+            for id in ids {
+                let mut operator = world.view.operators.remove(&id).expect("listed");
+                let progress = operator.advance(&world.view, &world.settings, NOW);
+                if let Progress::Order(order) = progress {
+                    let before = world.view.regions[&id].region.clone();
+                    let healthy_before = healthy(&world, &before);
+                    let learner_removed = matches!(order.change, Change::Remove(peer) if peer.role == PeerRole::Learner);
+                    carry_out(&mut world, order);
+                    let after = &world.view.regions[&id].region;
+                    prop_assert!(voters(after) >= 1, "the last voter was removed");
+                    if voters(after) < voters(&before) {
+                        let left = healthy(&world, after);
+                        prop_assert!(left >= 1, "the last healthy voter was removed");
+                        prop_assert!(left > voters(after) / 2, "{left} of {}", voters(after));
+                    }
+                    if learner_removed {
+                        prop_assert_eq!(healthy(&world, after), healthy_before);
+                    }
+                }
+                if !matches!(progress, Progress::Ended(_)) {
+                    world.view.operators.insert(id, operator);
+                }
+            }
+        }
+        // What is still under way waits for peers that never catch up in this world.
+        for operator in world.view.operators.values() {
+            let waits = operator.remaining().iter().any(|step| match *step {
+                Step::AddLearner { peer, .. } | Step::Promote { peer, .. } => {
+                    !world.view.regions[&operator.region].is_current(peer)
+                }
+                Step::Remove { .. } | Step::TransferLeader { .. } => false,
+            });
+            prop_assert!(waits, "{operator:?}");
+        }
+        // Whoever could be completed is.
+        let up = seed.stores.iter().filter(|(silence, leaving)| *silence == 0 && !leaving).count();
+        for (id, region) in &world.view.regions {
+            let busy = world.view.operators.contains_key(id);
+            if up >= seed.wanted as usize && !busy {
+                prop_assert!(voters(&region.region) >= seed.wanted as usize, "{region:?}");
+            }
+        }
+    }
+}
