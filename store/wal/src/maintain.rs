@@ -127,9 +127,6 @@ impl Wal {
             return Ok(false);
         }
         let written = self.write_parts(&parts, Purpose::Upkeep);
-        if matches!(written, Err(WalError::Full { .. })) {
-            return Ok(false);
-        }
         let done = written.is_ok();
         tolerate(written.map(|_| ()), upkeep)?;
         Ok(done)
@@ -218,7 +215,7 @@ impl Alive {
 /// A lack of space is reported, not an error of the upkeep.
 fn tolerate(result: Result<(), WalError>, upkeep: &mut Upkeep) -> Result<(), WalError> {
     match result {
-        Err(WalError::DiskFull(_) | WalError::Full { .. }) => {
+        Err(WalError::DiskFull(_)) => {
             upkeep.low_on_space = true;
             Ok(())
         }

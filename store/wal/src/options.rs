@@ -12,8 +12,9 @@ pub struct WalOptions {
     /// From this many segments in use on, [`crate::Wal::maintain`] copies forward what keeps the
     /// oldest one alive, and names the groups whose entries are too many for that.
     pub segments_target: u32,
-    /// Never more files than this. When they are all in use, `append` answers
-    /// [`WalError::Full`] until something is truncated.
+    /// Never more files than this for new data. When all but two are in use, `append` answers
+    /// [`WalError::Full`] until something is truncated; truncations, tombstones, upkeep and
+    /// openings may still begin a segment.
     pub segments_max: u32,
     /// Files kept ready for use ahead of need, so that a full disk shows before a write needs
     /// the space: [`crate::Wal::append`] answers [`WalError::DiskFull`] with nothing written.
@@ -47,7 +48,6 @@ impl WalOptions {
         if self.segments_target < 2 {
             return refuse("segments_target must be at least 2".to_owned());
         }
-        // Two in use, one for copying forward, and the spare ones must exist at once.
         if self.segments_max < self.segments_target + 2 + self.segments_spare {
             return refuse(format!(
                 "segments_max is {}, but must exceed segments_target ({}) and segments_spare ({}) \

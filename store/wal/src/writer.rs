@@ -93,21 +93,17 @@ pub struct WalStatus {
     pub durable: Position,
 }
 
-/// Segments that ordinary batches leave free: the first for records that free others, the
-/// second for copying forward.
+/// Segments that ordinary batches leave free, so that what makes room finds some.
 const RESERVED: u32 = 2;
 
 /// Who asks for space.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Purpose {
-    /// A batch that holds something new.
+    /// A batch that holds something new: it is what the limit is for.
     Ordinary,
-    /// A batch that only makes room.
-    Release,
-    /// Copying forward and watermarks.
+    /// What makes room, and the segment that every opening begins. Refusing these could leave a
+    /// full log full for ever, so only the disk limits them; each is far smaller than a segment.
     Upkeep,
-    /// The segment every opening begins: not limited, or a full log could never be opened.
-    Opening,
 }
 
 impl Wal {
@@ -143,7 +139,7 @@ impl Wal {
             )
         };
         let purpose = if batch.records.iter().all(makes_room) {
-            Purpose::Release
+            Purpose::Upkeep
         } else {
             Purpose::Ordinary
         };
@@ -237,10 +233,10 @@ impl Wal {
 
     /// Begins writing in segment `number`, with records of the log's own, and syncs them.
     pub(crate) fn begin(&mut self, number: u32, records: Vec<Stored>) -> Result<(), WalError> {
-        self.make_ready(1, Purpose::Opening)?;
+        self.make_ready(1, Purpose::Upkeep)?;
         self.enter_segment(number);
         let parts = self.encode_own(&records);
-        self.write_parts(&parts, Purpose::Opening)?;
+        self.write_parts(&parts, Purpose::Upkeep)?;
         self.sync()?;
         Ok(())
     }
@@ -391,15 +387,10 @@ impl Wal {
         if segments == 0 {
             return Ok(());
         }
-        let reserved = match purpose {
-            Purpose::Ordinary => RESERVED,
-            Purpose::Release => RESERVED - 1,
-            Purpose::Upkeep | Purpose::Opening => 0,
-        };
         self.free_retired();
         let creatable = self.options.segments_max.saturating_sub(self.pool.files());
         let possible = self.pool.spare() as u32 + creatable;
-        if possible < segments + reserved && purpose != Purpose::Opening {
+        if possible < segments + RESERVED && purpose == Purpose::Ordinary {
             return Err(WalError::Full {
                 segments_max: self.options.segments_max,
             });
