@@ -11,7 +11,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use tinykv_raft::{GroupId, PeerId, Term};
-use tinykv_replica::{Peer, Region, RegionEpoch, StoreId};
+use tinykv_replica::{Peer, Region, RegionEpoch, RegionState, StoreId};
 
 /// What a request says about where it is meant to go.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -32,15 +32,13 @@ pub struct Target {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Here {
     /// Range, epoch, peers.
-    pub region: Arc<Region>,
+    pub state: Arc<RegionState>,
     /// The peer that lives on this store.
     pub peer: PeerId,
     /// Who leads, if known.
     pub leader: Option<PeerId>,
     /// The term that is about.
     pub term: Term,
-    /// Whether the region has reached its replica count and accepts commands (F4).
-    pub open: bool,
 }
 
 /// Why a request cannot be served here and now. Nothing was applied.
@@ -132,6 +130,7 @@ pub fn check_leader(
     let here = here.ok_or(RegionError::RegionNotFound {
         region: target.region,
     })?;
+    let region = &here.state.region;
     if target.peer != here.peer {
         return Err(RegionError::PeerMismatch {
             asked: target.peer,
@@ -141,15 +140,15 @@ pub fn check_leader(
     if here.leader != Some(here.peer) {
         return Err(RegionError::NotLeader {
             region: target.region,
-            leader: here.leader.and_then(|leader| here.region.peer(leader)),
+            leader: here.leader.and_then(|leader| region.peer(leader)),
         });
     }
     if target.term != Term(0) && here.term.0 > target.term.0.saturating_add(1) {
         return Err(RegionError::StaleCommand);
     }
-    if target.epoch.version != here.region.epoch.version {
+    if target.epoch.version != region.epoch.version {
         return Err(RegionError::EpochNotMatch {
-            regions: vec![Arc::clone(&here.region)],
+            regions: vec![Arc::new(region.clone())],
         });
     }
     Ok(())
@@ -161,25 +160,32 @@ mod tests {
 
     const STORE: StoreId = StoreId(1);
 
+    fn region() -> Region {
+        Region {
+            id: GroupId(7),
+            start: Bytes::from_static(b"b"),
+            end: Bytes::from_static(b"d"),
+            epoch: RegionEpoch {
+                conf_ver: 4,
+                version: 3,
+            },
+            peers: vec![
+                Peer::voter(PeerId(11), STORE),
+                Peer::voter(PeerId(12), StoreId(2)),
+            ],
+        }
+    }
+
     fn here() -> Here {
         Here {
-            region: Arc::new(Region {
-                id: GroupId(7),
-                start: Bytes::from_static(b"b"),
-                end: Bytes::from_static(b"d"),
-                epoch: RegionEpoch {
-                    conf_ver: 4,
-                    version: 3,
-                },
-                peers: vec![
-                    Peer::voter(PeerId(11), STORE),
-                    Peer::voter(PeerId(12), StoreId(2)),
-                ],
+            state: Arc::new(RegionState {
+                region: region(),
+                open: true,
+                machine: Bytes::new(),
             }),
             peer: PeerId(11),
             leader: Some(PeerId(11)),
             term: Term(6),
-            open: true,
         }
     }
 
@@ -271,14 +277,14 @@ mod tests {
                 "an older range",
                 |target, _| target.epoch.version = 2,
                 Err(RegionError::EpochNotMatch {
-                    regions: vec![here().region],
+                    regions: vec![Arc::new(region())],
                 }),
             ),
             (
                 "a newer range",
                 |target, _| target.epoch.version = 4,
                 Err(RegionError::EpochNotMatch {
-                    regions: vec![here().region],
+                    regions: vec![Arc::new(region())],
                 }),
             ),
         ];

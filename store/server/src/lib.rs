@@ -11,5 +11,8 @@ pub mod checks;
 pub mod clock;
 pub mod raw;
 
+pub mod bootstrap;
+pub mod outcome;
+
 pub mod config;
 pub mod placement;

@@ -68,7 +68,7 @@ impl StateMachine for RawMachine {
             problem: "the bytes are no command of this version",
         })?;
         let outside = |key: &Bytes| Refusal::KeyNotInRegion {
-            key: key.clone(),
+            key: space::shown(key),
             region: Arc::clone(region),
         };
         let inside = |key: &Bytes| match space::contains(region, key) {
@@ -227,3 +227,6 @@ fn live(
     let time = advance(now, context);
     Ok((!value.expired_at(time)).then_some(value.payload))
 }
+
+#[cfg(test)]
+mod tests;

@@ -33,6 +33,9 @@ pub enum Unanswered {
     /// A block has to be read from disk; ask again where that is allowed.
     #[error("not in memory")]
     NotCached,
+    /// The process goes down.
+    #[error("the store is being shut down")]
+    GoingDown,
     /// The answer would exceed [`ANSWER_BYTES_MAX`].
     #[error("the answer would take more than {ANSWER_BYTES_MAX} bytes; ask for fewer keys")]
     TooLong,

@@ -1,0 +1,188 @@
+//! Orders of placement, as things a leader can do.
+
+use tinykv_proto::eraftpb::ConfChangeType;
+use tinykv_proto::{metapb, pdpb};
+use tinykv_raft::{GroupId, PeerId};
+use tinykv_replica::{AdminAction, Peer, PeerChange, PeerRole, Region, StoreId};
+
+use crate::service::epoch;
+
+/// An order for one region.
+#[derive(Clone, Debug)]
+pub struct Order {
+    /// The region.
+    pub group: GroupId,
+    /// What its leader is to do.
+    pub action: AdminAction,
+}
+
+/// Why an order is not carried out.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum NotCarriedOut {
+    /// Placement did not accept the region's heartbeat.
+    #[error("the heartbeat was refused: {0}")]
+    HeartbeatRefused(String),
+    /// The order lacks what it needs.
+    #[error("the order names no peer")]
+    NoPeer,
+    /// This build does not know how.
+    #[error("orders to {0} are not supported yet")]
+    Unsupported(&'static str),
+}
+
+/// What a response on the heartbeat stream asks for; `None` if nothing. `region` is what the store
+/// knows of the region.
+pub fn order(
+    response: &pdpb::RegionHeartbeatResponse,
+    region: Option<&Region>,
+) -> Result<Option<Order>, NotCarriedOut> {
+    if let Some(error) = response.header.as_ref().and_then(|header| header.error.as_ref()) {
+        return Err(NotCarriedOut::HeartbeatRefused(error.message.clone()));
+    }
+    let action = if let Some(change) = &response.change_peer {
+        change_peer(change, response.region_epoch, region)?
+    } else if let Some(change) = &response.change_peer_v2 {
+        match change.changes.as_slice() {
+            [only] => change_peer(only, response.region_epoch, region)?,
+            _ => return Err(NotCarriedOut::Unsupported("change several peers at once")),
+        }
+    } else if let Some(transfer) = &response.transfer_leader {
+        transfer_leader(transfer)?
+    } else if response.split_region.is_some() {
+        return Err(NotCarriedOut::Unsupported("split a region"));
+    } else if response.merge.is_some() {
+        return Err(NotCarriedOut::Unsupported("merge regions"));
+    } else {
+        return Ok(None);
+    };
+    Ok(Some(Order {
+        group: GroupId(response.region_id),
+        action,
+    }))
+}
+
+fn change_peer(
+    change: &pdpb::ChangePeer,
+    for_epoch: Option<metapb::RegionEpoch>,
+    region: Option<&Region>,
+) -> Result<AdminAction, NotCarriedOut> {
+    let peer = change.peer.as_ref().ok_or(NotCarriedOut::NoPeer)?;
+    let id = PeerId(peer.id);
+    let is_learner = region
+        .and_then(|region| region.peer(id))
+        .is_some_and(|peer| peer.role == PeerRole::Learner);
+    let change = match change.change_type() {
+        ConfChangeType::AddNode if is_learner => PeerChange::Promote(id),
+        // A new voter starts as a learner: it must not count before it has the data. Placement
+        // asks again once it sees the learner.
+        ConfChangeType::AddNode | ConfChangeType::AddLearnerNode => {
+            PeerChange::AddLearner(Peer::learner(id, StoreId(peer.store_id)))
+        }
+        ConfChangeType::RemoveNode => PeerChange::Remove(id),
+    };
+    Ok(AdminAction::ChangePeer {
+        epoch: epoch(for_epoch),
+        change,
+    })
+}
+
+fn transfer_leader(transfer: &pdpb::TransferLeader) -> Result<AdminAction, NotCarriedOut> {
+    let to = transfer.peer.as_ref().or(transfer.peers.first());
+    let to = to.ok_or(NotCarriedOut::NoPeer)?;
+    Ok(AdminAction::TransferLeader {
+        to: Some(PeerId(to.id)),
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use tinykv_replica::RegionEpoch;
+
+    use super::*;
+
+    fn region() -> Region {
+        Region {
+            id: GroupId(7),
+            peers: vec![
+                Peer::voter(PeerId(1), StoreId(1)),
+                Peer::learner(PeerId(2), StoreId(2)),
+            ],
+            ..Region::default()
+        }
+    }
+
+    fn change(id: u64, kind: ConfChangeType) -> pdpb::RegionHeartbeatResponse {
+        pdpb::RegionHeartbeatResponse {
+            region_id: 7,
+            region_epoch: Some(metapb::RegionEpoch {
+                conf_ver: 3,
+                version: 1,
+            }),
+            change_peer: Some(pdpb::ChangePeer {
+                peer: Some(metapb::Peer {
+                    id,
+                    store_id: id,
+                    ..metapb::Peer::default()
+                }),
+                change_type: kind.into(),
+            }),
+            ..pdpb::RegionHeartbeatResponse::default()
+        }
+    }
+
+    fn ordered(response: &pdpb::RegionHeartbeatResponse) -> PeerChange {
+        let order = order(response, Some(&region())).expect("an order").expect("an order");
+        assert_eq!(order.group, GroupId(7));
+        match order.action {
+            AdminAction::ChangePeer { epoch, change } => {
+                let expected = RegionEpoch {
+                    conf_ver: 3,
+                    version: 1,
+                };
+                assert_eq!(epoch, expected);
+                change
+            }
+            other => panic!("{other:?}"),
+        }
+    }
+
+    #[test]
+    fn peers_are_added_as_learners_promoted_and_removed() {
+        let learner = PeerChange::AddLearner(Peer::learner(PeerId(3), StoreId(3)));
+        assert_eq!(ordered(&change(3, ConfChangeType::AddLearnerNode)), learner);
+        assert_eq!(ordered(&change(3, ConfChangeType::AddNode)), learner);
+        assert_eq!(
+            ordered(&change(2, ConfChangeType::AddNode)),
+            PeerChange::Promote(PeerId(2))
+        );
+        assert_eq!(
+            ordered(&change(1, ConfChangeType::RemoveNode)),
+            PeerChange::Remove(PeerId(1))
+        );
+    }
+
+    #[test]
+    fn no_order_no_action_and_errors_are_told() {
+        let silent = pdpb::RegionHeartbeatResponse::default();
+        assert!(order(&silent, None).expect("fine").is_none());
+        let refused = pdpb::RegionHeartbeatResponse {
+            header: Some(pdpb::ResponseHeader {
+                cluster_id: 1,
+                error: Some(pdpb::Error {
+                    message: "stale term".to_owned(),
+                    ..pdpb::Error::default()
+                }),
+            }),
+            ..pdpb::RegionHeartbeatResponse::default()
+        };
+        assert_eq!(
+            order(&refused, None).expect_err("refused"),
+            NotCarriedOut::HeartbeatRefused("stale term".to_owned())
+        );
+        let nobody = pdpb::RegionHeartbeatResponse {
+            transfer_leader: Some(pdpb::TransferLeader::default()),
+            ..pdpb::RegionHeartbeatResponse::default()
+        };
+        assert_eq!(order(&nobody, None).expect_err("nobody"), NotCarriedOut::NoPeer);
+    }
+}

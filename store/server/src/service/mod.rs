@@ -1,0 +1,137 @@
+//! The calls of clients.
+//!
+//! [`Calls`] carries them out: reads in [`mod@read`], writes in [`mod@write`]. The gRPC services in
+//! front of it ([`tikv`], [`own`]) only take messages apart and put answers together.
+
+mod convert;
+mod deadline;
+mod read;
+mod write;
+
+mod own;
+mod tikv;
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use tinykv_keys::Asker;
+use tinykv_proto::errorpb;
+use tinykv_replica::StoreId;
+use tonic::Status;
+
+use crate::admission::Admission;
+use crate::checks::RegionError;
+use crate::clock::PlacementClock;
+use crate::limits::Refused;
+use crate::raw::read::Unanswered;
+use crate::replicas::Replicas;
+
+pub(crate) use convert::{epoch, epoch_to_proto, peer_to_proto, region_to_proto};
+
+/// Carries out the calls of clients. Cheap to clone.
+#[derive(Clone)]
+pub struct Calls {
+    shared: Arc<Shared>,
+}
+
+struct Shared {
+    store: StoreId,
+    replicas: Replicas,
+    clock: Arc<PlacementClock>,
+    admission: Arc<Admission>,
+}
+
+/// Why a call was not carried out.
+#[derive(Debug)]
+enum Failed {
+    /// Not here, or not now.
+    Region(RegionError),
+    /// Not at all.
+    Refused(Refused),
+    /// The engine could not read; the operator has to look.
+    Broken(String),
+}
+
+impl From<RegionError> for Failed {
+    fn from(error: RegionError) -> Failed {
+        Failed::Region(error)
+    }
+}
+
+impl From<Refused> for Failed {
+    fn from(refused: Refused) -> Failed {
+        Failed::Refused(refused)
+    }
+}
+
+/// How a failure is told where the response has a text beside the region error.
+struct Told {
+    region_error: Option<errorpb::Error>,
+    text: String,
+}
+
+impl Failed {
+    /// A response with a region error and, where users of older clients must see it, a text.
+    ///
+    /// An undetermined write sets both. Clients that know `undetermined_result` look at it;
+    /// others would take an error without a known field for one they may repeat, but show a text
+    /// to their user and repeat nothing.
+    fn tell(self, asker: Asker) -> Result<Told, Status> {
+        match self {
+            Failed::Region(error) => Ok(Told {
+                text: match &error {
+                    RegionError::Undetermined { reason } => convert::undetermined_text(reason),
+                    RegionError::Refused { reason } => (*reason).to_owned(),
+                    _ => String::new(),
+                },
+                region_error: Some(convert::error_to_proto(&error, asker)),
+            }),
+            Failed::Refused(refused) => Ok(Told {
+                region_error: None,
+                text: refused.to_string(),
+            }),
+            Failed::Broken(reason) => Err(Status::data_loss(reason)),
+        }
+    }
+}
+
+impl Calls {
+    /// Carries out calls on the replicas of a store.
+    pub fn new(
+        store: StoreId,
+        replicas: Replicas,
+        clock: Arc<PlacementClock>,
+        admission: Arc<Admission>,
+    ) -> Calls {
+        Calls {
+            shared: Arc::new(Shared {
+                store,
+                replicas,
+                clock,
+                admission,
+            }),
+        }
+    }
+
+    /// The gRPC services.
+    pub fn routes(&self) -> tonic::service::Routes {
+        let mut routes = tonic::service::Routes::builder();
+        routes.add_service(tikv::server(self.clone()));
+        routes.add_service(own::server(self.clone()));
+        routes.routes()
+    }
+
+    /// The moment, on the monotonic clock, at which the asker stops waiting.
+    fn deadline(&self, patience: Duration) -> Duration {
+        self.shared.replicas.now() + patience
+    }
+}
+
+impl From<Unanswered> for Failed {
+    fn from(unanswered: Unanswered) -> Failed {
+        match unanswered {
+            Unanswered::TooLong => Failed::Refused(Refused::AnswerTooLong),
+            other => Failed::Broken(other.to_string()),
+        }
+    }
+}

@@ -1,0 +1,206 @@
+//! Reads: in the lease without asking anybody, otherwise after a confirmed index.
+
+use std::cell::RefCell;
+use std::sync::Arc;
+use std::time::Duration;
+
+use tinykv_lsm::Snapshot;
+use tinykv_node::directory::RegionEntry;
+use tinykv_node::lease::read_in_lease;
+use tinykv_replica::{Answer, Outcome, Region};
+
+use super::{Calls, Failed};
+use crate::checks::{Here, RegionError, Target, check_leader};
+use crate::command::Operation;
+use crate::outcome;
+use crate::raw::read::{Depth, Unanswered, View};
+use crate::value::PlacementTime;
+
+/// How often a read moves the region's time before it gives up. Once is enough unless values
+/// expire while it works.
+const TIME_MOVES_MAX: usize = 3;
+
+/// Where a read looks first.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum First {
+    /// In memory, on the asker's own thread; on disk only if that is not enough.
+    Memory,
+    /// On a thread that may wait for the disk.
+    Disk,
+}
+
+/// A snapshot and the region it may be read for.
+struct Granted {
+    snapshot: Snapshot,
+    region: Arc<Region>,
+}
+
+impl Calls {
+    /// Reads a region as its leader. `inside` says whether what will be read lies in the region,
+    /// `work` reads.
+    pub(super) async fn read<T: Send + 'static>(
+        &self,
+        target: &Target,
+        deadline: Duration,
+        first: First,
+        inside: impl Fn(&Arc<Region>) -> Result<(), RegionError>,
+        work: impl Fn(&View<'_>) -> Result<T, Unanswered> + Clone + Send + 'static,
+    ) -> Result<T, Failed> {
+        for _ in 0..TIME_MOVES_MAX {
+            let granted = self.grant(target, deadline, &inside).await?;
+            let now = self.shared.clock.at(self.shared.replicas.now());
+            match self.answer(granted, now, first, work.clone()).await {
+                Err(Unanswered::TimeBehind(now)) => self.move_time(target, now, deadline).await?,
+                Err(Unanswered::GoingDown) => {
+                    return Err(Failed::Region(RegionError::NotLeader {
+                        region: target.region,
+                        leader: None,
+                    }));
+                }
+                answer => return Ok(answer?),
+            }
+        }
+        Err(Failed::Region(RegionError::Busy {
+            reason: "values expire faster than they can be read",
+            wait: Duration::from_millis(50),
+        }))
+    }
+
+    /// Leave to read, with the snapshot.
+    async fn grant(
+        &self,
+        target: &Target,
+        deadline: Duration,
+        inside: &impl Fn(&Arc<Region>) -> Result<(), RegionError>,
+    ) -> Result<Granted, Failed> {
+        let entry = self.region_here(target)?;
+        if let Some(granted) = self.grant_in_lease(target, &entry, inside) {
+            return Ok(granted);
+        }
+        let outcome = self.shared.replicas.read_index(target, deadline).await;
+        match outcome {
+            Outcome::Ok(Answer::Read(_)) => {}
+            Outcome::Ok(_) => unreachable!("a read is answered by a grant"),
+            Outcome::DefinitelyNot(refusal) => {
+                return Err(Failed::Region(outcome::refused(refusal, target)));
+            }
+            // Nothing is unknown about a read that was not served: it may be asked again.
+            Outcome::Undetermined(_) => {
+                return Err(Failed::Region(RegionError::NotLeader {
+                    region: target.region,
+                    leader: None,
+                }));
+            }
+        }
+        let snapshot = self.shared.replicas.snapshot();
+        // The region as published after the snapshot was taken: had a split, a merge or the end
+        // of the peer changed the data in it, it would show here.
+        let published = self.shared.replicas.region(target.region);
+        let region = match published.as_deref().and_then(here) {
+            Some(here) if here.peer == target.peer => Arc::new(here.state.region.clone()),
+            _ => {
+                return Err(Failed::Region(RegionError::RegionNotFound {
+                    region: target.region,
+                }));
+            }
+        };
+        if region.epoch.version != target.epoch.version {
+            return Err(Failed::Region(RegionError::EpochNotMatch {
+                regions: vec![region],
+            }));
+        }
+        inside(&region)?;
+        Ok(Granted { snapshot, region })
+    }
+
+    /// The fast path. What is wrong with the request, if it is not in the lease, the slow path
+    /// finds out.
+    fn grant_in_lease(
+        &self,
+        target: &Target,
+        entry: &RegionEntry,
+        inside: &impl Fn(&Arc<Region>) -> Result<(), RegionError>,
+    ) -> Option<Granted> {
+        let region = RefCell::new(None);
+        let snapshot = read_in_lease(
+            entry.lease(),
+            |lease| {
+                let fits = lease.peer == target.peer
+                    && lease.region.epoch.version == target.epoch.version
+                    && inside(&lease.region).is_ok();
+                region.replace(fits.then(|| Arc::clone(&lease.region)));
+                fits
+            },
+            || self.shared.replicas.snapshot(),
+            || self.shared.replicas.now(),
+        );
+        let region = region.into_inner()?;
+        let snapshot = snapshot.ok()?;
+        Some(Granted { snapshot, region })
+    }
+
+    async fn answer<T: Send + 'static>(
+        &self,
+        granted: Granted,
+        now: PlacementTime,
+        first: First,
+        work: impl Fn(&View<'_>) -> Result<T, Unanswered> + Send + 'static,
+    ) -> Result<T, Unanswered> {
+        let Granted { snapshot, region } = granted;
+        if first == First::Memory {
+            let view = View {
+                snapshot: &snapshot,
+                region: &region,
+                now,
+                depth: Depth::Memory,
+            };
+            match work(&view) {
+                Err(Unanswered::NotCached) => {}
+                answer => return answer,
+            }
+        }
+        let patient = move || {
+            work(&View {
+                snapshot: &snapshot,
+                region: &region,
+                now,
+                depth: Depth::Disk,
+            })
+        };
+        match self.shared.replicas.pool().run(patient).await {
+            Ok(answer) => answer,
+            Err(_closed) => Err(Unanswered::GoingDown),
+        }
+    }
+
+    /// Moves the region's time up, so that what has expired is gone for every later reader.
+    async fn move_time(
+        &self,
+        target: &Target,
+        now: PlacementTime,
+        deadline: Duration,
+    ) -> Result<(), Failed> {
+        self.write(target, Operation::AdvanceTime, now, deadline).await.map(|_| ())
+    }
+
+    /// The region a request is for, if this store may be the one to ask.
+    pub(super) fn region_here(&self, target: &Target) -> Result<Arc<RegionEntry>, RegionError> {
+        let entry = self.shared.replicas.region(target.region);
+        let here = entry.as_deref().and_then(here);
+        check_leader(target, self.shared.store, here.as_ref())?;
+        entry.ok_or(RegionError::RegionNotFound {
+            region: target.region,
+        })
+    }
+}
+
+/// What the store knows of a region; `None` while its peer waits for its first data.
+fn here(entry: &RegionEntry) -> Option<Here> {
+    let view = entry.view();
+    Some(Here {
+        state: Arc::clone(view.state.as_ref()?),
+        peer: view.peer,
+        leader: view.leader,
+        term: view.term,
+    })
+}

@@ -1,0 +1,65 @@
+//! Writes: admitted, encoded once, proposed in a task of their own.
+//!
+//! The task goes on when the asker's connection breaks or its time is over, because a server
+//! time-out drops the handler: what was admitted is accounted for until its fate is known. Nothing
+//! is proposed after the asker's deadline (K4).
+
+use std::time::Duration;
+
+use tinykv_replica::{Answer, Command as Envelope, Outcome};
+use tokio::sync::oneshot;
+
+use super::{Calls, Failed};
+use crate::checks::{RegionError, Target};
+use crate::command::{Command, Operation, Reply};
+use crate::outcome;
+use crate::value::PlacementTime;
+
+impl Calls {
+    /// Placement's time, for a command whose decisions need it. A request with a time to live is
+    /// refused while it is not known.
+    pub(super) fn time(&self) -> PlacementTime {
+        self.shared.clock.at(self.shared.replicas.now())
+    }
+
+    /// Carries out a write, as the leader of its region.
+    pub(super) async fn write(
+        &self,
+        target: &Target,
+        operation: Operation,
+        now: PlacementTime,
+        deadline: Duration,
+    ) -> Result<Reply, Failed> {
+        self.region_here(target)?;
+        let command = Command { now, operation };
+        let len = command.encoded_len();
+        let patience = deadline.saturating_sub(self.shared.replicas.now());
+        let permit = self
+            .shared
+            .admission
+            .admit(&command.operation, len, patience)
+            .await?;
+        let envelope = Envelope::build(target.epoch, len, |out| command.encode_into(out));
+        drop(command);
+        let (answer, outcome) = oneshot::channel();
+        let calls = self.clone();
+        let target = *target;
+        self.shared.replicas.tasks().spawn("write", async move {
+            let outcome = calls.shared.replicas.propose(&target, envelope, deadline).await;
+            drop(permit);
+            // The asker may be gone; then nobody is left to tell.
+            let _unheard = answer.send(outcome);
+        });
+        match outcome.await {
+            Ok(Outcome::Ok(Answer::Applied { reply, .. })) => Ok(reply),
+            Ok(Outcome::Ok(_)) => unreachable!("a command is answered by its reply"),
+            Ok(Outcome::DefinitelyNot(refusal)) => {
+                Err(Failed::Region(outcome::refused(refusal, &target)))
+            }
+            Ok(Outcome::Undetermined(doubt)) => Err(Failed::Region(outcome::undetermined(doubt))),
+            Err(_) => Err(Failed::Region(RegionError::Undetermined {
+                reason: "the store went down before the write was confirmed",
+            })),
+        }
+    }
+}
