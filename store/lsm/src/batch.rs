@@ -142,23 +142,12 @@ impl WriteBatch {
     /// Refuses what the format cannot hold.
     pub(crate) fn validate(&self) -> Result<(), LsmError> {
         for operation in &self.operations {
-            let (key, value) = match operation {
-                Operation::Put { key, value } => (key, value.len()),
-                Operation::Delete { key } => (key, 0),
-                Operation::DeleteRange { start, end } => (start, end.len()),
-            };
-            if key.len() > key::KEY_BYTES_MAX {
-                return Err(LsmError::invalid(format!(
-                    "a key of {} bytes is longer than {}",
-                    key.len(),
-                    key::KEY_BYTES_MAX
-                )));
-            }
-            if value > key::VALUE_BYTES_MAX {
-                return Err(LsmError::invalid(format!(
-                    "a value of {value} bytes is longer than {}",
-                    key::VALUE_BYTES_MAX
-                )));
+            match operation {
+                Operation::Put { key, value } => key::check_lengths(key.len(), value.len())?,
+                Operation::Delete { key } => key::check_lengths(key.len(), 0)?,
+                Operation::DeleteRange { start, end } => {
+                    key::check_lengths(start.len().max(end.len()), 0)?;
+                }
             }
         }
         Ok(())

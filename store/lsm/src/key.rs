@@ -11,6 +11,8 @@ use std::cmp::Ordering;
 
 use bytes::Bytes;
 
+use crate::LsmError;
+
 /// The place of a change in the order of all changes of a tree. Starts at 1, never goes back.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Sequence(pub u64);
@@ -18,11 +20,24 @@ pub struct Sequence(pub u64);
 /// The largest sequence a trailer can hold.
 pub(crate) const SEQUENCE_MAX: u64 = (1 << 56) - 1;
 /// The longest user key.
-pub(crate) const KEY_BYTES_MAX: usize = 1 << 20;
+const KEY_BYTES_MAX: usize = 1 << 20;
 /// The longest value.
-pub(crate) const VALUE_BYTES_MAX: usize = 1 << 30;
+const VALUE_BYTES_MAX: usize = 1 << 30;
 /// Bytes that an internal key is longer than its user key.
 pub(crate) const TRAILER_BYTES: usize = 8;
+
+/// Refuses what the format cannot hold.
+pub(crate) fn check_lengths(key: usize, value: usize) -> Result<(), LsmError> {
+    if key > KEY_BYTES_MAX {
+        let reason = format!("a key of {key} bytes is longer than {KEY_BYTES_MAX}");
+        return Err(LsmError::invalid(reason));
+    }
+    if value > VALUE_BYTES_MAX {
+        let reason = format!("a value of {value} bytes is longer than {VALUE_BYTES_MAX}");
+        return Err(LsmError::invalid(reason));
+    }
+    Ok(())
+}
 
 /// What a version of a key says.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -27,12 +27,43 @@
 
 mod batch;
 mod error;
-mod key;
+mod open;
 mod options;
 mod tree;
 
+mod iter;
+mod snapshot;
+
+mod cache;
+mod memtable;
+mod table;
+mod tombstone;
+mod version;
+
+mod build;
+mod checkpoint;
+mod compaction;
+mod flush;
+mod ingest;
+mod job;
+mod sst_writer;
+
+mod pressure;
+mod statistics;
+
+mod codec;
+mod key;
+mod range;
+
 pub use batch::{AppliedChange, Operation, OriginId, WriteBatch};
 pub use error::LsmError;
+pub use ingest::Ingest;
+pub use iter::Iter;
+pub use job::{Job, JobKind, JobReport};
 pub use key::Sequence;
 pub use options::{Compression, FilterKind, LsmOptions};
-pub use tree::*;
+pub use pressure::{Pressure, PressureCause};
+pub use snapshot::{Cached, Snapshot};
+pub use sst_writer::{SstSummary, SstWriter};
+pub use statistics::{LevelStatistics, Statistics};
+pub use tree::Lsm;

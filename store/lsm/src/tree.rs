@@ -1,379 +1,554 @@
-//! The tree itself (signatures; bodies follow).
-#![expect(
-    unused_variables,
-    clippy::unimplemented,
-    clippy::new_without_default,
-    reason = "signatures first"
-)]
+//! The tree: what it owns, and how its state moves from one super version to the next.
+//!
+//! Three locks, none held across another's I/O but the manifest's, which *is* the single writer of
+//! the MANIFEST file and is never taken by readers or writers of data:
+//!
+//! * `writer`: who holds it writes a batch into the active memtable, or replaces that memtable;
+//! * `structure`: who holds it replaces the super version (a few pointers);
+//! * `manifest`: who holds it makes an edit durable and then installs what it says.
+//!
+//! Order: manifest or jobs or writer before structure.
 
-use std::collections::BTreeMap;
-use std::path::{Path, PathBuf};
-use std::sync::Arc;
+use std::collections::{BTreeMap, BTreeSet};
+use std::fmt;
+use std::path::Path;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, OnceLock};
 
-use bytes::Bytes;
-use tinykv_env::Env;
+use arc_swap::ArcSwap;
+use parking_lot::{Condvar, Mutex};
+use tinykv_env::{DirLock, Env};
 
-use crate::{LsmError, LsmOptions, OriginId, Sequence, WriteBatch};
+use crate::batch::{AppliedChange, OriginId, WriteBatch};
+use crate::job::{self, Job, Jobs};
+use crate::key::{self, Sequence};
+use crate::memtable::Memtable;
+use crate::pressure::{self, Pressure};
+use crate::snapshot::{Snapshot, SuperVersion};
+use crate::statistics::{Counters, LevelStatistics, Statistics};
+use crate::version::{
+    FileContext, Manifest, ManifestState, TableFile, Version, VersionEdit, manifest_name,
+    table_path,
+};
+use crate::{Ingest, LsmError, LsmOptions, checkpoint, compaction, ingest, open};
 
-/// An open tree. Cloning is cheap; all clones are the same tree.
+/// An open tree. Cloning is cheap; all clones are the same tree. The directory stays locked until
+/// the last clone, snapshot, iterator and job is gone.
 #[derive(Clone, Debug)]
-pub struct Lsm {}
+pub struct Lsm {
+    inner: Arc<Inner>,
+}
+
+/// What all clones share.
+pub(crate) struct Inner {
+    pub(crate) options: LsmOptions,
+    pub(crate) context: Arc<FileContext>,
+    pub(crate) state: ArcSwap<SuperVersion>,
+    /// Serialises replacements of the super version.
+    pub(crate) structure: Mutex<()>,
+    /// The newest sequence that snapshots see.
+    pub(crate) visible: AtomicU64,
+    pub(crate) writer: Mutex<Writer>,
+    pub(crate) manifest: Mutex<Manifest>,
+    /// The durable applied indexes.
+    pub(crate) flushed: ArcSwap<BTreeMap<OriginId, u64>>,
+    pub(crate) next_file: AtomicU64,
+    pub(crate) jobs: Mutex<Jobs>,
+    /// Notified whenever a claim on background work ends.
+    pub(crate) changed: Condvar,
+    /// The first final error.
+    pub(crate) failure: OnceLock<LsmError>,
+    pub(crate) counters: Counters,
+    /// Held for the lifetime of the tree.
+    pub(crate) _lock: Box<dyn DirLock>,
+}
+
+/// What writers share.
+#[derive(Debug, Default)]
+pub(crate) struct Writer {
+    /// The newest sequence given out.
+    pub(crate) last_sequence: u64,
+    /// Applied indexes as of the last write.
+    pub(crate) applied: BTreeMap<OriginId, u64>,
+}
+
+impl fmt::Debug for Inner {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Lsm")
+            .field("dir", &self.context.dir)
+            .finish_non_exhaustive()
+    }
+}
 
 impl Lsm {
     /// Opens the tree in `dir`, creating it if there is none; removes what a crash left behind.
+    ///
+    /// # Errors
+    /// `InvalidOptions`, `InUse`, `NewerFormat`; `Corruption` of CURRENT or the MANIFEST, or if a
+    /// table is missing. Damaged tables show when they are read.
     pub fn open(env: Arc<dyn Env>, dir: &Path, options: LsmOptions) -> Result<Lsm, LsmError> {
-        unimplemented!()
+        let inner = open::open(env, dir, options)?;
+        Ok(Lsm { inner })
     }
 
-    /// Makes a batch visible, in memory. Durable once [`Lsm::flushed`] has passed its applied
-    /// indexes. Never waits for I/O; ask [`Lsm::pressure`] before admitting work.
+    /// Makes a batch visible, in memory. It is durable once [`Lsm::flushed`] has reached its
+    /// applied indexes. Never waits for I/O and never refuses for lack of room; ask
+    /// [`Lsm::pressure`] before admitting work.
+    ///
+    /// # Errors
+    /// `InvalidInput` for a key or value that is too long or an applied index that goes back;
+    /// nothing was written then. `Final` and `Closed`.
     pub fn write(&self, batch: &WriteBatch) -> Result<Sequence, LsmError> {
-        unimplemented!()
+        self.inner.check()?;
+        batch.validate()?;
+        let mut writer = self.inner.writer.lock();
+        let moves = writer.check_applied(batch)?;
+        let count = batch.len() as u64;
+        let last = writer.last_sequence + count;
+        assert!(last <= key::SEQUENCE_MAX, "sequences are used up");
+        let mut state = self.inner.state();
+        if state.active.bytes() >= self.inner.options.memtable_bytes_max
+            || state.active.is_fragmented()
+        {
+            self.inner.replace_active();
+            state = self.inner.state();
+        }
+        state.active.insert(batch, writer.last_sequence + 1);
+        for (origin, change) in moves {
+            match change {
+                AppliedChange::Advance(index) => writer.applied.insert(origin, index),
+                AppliedChange::Forget => writer.applied.remove(&origin),
+            };
+        }
+        writer.last_sequence = last;
+        // Never back: an ingest announces its sequence without the write lock.
+        self.inner.visible.fetch_max(last, Ordering::AcqRel);
+        self.inner.counters.written(batch.bytes());
+        Ok(Sequence(last))
     }
 
     /// The state as of now; everything written before the call is in it.
     pub fn snapshot(&self) -> Snapshot {
-        unimplemented!()
+        // The state first: a newer visible sequence than the state's hides nothing.
+        let state = self.inner.state();
+        Snapshot::new(state, self.inner.visible.load(Ordering::Acquire))
     }
 
     /// The applied index of an origin, in memory; 0 for an unknown one.
     pub fn applied(&self, origin: OriginId) -> u64 {
-        unimplemented!()
+        let writer = self.inner.writer.lock();
+        writer.applied.get(&origin).copied().unwrap_or(0)
     }
 
     /// The applied indexes that would be found after a crash now.
     pub fn flushed(&self) -> BTreeMap<OriginId, u64> {
-        unimplemented!()
+        BTreeMap::clone(&self.inner.flushed.load())
     }
 
     /// The durable applied index of one origin; 0 for an unknown one.
     pub fn flushed_of(&self, origin: OriginId) -> u64 {
-        unimplemented!()
+        let flushed = self.inner.flushed.load();
+        flushed.get(&origin).copied().unwrap_or(0)
     }
 
-    /// Closes the current memtable, so that the next planned job flushes it. False if it is empty.
+    /// Closes the active memtable, so that the next planned job flushes it. False if it is empty.
+    ///
+    /// # Errors
+    /// `Final` and `Closed`.
     pub fn rotate(&self) -> Result<bool, LsmError> {
-        unimplemented!()
+        self.inner.check()?;
+        Ok(self.inner.rotate())
     }
 
-    /// Makes everything written so far durable: rotates and runs the flushes here (waiting for one
-    /// that another thread runs).
+    /// Makes everything written so far durable: rotates and runs the flushes here. Waits for a
+    /// flush that another thread runs, so nobody may call this while sitting on an unrun
+    /// [`Job`].
+    ///
+    /// # Errors
+    /// Those of [`Job::run`].
     pub fn flush(&self) -> Result<(), LsmError> {
-        unimplemented!()
+        self.inner.flush()
     }
 
-    /// The most urgent piece of background work that nobody works on yet.
+    /// The most urgent piece of background work that nobody works on yet. Flushes come first, for
+    /// they free memory; then compactions; then the removal of files.
     pub fn plan(&self) -> Option<Job> {
-        unimplemented!()
+        self.plan_flush().or_else(|| {
+            self.inner.check().ok()?;
+            job::plan_compaction(&self.inner).or_else(|| job::plan_purge(&self.inner))
+        })
     }
 
-    /// Runs flushes and compactions here until none is due.
+    /// The flush that is due, if any and if nobody runs one: for a thread that does nothing else.
+    pub fn plan_flush(&self) -> Option<Job> {
+        self.inner.check().ok()?;
+        job::plan_flush(&self.inner)
+    }
+
+    /// Runs jobs here until none is due.
+    ///
+    /// # Errors
+    /// The first one of a job.
     pub fn settle(&self) -> Result<(), LsmError> {
-        unimplemented!()
+        while let Some(job) = self.plan() {
+            job.run()?;
+        }
+        Ok(())
     }
 
     /// How hard admission should brake.
     pub fn pressure(&self) -> Pressure {
-        unimplemented!()
+        pressure::measure(&self.inner.state(), &self.inner.options)
     }
 
-    /// Drops ranges and takes in finished tables in one durable step. The caller writes nothing
-    /// into the ranges while this runs.
+    /// Drops ranges and takes in finished tables in one durable step; everything that was written
+    /// into the ranges before is durable then, too. The caller writes nothing into the ranges (nor
+    /// for the origin) while this runs. Doing it again after a crash is fine.
+    ///
+    /// Like [`Lsm::flush`] it may wait for a flush that another thread runs.
+    ///
+    /// # Errors
+    /// `InvalidInput` for tables that overlap or were not made by [`SstWriter`](crate::SstWriter),
+    /// `Corruption` if one does not verify; nothing has changed then.
     pub fn ingest(&self, ingest: &Ingest) -> Result<(), LsmError> {
-        unimplemented!()
+        self.inner.note(ingest::run(&self.inner, ingest))
     }
 
-    /// A copy of the tree, everything written so far included, in a new directory on the same
-    /// file system, by hard links.
+    /// A copy of the tree, everything written so far included, in a new or empty directory on the
+    /// same file system, by hard links. It opens like any tree.
+    ///
+    /// # Errors
+    /// `InvalidInput` if the directory is not empty.
     pub fn checkpoint(&self, dir: &Path) -> Result<(), LsmError> {
-        unimplemented!()
+        self.inner.note(checkpoint::run(&self.inner, dir))
     }
 
-    /// About how many bytes of tables hold `start..end` (an empty `end`: to the last key).
+    /// About how many bytes of tables hold `start..end` (an empty `end`: to the last key). What is
+    /// in memory does not count. May read index blocks; what cannot be read counts whole.
     pub fn approximate_size(&self, start: &[u8], end: &[u8]) -> u64 {
-        unimplemented!()
+        let state = self.inner.state();
+        let files = state.version.files();
+        files.map(|(_, file)| size_inside(file, start, end)).sum()
     }
 
     /// Figures for the status page.
     pub fn statistics(&self) -> Statistics {
-        unimplemented!()
+        self.inner.statistics()
     }
 
     /// Lets every later write and job fail with [`LsmError::Closed`]. Snapshots stay readable.
     pub fn close(&self) {
-        unimplemented!()
+        // A final error that came first stays the answer.
+        self.inner.failure.get_or_init(|| LsmError::Closed);
     }
 
     /// The settings it was opened with.
     pub fn options(&self) -> &LsmOptions {
-        unimplemented!()
+        &self.inner.options
     }
 }
 
-/// The tree at one moment. Keeps the memtables and tables of that moment alive.
-#[derive(Clone, Debug)]
-pub struct Snapshot {}
-
-/// What can be said about a key without I/O.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Cached {
-    /// It has this value.
-    Found(Bytes),
-    /// It has none.
-    Missing,
-    /// A block that is not in memory has to be read to know.
-    NeedsRead,
+fn size_inside(file: &TableFile, start: &[u8], end: &[u8]) -> u64 {
+    let range = &file.meta().range;
+    let outside = range.ends_before(start) || (!end.is_empty() && range.start.as_ref() >= end);
+    if outside {
+        return 0;
+    }
+    let starts_inside = start <= range.start.as_ref();
+    let ends_inside = end.is_empty() || range.ends_before(end);
+    if starts_inside && ends_inside {
+        return file.meta().size;
+    }
+    let Ok(table) = file.table() else {
+        return file.meta().size;
+    };
+    let from = if starts_inside {
+        0
+    } else {
+        table.offset_of(start)
+    };
+    let to = if ends_inside {
+        file.meta().size
+    } else {
+        table.offset_of(end)
+    };
+    to.saturating_sub(from)
 }
 
-impl Snapshot {
-    /// The place in the order of writes up to which this sees everything.
-    pub fn sequence(&self) -> Sequence {
-        unimplemented!()
-    }
-
-    /// The value of a key.
-    pub fn get(&self, key: &[u8]) -> Result<Option<Bytes>, LsmError> {
-        unimplemented!()
-    }
-
-    /// The value of a key as far as memory knows it.
-    pub fn get_cached(&self, key: &[u8]) -> Result<Cached, LsmError> {
-        unimplemented!()
-    }
-
-    /// The values of several keys, in the order asked.
-    pub fn multi_get<K: AsRef<[u8]>>(&self, keys: &[K]) -> Result<Vec<Option<Bytes>>, LsmError> {
-        unimplemented!()
-    }
-
-    /// An iterator over `lower..upper` (an empty `upper`: to the last key), standing before the
-    /// first key.
-    pub fn iter(&self, lower: &[u8], upper: &[u8]) -> Result<Iter, LsmError> {
-        unimplemented!()
-    }
-}
-
-/// Keys and values of a snapshot in order, both directions. Owns what it needs.
-#[derive(Debug)]
-pub struct Iter {}
-
-impl Iter {
-    /// Goes to the first key at or after `key`; false if there is none inside the bounds.
-    pub fn seek(&mut self, key: &[u8]) -> Result<bool, LsmError> {
-        unimplemented!()
-    }
-
-    /// Goes to the last key at or before `key`; false if there is none inside the bounds.
-    pub fn seek_back(&mut self, key: &[u8]) -> Result<bool, LsmError> {
-        unimplemented!()
-    }
-
-    /// Goes to the first key.
-    pub fn first(&mut self) -> Result<bool, LsmError> {
-        unimplemented!()
-    }
-
-    /// Goes to the last key.
-    pub fn last(&mut self) -> Result<bool, LsmError> {
-        unimplemented!()
-    }
-
-    /// Goes to the following key; from the start position to the first. Once it has returned
-    /// false it stands behind the last key.
-    #[expect(
-        clippy::should_implement_trait,
-        reason = "fallible, and does not hand out the item"
-    )]
-    pub fn next(&mut self) -> Result<bool, LsmError> {
-        unimplemented!()
-    }
-
-    /// Goes to the preceding key; from the start position or from behind the last key, to the last.
-    pub fn prev(&mut self) -> Result<bool, LsmError> {
-        unimplemented!()
-    }
-
-    /// Whether it stands on a key.
-    pub fn valid(&self) -> bool {
-        unimplemented!()
-    }
-
-    /// The key it stands on; empty when it stands on none.
-    pub fn key(&self) -> &[u8] {
-        unimplemented!()
-    }
-
-    /// The value it stands on; empty when it stands on none. Shares the block or memtable's bytes.
-    pub fn value(&self) -> Bytes {
-        unimplemented!()
+impl Writer {
+    /// The batch's moves of applied indexes, unless one goes back.
+    fn check_applied(
+        &self,
+        batch: &WriteBatch,
+    ) -> Result<BTreeMap<OriginId, AppliedChange>, LsmError> {
+        let mut moves = BTreeMap::new();
+        for (origin, change) in batch.applied_changes() {
+            let reached = match moves.get(origin) {
+                Some(AppliedChange::Advance(index)) => *index,
+                Some(AppliedChange::Forget) => 0,
+                None => self.applied.get(origin).copied().unwrap_or(0),
+            };
+            if let AppliedChange::Advance(index) = change
+                && *index < reached
+            {
+                return Err(applied_goes_back(*origin, reached, *index));
+            }
+            moves.insert(*origin, *change);
+        }
+        Ok(moves)
     }
 }
 
-/// What a job does.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum JobKind {
-    /// Writes closed memtables to a table.
-    Flush,
-    /// Merges tables of one level into the next.
-    Compaction {
-        /// The level the work begins at.
-        from: usize,
-        /// The level its tables go to.
-        to: usize,
-    },
-    /// Removes files that no version names any more.
-    Purge,
+fn applied_goes_back(origin: OriginId, reached: u64, index: u64) -> LsmError {
+    LsmError::invalid(format!(
+        "the applied index of origin {} goes back from {reached} to {index}",
+        origin.0
+    ))
 }
 
-/// A piece of background work, claimed: nobody else gets it. Dropping it unrun gives it back.
-#[derive(Debug)]
-pub struct Job {}
-
-/// What a job did.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct JobReport {
-    /// Bytes read from tables.
-    pub bytes_read: u64,
-    /// Bytes written to tables.
-    pub bytes_written: u64,
-}
-
-impl Job {
-    /// What it will do.
-    pub fn kind(&self) -> JobKind {
-        unimplemented!()
+impl Inner {
+    pub(crate) fn state(&self) -> Arc<SuperVersion> {
+        self.state.load_full()
     }
 
-    /// The applied indexes a flush will make durable; empty for other jobs. The caller's log must
-    /// be durable up to them before the job runs.
-    pub fn flushes(&self) -> BTreeMap<OriginId, u64> {
-        unimplemented!()
+    /// The first final error, if there was one.
+    pub(crate) fn check(&self) -> Result<(), LsmError> {
+        self.failure
+            .get()
+            .map_or(Ok(()), |error| Err(error.clone()))
     }
 
-    /// Does it. After an error that is not final, the work is due again.
-    pub fn run(self) -> Result<JobReport, LsmError> {
-        unimplemented!()
-    }
-}
-
-/// How hard admission should brake, and why.
-#[derive(Clone, Copy, Debug, PartialEq)]
-pub struct Pressure {
-    /// 0: not at all. Rises smoothly; 1: admit nothing.
-    pub fraction: f64,
-    /// What it comes from.
-    pub cause: PressureCause,
-}
-
-/// Where back-pressure comes from.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum PressureCause {
-    /// There is none.
-    None,
-    /// Closed memtables wait for their flush.
-    Memtables,
-    /// Level 0 has too many tables.
-    LevelZero,
-    /// Too many bytes wait for compaction.
-    Debt,
-}
-
-/// Ranges to drop and tables to take in, as one step.
-#[derive(Clone, Debug, Default)]
-pub struct Ingest {
-    /// Ranges `start..end` of which nothing older stays; ends are never empty.
-    pub drop: Vec<(Bytes, Bytes)>,
-    /// Tables made by [`SstWriter`], disjoint, on the same file system. They get a second name in
-    /// the tree; the caller removes the first one when it likes.
-    pub files: Vec<PathBuf>,
-    /// The applied index that holds with the step.
-    pub applied: Option<(OriginId, u64)>,
-}
-
-/// Writes a table outside the tree, for snapshots and bulk loads.
-#[derive(Debug)]
-pub struct SstWriter {}
-
-/// A finished table.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct SstSummary {
-    /// Size on disk.
-    pub bytes: u64,
-    /// Keys in it.
-    pub entries: u64,
-    /// Its first key.
-    pub smallest: Bytes,
-    /// Its last key.
-    pub largest: Bytes,
-}
-
-impl SstWriter {
-    /// Begins a new file.
-    pub fn create(
-        env: &Arc<dyn Env>,
-        path: &Path,
-        options: &LsmOptions,
-    ) -> Result<SstWriter, LsmError> {
-        unimplemented!()
+    /// Keeps a final error for everybody to see.
+    pub(crate) fn note<T>(&self, result: Result<T, LsmError>) -> Result<T, LsmError> {
+        if let Err(error) = &result
+            && error.is_final()
+        {
+            self.failure.get_or_init(|| error.clone());
+        }
+        result
     }
 
-    /// Adds a key behind all that were added.
-    pub fn add(&mut self, key: &[u8], value: &[u8]) -> Result<(), LsmError> {
-        unimplemented!()
+    pub(crate) fn new_file_number(&self) -> u64 {
+        self.next_file.fetch_add(1, Ordering::Relaxed)
     }
 
-    /// Bytes written so far, about.
-    pub fn bytes(&self) -> u64 {
-        unimplemented!()
+    pub(crate) fn sync_dir(&self) -> Result<(), LsmError> {
+        let synced = self.context.env.sync_dir(&self.context.dir);
+        self.note(synced.map_err(LsmError::from_sync))
     }
 
-    /// Completes and syncs the file and its directory. `None`: nothing was added and no file is
-    /// left.
-    pub fn finish(self) -> Result<Option<SstSummary>, LsmError> {
-        unimplemented!()
+    /// Removes tables that no edit names, after `error` ended the work they were for. After a
+    /// final error nothing is touched: an edit that names them may be durable.
+    pub(crate) fn remove_tables(&self, numbers: &[u64], error: &LsmError) {
+        if error.is_final() || self.failure.get().is_some() {
+            return;
+        }
+        for number in numbers {
+            // Whatever stays behind is removed at the next start.
+            let path = table_path(&self.context.dir, *number);
+            let _ = self.context.env.remove_file(&path);
+        }
     }
-}
 
-/// Figures of a tree.
-#[derive(Clone, Debug, Default, PartialEq)]
-pub struct Statistics {
-    /// Tables and bytes of each level.
-    pub levels: Vec<LevelStatistics>,
-    /// Bytes in the current memtable.
-    pub memtable_bytes: u64,
-    /// Closed memtables that wait for their flush.
-    pub immutable_memtables: usize,
-    /// Bytes in them.
-    pub immutable_bytes: u64,
-    /// Bytes that wait for compaction.
-    pub debt_bytes: u64,
-    /// Bytes in the block cache.
-    pub cache_bytes: u64,
-    /// Block lookups answered by the cache.
-    pub cache_hits: u64,
-    /// Block lookups that had to read.
-    pub cache_misses: u64,
-    /// Table lookups that a filter made unnecessary.
-    pub filter_skips: u64,
-    /// Flushes done.
-    pub flushes: u64,
-    /// Compactions done.
-    pub compactions: u64,
-    /// Bytes of batches written.
-    pub bytes_in: u64,
-    /// Bytes of tables written by flushes.
-    pub flush_bytes: u64,
-    /// Bytes of tables read by compactions.
-    pub compaction_read_bytes: u64,
-    /// Bytes of tables written by compactions.
-    pub compaction_write_bytes: u64,
-}
+    /// Removes files that no version names any more; those that cannot be removed stay due.
+    pub(crate) fn purge(&self) -> Result<(), LsmError> {
+        let mut result = Ok(());
+        for path in self.context.graveyard.take() {
+            if let Err(error) = self.context.env.remove_file(&path) {
+                self.context.graveyard.push(path);
+                result = Err(error.into());
+            }
+        }
+        result
+    }
 
-/// One level.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct LevelStatistics {
-    /// Tables.
-    pub files: usize,
-    /// Their bytes on disk.
-    pub bytes: u64,
+    /// Closes the active memtable unless it is empty.
+    pub(crate) fn rotate(&self) -> bool {
+        let _writer = self.writer.lock();
+        if self.state().active.is_empty() {
+            return false;
+        }
+        self.replace_active();
+        true
+    }
+
+    /// The caller holds the write lock.
+    fn replace_active(&self) {
+        let _structure = self.structure.lock();
+        let old = self.state();
+        let immutables = std::iter::once(&old.active).chain(&old.immutables);
+        self.state.store(Arc::new(SuperVersion {
+            active: Arc::new(Memtable::new()),
+            immutables: immutables.cloned().collect(),
+            version: old.version.clone(),
+            floor: old.floor,
+        }));
+    }
+
+    pub(crate) fn flush(self: &Arc<Inner>) -> Result<(), LsmError> {
+        self.check()?;
+        self.rotate();
+        let Some(newest) = self.state().immutables.first().cloned() else {
+            return Ok(());
+        };
+        loop {
+            self.check()?;
+            let waits = |inner: &Inner| {
+                let state = inner.state();
+                state.immutables.iter().any(|m| Arc::ptr_eq(m, &newest))
+            };
+            if !waits(self) {
+                return Ok(());
+            }
+            if let Some(job) = job::plan_flush(self) {
+                job.run()?;
+                continue;
+            }
+            let mut jobs = self.jobs.lock();
+            while jobs.flushing {
+                self.changed.wait(&mut jobs);
+            }
+        }
+    }
+
+    /// Two sequences for an ingest: of what it drops and of what it takes in.
+    pub(crate) fn reserve_for_ingest(
+        &self,
+        applied: Option<(OriginId, u64)>,
+    ) -> Result<(u64, u64), LsmError> {
+        let mut writer = self.writer.lock();
+        if let Some((origin, index)) = applied {
+            let reached = writer.applied.get(&origin).copied().unwrap_or(0);
+            if index < reached {
+                return Err(applied_goes_back(origin, reached, index));
+            }
+        }
+        let first = writer.last_sequence + 1;
+        writer.last_sequence += 2;
+        Ok((first, first + 1))
+    }
+
+    pub(crate) fn set_applied(&self, origin: OriginId, index: u64) {
+        self.writer.lock().applied.insert(origin, index);
+    }
+
+    /// The durable state and a version that keeps its files.
+    pub(crate) fn durable_state(&self) -> (ManifestState, Arc<Version>) {
+        let manifest = self.manifest.lock();
+        (manifest.state().clone(), self.state().version.clone())
+    }
+
+    /// As [`Inner::commit`]; the added tables are removed if nothing came of it.
+    pub(crate) fn commit_or_remove(
+        &self,
+        edit: VersionEdit,
+        added: Vec<(usize, Arc<TableFile>)>,
+        flushed: &[Arc<Memtable>],
+        floor: Option<u64>,
+    ) -> Result<(), LsmError> {
+        let numbers: Vec<u64> = added.iter().map(|(_, f)| f.meta().number).collect();
+        self.commit(edit, added, flushed, floor)
+            .inspect_err(|error| self.remove_tables(&numbers, error))
+    }
+
+    /// Makes an edit durable, then lets readers see what it says: without the `flushed` memtables,
+    /// with the `added` tables, whose sequences up to `floor` are visible at once.
+    pub(crate) fn commit(
+        &self,
+        mut edit: VersionEdit,
+        added: Vec<(usize, Arc<TableFile>)>,
+        flushed: &[Arc<Memtable>],
+        floor: Option<u64>,
+    ) -> Result<(), LsmError> {
+        // Held across I/O on purpose: whoever holds it is the single writer of the MANIFEST, and
+        // versions are installed in the order of their edits.
+        let mut manifest = self.manifest.lock();
+        self.check()?;
+        edit.next_file = self.next_file.load(Ordering::Relaxed);
+        let appended = self
+            .roll_if_large(&mut manifest)
+            .and_then(|()| manifest.append(&edit));
+        self.note(appended)?;
+        let removed: BTreeSet<u64> = edit.removed.iter().copied().collect();
+        let moved: BTreeSet<u64> = added.iter().map(|(_, f)| f.meta().number).collect();
+        {
+            let _structure = self.structure.lock();
+            let old = self.state();
+            for (_, file) in old.version.files() {
+                let number = file.meta().number;
+                if removed.contains(&number) && !moved.contains(&number) {
+                    file.mark_obsolete();
+                }
+            }
+            let is_flushed = |m: &Arc<Memtable>| flushed.iter().any(|f| Arc::ptr_eq(f, m));
+            let immutables = old.immutables.iter().filter(|m| !is_flushed(m));
+            self.state.store(Arc::new(SuperVersion {
+                active: old.active.clone(),
+                immutables: immutables.cloned().collect(),
+                version: Arc::new(old.version.apply(&removed, &added)),
+                floor: old.floor.max(floor.unwrap_or(0)),
+            }));
+        }
+        if let Some(floor) = floor {
+            self.visible.fetch_max(floor, Ordering::AcqRel);
+        }
+        self.flushed
+            .store(Arc::new(manifest.state().applied.clone()));
+        Ok(())
+    }
+
+    /// Begins a new MANIFEST when the one in force is long.
+    fn roll_if_large(&self, manifest: &mut Manifest) -> Result<(), LsmError> {
+        if manifest.size() < self.options.manifest_bytes_max {
+            return Ok(());
+        }
+        let number = self.new_file_number();
+        let mut state = manifest.state().clone();
+        state.next_file = self.next_file.load(Ordering::Relaxed);
+        let context = &self.context;
+        let path = context.dir.join(manifest_name(number));
+        let new = match Manifest::create(&context.env, &context.dir, number, state) {
+            Ok(new) => new,
+            Err(error) => {
+                if !error.is_final() {
+                    // Whatever stays behind is removed at the next start.
+                    let _ = context.env.remove_file(&path);
+                }
+                return Err(error);
+            }
+        };
+        let old = std::mem::replace(manifest, new);
+        let path = context.dir.join(manifest_name(old.number()));
+        context.graveyard.push(path);
+        Ok(())
+    }
+
+    fn statistics(&self) -> Statistics {
+        let state = self.state();
+        let level = |files: &[Arc<TableFile>]| LevelStatistics {
+            files: files.len(),
+            bytes: files.iter().map(|f| f.meta().size).sum(),
+            entries: files.iter().map(|f| f.meta().entries).sum(),
+        };
+        let opened = state.version.files().filter_map(|(_, file)| file.opened());
+        let cache = &self.context.cache;
+        let mut statistics = Statistics {
+            levels: state
+                .version
+                .levels()
+                .map(|(_, files)| level(files))
+                .collect(),
+            memtable_bytes: state.active.bytes(),
+            immutable_memtables: state.immutables.len(),
+            immutable_bytes: state.immutables.iter().map(|m| m.bytes()).sum(),
+            debt_bytes: compaction::debt_bytes(&state.version, &self.options),
+            cache_bytes: cache.bytes(),
+            cache_hits: cache.hits(),
+            cache_misses: cache.misses(),
+            filter_skips: opened.map(|table| table.filter_skips()).sum(),
+            ..Statistics::default()
+        };
+        self.counters.fill(&mut statistics);
+        statistics
+    }
 }

@@ -1,0 +1,7 @@
+//! Merging tables downwards: what to merge ([`pick`], pure) and the merge itself.
+
+mod pick;
+mod run;
+
+pub(crate) use pick::{Busy, Choice, debt_bytes, pick};
+pub(crate) use run::run;

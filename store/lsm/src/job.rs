@@ -1,0 +1,222 @@
+//! Background work as values: planned here, run by whatever thread likes.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use crate::LsmError;
+use crate::batch::{AppliedChange, OriginId};
+use crate::compaction::{self, Busy, Choice};
+use crate::flush;
+use crate::memtable::Memtable;
+use crate::tree::Inner;
+use crate::version::Version;
+
+/// What a job does.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum JobKind {
+    /// Writes closed memtables to a table.
+    Flush,
+    /// Merges tables of one level into another.
+    Compaction {
+        /// The level the work begins at.
+        from: usize,
+        /// The level its tables go to.
+        to: usize,
+    },
+    /// Removes files that no version names any more.
+    Purge,
+}
+
+/// What a job did.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct JobReport {
+    /// Bytes read from tables.
+    pub bytes_read: u64,
+    /// Bytes written to tables.
+    pub bytes_written: u64,
+}
+
+/// A piece of background work, claimed: nobody else gets it. Dropping it unrun gives it back.
+#[derive(Debug)]
+pub struct Job {
+    inner: Arc<Inner>,
+    work: Work,
+}
+
+#[derive(Debug)]
+enum Work {
+    Flush {
+        /// Oldest first.
+        memtables: Vec<Arc<Memtable>>,
+        _claim: FlushClaim,
+    },
+    Compaction {
+        choice: Choice,
+        version: Arc<Version>,
+        _claim: RangeClaim,
+    },
+    Purge,
+}
+
+/// What is being worked on.
+#[derive(Debug, Default)]
+pub(crate) struct Jobs {
+    /// Whether a flush is claimed; there is one at a time, for they happen in order.
+    pub(crate) flushing: bool,
+    /// Compactions and ingests, by claim.
+    pub(crate) busy: BTreeMap<u64, Busy>,
+    next_claim: u64,
+}
+
+impl Jobs {
+    pub(crate) fn busy_list(&self) -> Vec<&Busy> {
+        self.busy.values().collect()
+    }
+
+    pub(crate) fn compactions(&self) -> usize {
+        self.busy.len()
+    }
+
+    pub(crate) fn claim(&mut self, inner: &Arc<Inner>, busy: Busy) -> RangeClaim {
+        self.next_claim += 1;
+        self.busy.insert(self.next_claim, busy);
+        RangeClaim {
+            inner: inner.clone(),
+            claim: self.next_claim,
+        }
+    }
+}
+
+/// The right to flush; given back when dropped.
+#[derive(Debug)]
+struct FlushClaim {
+    inner: Arc<Inner>,
+}
+
+impl Drop for FlushClaim {
+    fn drop(&mut self) {
+        self.inner.jobs.lock().flushing = false;
+        self.inner.changed.notify_all();
+    }
+}
+
+/// The right to change a range of some levels; given back when dropped.
+#[derive(Debug)]
+pub(crate) struct RangeClaim {
+    inner: Arc<Inner>,
+    claim: u64,
+}
+
+impl Drop for RangeClaim {
+    fn drop(&mut self) {
+        self.inner.jobs.lock().busy.remove(&self.claim);
+        self.inner.changed.notify_all();
+    }
+}
+
+/// The flush of everything closed, unless somebody flushes.
+pub(crate) fn plan_flush(inner: &Arc<Inner>) -> Option<Job> {
+    let mut jobs = inner.jobs.lock();
+    let state = inner.state();
+    if jobs.flushing || state.immutables.is_empty() {
+        return None;
+    }
+    jobs.flushing = true;
+    drop(jobs);
+    let memtables = state.immutables.iter().rev().cloned().collect();
+    let claim = FlushClaim {
+        inner: inner.clone(),
+    };
+    let work = Work::Flush {
+        memtables,
+        _claim: claim,
+    };
+    Some(Job {
+        inner: inner.clone(),
+        work,
+    })
+}
+
+/// The most urgent compaction, unless enough of them run.
+pub(crate) fn plan_compaction(inner: &Arc<Inner>) -> Option<Job> {
+    let mut jobs = inner.jobs.lock();
+    if jobs.compactions() >= inner.options.compactions_max {
+        return None;
+    }
+    let version = inner.state().version.clone();
+    let choice = compaction::pick(&version, &inner.options, &jobs.busy_list())?;
+    let claim = jobs.claim(inner, choice.busy());
+    drop(jobs);
+    let work = Work::Compaction {
+        choice,
+        version,
+        _claim: claim,
+    };
+    Some(Job {
+        inner: inner.clone(),
+        work,
+    })
+}
+
+/// The removal of files nobody names.
+pub(crate) fn plan_purge(inner: &Arc<Inner>) -> Option<Job> {
+    (!inner.context.graveyard.is_empty()).then(|| Job {
+        inner: inner.clone(),
+        work: Work::Purge,
+    })
+}
+
+impl Job {
+    /// What it will do.
+    pub fn kind(&self) -> JobKind {
+        match &self.work {
+            Work::Flush { .. } => JobKind::Flush,
+            Work::Compaction { choice, .. } => JobKind::Compaction {
+                from: choice.from,
+                to: choice.to,
+            },
+            Work::Purge => JobKind::Purge,
+        }
+    }
+
+    /// The applied indexes a flush will make durable; empty for other jobs. The caller's log must
+    /// be durable up to them before the job runs.
+    pub fn flushes(&self) -> BTreeMap<OriginId, u64> {
+        let Work::Flush { memtables, .. } = &self.work else {
+            return BTreeMap::new();
+        };
+        let changes = flush::applied_changes(memtables).into_iter();
+        let advances = changes.filter_map(|(origin, change)| match change {
+            AppliedChange::Advance(index) => Some((origin, index)),
+            AppliedChange::Forget => None,
+        });
+        advances.collect()
+    }
+
+    /// Does it, then removes files that no version names any more.
+    ///
+    /// # Errors
+    /// After one that is not final nothing has changed and the work is due again.
+    pub fn run(self) -> Result<JobReport, LsmError> {
+        let inner = self.inner;
+        inner.check()?;
+        let done = match self.work {
+            Work::Flush { memtables, _claim } => flush::run(&inner, &memtables),
+            Work::Compaction {
+                choice,
+                version,
+                _claim,
+            } => {
+                let done = compaction::run(&inner, &version, &choice);
+                // The inputs are held by nobody else now, so the purge below finds them.
+                drop((choice, version));
+                done
+            }
+            Work::Purge => return inner.purge().map(|()| JobReport::default()),
+        };
+        let report = inner.note(done)?;
+        // What could not be removed stays due; a purge job will say why.
+        let _ = inner.purge();
+        Ok(report)
+    }
+}

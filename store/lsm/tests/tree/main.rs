@@ -1,0 +1,5 @@
+//! The whole tree against a naive model: generated histories, crashes at every I/O, damage.
+
+mod support;
+
+mod model;
