@@ -1,0 +1,216 @@
+//! Batches: many keys in one call, cut by region, several regions at a time.
+//!
+//! A batch of writes is atomic within each part that one request carries, not as a whole; what
+//! became of each part is reported.
+
+use std::time::Duration;
+
+use bytes::Bytes;
+use futures::stream::{self, StreamExt};
+use tinykv_keys::{check_key, check_value};
+use tinykv_proto::kvrpcpb::{self, KvPair};
+
+use super::RawClient;
+use crate::batch::{Item, part_len, sort_and_deduplicate};
+use crate::error::{BatchError, Error, FailedPart};
+use crate::routing::Point;
+use crate::shell::Rpc;
+
+/// Parts of a batch under way at once.
+const PARTS_AT_ONCE: usize = 8;
+
+impl RawClient {
+    /// The keys that have values, with these, in key order.
+    pub async fn batch_get(&self, keys: Vec<Bytes>) -> Result<Vec<(Bytes, Bytes)>, Error> {
+        keys.iter().try_for_each(|key| check_key(key))?;
+        let deadline = self.deadline();
+        let keys = sort_and_deduplicate(keys);
+        let groups = self.group(&keys, deadline).await?;
+        let request = |keys: &[Bytes]| kvrpcpb::RawBatchGetRequest {
+            keys: keys.to_vec(),
+            ..Default::default()
+        };
+        let mut found = Vec::new();
+        let mut groups = stream::iter(groups.into_iter().map(|group| async move {
+            let mut pairs = Vec::new();
+            let mut rest = group;
+            while !rest.is_empty() {
+                let (response, covered) = self.part(rest, deadline, request).await?;
+                pairs.extend(
+                    response
+                        .pairs
+                        .into_iter()
+                        .map(|pair| (pair.key, pair.value)),
+                );
+                rest = &rest[covered..];
+            }
+            Ok::<_, Error>(pairs)
+        }))
+        .buffered(PARTS_AT_ONCE);
+        while let Some(pairs) = groups.next().await {
+            found.extend(pairs?);
+        }
+        Ok(found)
+    }
+
+    /// Stores values. Of several for one key the last stays.
+    pub async fn batch_put(&self, pairs: Vec<(Bytes, Bytes)>) -> Result<(), BatchError> {
+        let checked = pairs.iter().try_for_each(|(key, value)| {
+            check_key(key)?;
+            check_value(value)
+        });
+        if let Err(error) = checked {
+            let keys = pairs.into_iter().map(|(key, _)| key).collect();
+            return Err(BatchError::before(keys, error.into()));
+        }
+        let request = |pairs: &[(Bytes, Bytes)]| kvrpcpb::RawBatchPutRequest {
+            pairs: pairs
+                .iter()
+                .map(|(key, value)| KvPair {
+                    error: None,
+                    key: key.clone(),
+                    value: value.clone(),
+                })
+                .collect(),
+            ..Default::default()
+        };
+        self.write(pairs, request).await
+    }
+
+    /// Removes keys; missing ones are fine.
+    pub async fn batch_delete(&self, keys: Vec<Bytes>) -> Result<(), BatchError> {
+        if let Err(error) = keys.iter().try_for_each(|key| check_key(key)) {
+            return Err(BatchError::before(keys, error.into()));
+        }
+        let request = |keys: &[Bytes]| kvrpcpb::RawBatchDeleteRequest {
+            keys: keys.to_vec(),
+            ..Default::default()
+        };
+        self.write(keys, request).await
+    }
+
+    /// Writes a batch, part by part, and reports on every key.
+    async fn write<T, R>(
+        &self,
+        items: Vec<T>,
+        request: impl Fn(&[T]) -> R + Send + Sync + Copy,
+    ) -> Result<(), BatchError>
+    where
+        T: Item + Send + Sync,
+        R: Rpc,
+    {
+        let deadline = self.deadline();
+        let items = sort_and_deduplicate(items);
+        let groups = match self.group(&items, deadline).await {
+            Ok(groups) => groups,
+            Err(error) => {
+                let keys = items.iter().map(|item| item.key().clone()).collect();
+                return Err(BatchError::before(keys, error));
+            }
+        };
+        let mut done = stream::iter(
+            groups
+                .into_iter()
+                .map(|group| self.write_group(group, deadline, request)),
+        )
+        .buffered(PARTS_AT_ONCE);
+        let mut report = BatchError {
+            applied: Vec::new(),
+            failed: Vec::new(),
+        };
+        while let Some(BatchError { applied, failed }) = done.next().await {
+            report.applied.extend(applied);
+            report.failed.extend(failed);
+        }
+        if report.failed.is_empty() {
+            Ok(())
+        } else {
+            Err(report)
+        }
+    }
+
+    /// Writes what was one region's when the batch was cut, and is several regions' if that was
+    /// split since.
+    async fn write_group<T, R>(
+        &self,
+        group: &[T],
+        deadline: Duration,
+        request: impl Fn(&[T]) -> R + Send + Sync + Copy,
+    ) -> BatchError
+    where
+        T: Item + Send + Sync,
+        R: Rpc,
+    {
+        let mut report = BatchError {
+            applied: Vec::new(),
+            failed: Vec::new(),
+        };
+        let mut rest = group;
+        while let Some(first) = rest.first() {
+            let mut covered = 0;
+            let point = Point::At(first.key().clone());
+            let written = self
+                .driver
+                .call(point, deadline, |target| {
+                    covered = part_len(rest, &target.route);
+                    request(&rest[..covered])
+                })
+                .await;
+            // Without an attempt the failure is the first item's, at least.
+            let (part, after) = rest.split_at(covered.max(1));
+            let keys = part.iter().map(|item| item.key().clone());
+            match written {
+                Ok(_) => report.applied.extend(keys),
+                Err(error) => report.failed.push(FailedPart {
+                    keys: keys.collect(),
+                    error,
+                }),
+            }
+            rest = after;
+        }
+        report
+    }
+
+    /// Reads what one request can carry of these items; returns how many that were.
+    async fn part<T, R>(
+        &self,
+        items: &[T],
+        deadline: Duration,
+        request: impl Fn(&[T]) -> R + Send + Sync,
+    ) -> Result<(R::Response, usize), Error>
+    where
+        T: Item + Send + Sync,
+        R: Rpc,
+    {
+        let mut covered = 0;
+        let point = Point::At(items[0].key().clone());
+        let (response, _) = self
+            .driver
+            .call(point, deadline, |target| {
+                covered = part_len(items, &target.route);
+                request(&items[..covered])
+            })
+            .await?;
+        Ok((response, covered))
+    }
+
+    /// How long these pieces are.
+    async fn group_lengths<T: Item>(
+        &self,
+        items: &[T],
+        deadline: Duration,
+    ) -> Result<Vec<usize>, Error> {
+        let mut lengths = Vec::new();
+        let mut rest = items;
+        while let Some(first) = rest.first() {
+            let route = self
+                .driver
+                .locate(Point::At(first.key().clone()), deadline)
+                .await?;
+            let length = part_len(rest, &route).max(1);
+            lengths.push(length);
+            rest = &rest[length..];
+        }
+        Ok(lengths)
+    }
+}

@@ -1,0 +1,82 @@
+//! Calls over a whole range: removing it and counting it, region by region.
+
+use bytes::Bytes;
+use tinykv_proto::kvrpcpb;
+use tinykv_proto::store::RawCountRequest;
+
+use super::{RawClient, check_bound};
+use crate::error::{Error, RangeError};
+use crate::walk::{Direction, Walk};
+
+impl RawClient {
+    /// Removes every key from `lower` to below `upper`; an empty `upper` means all from there.
+    ///
+    /// Each region's share is removed at once, the whole is not; the error says how far it got.
+    pub async fn delete_range(
+        &self,
+        lower: impl Into<Bytes>,
+        upper: impl Into<Bytes>,
+    ) -> Result<(), RangeError> {
+        let (lower, upper) = (lower.into(), upper.into());
+        let stopped_at = |at: &Bytes, error| RangeError {
+            removed_below: at.clone(),
+            error,
+        };
+        for bound in [&lower, &upper] {
+            check_bound(bound).map_err(|error| stopped_at(&lower, error))?;
+        }
+        let mut walk = Walk::new(Direction::Forward, lower, upper);
+        while !walk.is_done() {
+            let removed = self
+                .driver
+                .call(walk.point(), self.deadline(), |target| {
+                    let (start_key, end_key) = walk.rest_in(&target.route);
+                    kvrpcpb::RawDeleteRangeRequest {
+                        start_key,
+                        end_key,
+                        ..Default::default()
+                    }
+                })
+                .await;
+            match removed {
+                Ok((_, route)) => walk.finish_region(&route),
+                Err(error) => return Err(stopped_at(walk.rest().0, error)),
+            }
+        }
+        Ok(())
+    }
+
+    /// How many keys there are from `lower` to below `upper`; an empty `upper` means all from
+    /// there. Exact for each region at the moment it was counted.
+    pub async fn count(
+        &self,
+        lower: impl Into<Bytes>,
+        upper: impl Into<Bytes>,
+    ) -> Result<u64, Error> {
+        let (lower, upper) = (lower.into(), upper.into());
+        check_bound(&lower)?;
+        check_bound(&upper)?;
+        let mut walk = Walk::new(Direction::Forward, lower, upper);
+        let mut count = 0;
+        while !walk.is_done() {
+            let (response, route) = self
+                .driver
+                .call(walk.point(), self.deadline(), |target| {
+                    let (start_key, end_key) = walk.rest_in(&target.route);
+                    RawCountRequest {
+                        start_key,
+                        end_key,
+                        ..Default::default()
+                    }
+                })
+                .await?;
+            count += response.count;
+            if response.resume_key.is_empty() {
+                walk.finish_region(&route);
+            } else {
+                walk.go_on_from(response.resume_key);
+            }
+        }
+        Ok(count)
+    }
+}

@@ -1,0 +1,137 @@
+//! One request to a store and its answer, or how it failed.
+
+use std::error::Error;
+use std::time::Duration;
+
+use tinykv_proto::kvrpcpb;
+use tokio::time::timeout_at;
+use tonic::{Code, ConnectError, Request, Status};
+
+use super::clock::Clock;
+use super::connections::{Connection, Connections, last_cause};
+use super::convert;
+use super::rpc::Rpc;
+use crate::retry::{Failure, Target};
+
+/// Sends a request where the target says. The deadline travels with it (K5).
+pub(super) async fn exchange<R: Rpc>(
+    connections: &Connections,
+    clock: Clock,
+    target: &Target,
+    context: kvrpcpb::Context,
+    mut request: R,
+) -> Result<R::Response, Failure> {
+    let began = clock.now();
+    let deadline = began + target.timeout;
+    let connected = timeout_at(clock.instant(deadline), connections.get(&target.address)).await;
+    let connection = match connected {
+        Ok(Ok(connection)) => connection,
+        Ok(Err(cause)) => {
+            return Err(Failure::NotSent {
+                cause: cause.to_string(),
+            });
+        }
+        Err(_) => {
+            return Err(Failure::NotSent {
+                cause: "no connection in time".to_owned(),
+            });
+        }
+    };
+    request.set_context(context);
+    let mut request = Request::new(request);
+    request.set_timeout(deadline.saturating_sub(clock.now()));
+    let sent = R::unary(connection.channel.clone(), request);
+    match timeout_at(clock.instant(deadline), sent).await {
+        Ok(Ok(response)) => {
+            connections.on_answer(&connection);
+            verdict::<R>(response.into_inner())
+        }
+        Ok(Err(status)) => Err(failed(
+            connections,
+            &connection,
+            &status,
+            began,
+            target.timeout,
+        )),
+        Err(_) => {
+            connections.on_silence(&connection, began);
+            Err(Failure::TimedOut {
+                after: target.timeout,
+            })
+        }
+    }
+}
+
+/// What a response amounts to.
+fn verdict<R: Rpc>(mut response: R::Response) -> Result<R::Response, Failure> {
+    if let Some(message) = R::refusal(&response) {
+        return Err(Failure::Refused { message });
+    }
+    match R::region_error(&mut response) {
+        Some(error) => Err(convert::failure(error)),
+        None => Ok(response),
+    }
+}
+
+/// What a failed call amounts to, and what that says about its connection.
+fn failed(
+    connections: &Connections,
+    connection: &Connection,
+    status: &Status,
+    began: Duration,
+    timeout: Duration,
+) -> Failure {
+    if status.source().is_none() {
+        // The other side said so itself.
+        connections.on_answer(connection);
+    } else if status.code() == Code::DeadlineExceeded {
+        connections.on_silence(connection, began);
+    } else {
+        connections.on_failure(connection);
+    }
+    classify(status, timeout)
+}
+
+/// What a status proves about a request.
+fn classify(status: &Status, timeout: Duration) -> Failure {
+    if has_cause::<ConnectError>(status) {
+        return Failure::NotSent {
+            cause: last_cause(status),
+        };
+    }
+    if has_cause::<tonic::TimeoutExpired>(status) {
+        return Failure::TimedOut { after: timeout };
+    }
+    match status.code() {
+        Code::InvalidArgument
+        | Code::Unimplemented
+        | Code::FailedPrecondition
+        | Code::PermissionDenied
+        | Code::Unauthenticated => Failure::Refused {
+            message: status.message().to_owned(),
+        },
+        Code::DeadlineExceeded => Failure::TimedOut { after: timeout },
+        Code::OutOfRange => Failure::Undetermined {
+            message: status.message().to_owned(),
+        },
+        _ => {
+            let cause = match status.source() {
+                Some(source) => last_cause(source),
+                None => format!("{:?}: {}", status.code(), status.message()),
+            };
+            Failure::Lost { cause }
+        }
+    }
+}
+
+/// Whether an error of this kind is in the chain.
+fn has_cause<E: Error + 'static>(status: &Status) -> bool {
+    let mut cause: Option<&(dyn Error + 'static)> = status.source();
+    while let Some(error) = cause {
+        if error.is::<E>() {
+            return true;
+        }
+        cause = error.source();
+    }
+    false
+}

@@ -1,0 +1,17 @@
+//! What touches the network: connections, placement, stores, and the driver of a call.
+//!
+//! Nothing here decides anything. The driver ([`drive`]) carries out the steps of a
+//! [`crate::retry::Call`]; [`convert`] is the only place that knows both the messages of the wire
+//! and the types of the core; [`exchange`] is the only place that sends a request to a store, so
+//! that many calls can share one stream there without anybody noticing.
+
+mod clock;
+mod connections;
+mod convert;
+mod drive;
+mod exchange;
+mod placement;
+mod rpc;
+
+pub(crate) use drive::Driver;
+pub(crate) use rpc::Rpc;

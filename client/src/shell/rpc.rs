@@ -1,0 +1,158 @@
+//! The calls of a store that this client makes.
+
+use tinykv_proto::errorpb;
+use tinykv_proto::kvrpcpb::{self, KvPair};
+use tinykv_proto::store::store_client::StoreClient;
+use tinykv_proto::store::{RawCountRequest, RawCountResponse};
+use tinykv_proto::tikvpb::tikv_client::TikvClient;
+use tonic::transport::Channel;
+use tonic::{Request, Response, Status};
+
+use crate::retry::Access;
+
+/// Bytes of a response at most. Stores keep pages far below; a single value has up to 8 MiB.
+const RESPONSE_BYTES_MAX: usize = 256 << 20;
+
+/// A request to a store.
+pub(crate) trait Rpc: Send + 'static {
+    /// What the store answers.
+    type Response: Send;
+
+    /// Whether the request may be repeated.
+    const ACCESS: Access;
+
+    /// Says which region the request is for.
+    fn set_context(&mut self, context: kvrpcpb::Context);
+
+    /// Sends the request as a call of its own.
+    fn unary(
+        channel: Channel,
+        request: Request<Self>,
+    ) -> impl Future<Output = Result<Response<Self::Response>, Status>> + Send
+    where
+        Self: Sized;
+
+    /// Takes out why the region could not serve the request.
+    fn region_error(response: &mut Self::Response) -> Option<errorpb::Error>;
+
+    /// Why the store refuses the request, or nothing.
+    fn refusal(response: &Self::Response) -> Option<String>;
+}
+
+/// A refusal in a response that has a text for it.
+fn told(error: &str) -> Option<String> {
+    (!error.is_empty()).then(|| error.to_owned())
+}
+
+/// A refusal in a response of pairs: it stands in one of them.
+fn told_in_pairs(pairs: &[KvPair]) -> Option<String> {
+    let error = pairs.iter().find_map(|pair| pair.error.as_ref())?;
+    Some(if error.abort.is_empty() {
+        error.retryable.clone()
+    } else {
+        error.abort.clone()
+    })
+}
+
+macro_rules! rpc {
+    ($request:ty, $response:ty, $access:ident, $client:ident.$method:ident, $refusal:expr) => {
+        impl Rpc for $request {
+            type Response = $response;
+
+            const ACCESS: Access = Access::$access;
+
+            fn set_context(&mut self, context: kvrpcpb::Context) {
+                self.context = Some(context);
+            }
+
+            async fn unary(
+                channel: Channel,
+                request: Request<Self>,
+            ) -> Result<Response<Self::Response>, Status> {
+                let mut client =
+                    $client::new(channel).max_decoding_message_size(RESPONSE_BYTES_MAX);
+                client.$method(request).await
+            }
+
+            fn region_error(response: &mut $response) -> Option<errorpb::Error> {
+                response.region_error.take()
+            }
+
+            fn refusal(response: &$response) -> Option<String> {
+                let refusal: fn(&$response) -> Option<String> = $refusal;
+                refusal(response)
+            }
+        }
+    };
+}
+
+rpc!(
+    kvrpcpb::RawGetRequest,
+    kvrpcpb::RawGetResponse,
+    Read,
+    TikvClient.raw_get,
+    |it| told(&it.error)
+);
+rpc!(
+    kvrpcpb::RawBatchGetRequest,
+    kvrpcpb::RawBatchGetResponse,
+    Read,
+    TikvClient.raw_batch_get,
+    |it| told_in_pairs(&it.pairs)
+);
+rpc!(
+    kvrpcpb::RawScanRequest,
+    kvrpcpb::RawScanResponse,
+    Read,
+    TikvClient.raw_scan,
+    |it| { told_in_pairs(&it.kvs) }
+);
+rpc!(
+    RawCountRequest,
+    RawCountResponse,
+    Read,
+    StoreClient.raw_count,
+    |it| told(&it.error)
+);
+rpc!(
+    kvrpcpb::RawPutRequest,
+    kvrpcpb::RawPutResponse,
+    Write,
+    TikvClient.raw_put,
+    |it| told(&it.error)
+);
+rpc!(
+    kvrpcpb::RawBatchPutRequest,
+    kvrpcpb::RawBatchPutResponse,
+    Write,
+    TikvClient.raw_batch_put,
+    |it| told(&it.error)
+);
+rpc!(
+    kvrpcpb::RawDeleteRequest,
+    kvrpcpb::RawDeleteResponse,
+    Write,
+    TikvClient.raw_delete,
+    |it| told(&it.error)
+);
+rpc!(
+    kvrpcpb::RawBatchDeleteRequest,
+    kvrpcpb::RawBatchDeleteResponse,
+    Write,
+    TikvClient.raw_batch_delete,
+    |it| told(&it.error)
+);
+rpc!(
+    kvrpcpb::RawDeleteRangeRequest,
+    kvrpcpb::RawDeleteRangeResponse,
+    Write,
+    TikvClient.raw_delete_range,
+    |it| told(&it.error)
+);
+rpc!(
+    kvrpcpb::RawCasRequest,
+    kvrpcpb::RawCasResponse,
+    Write,
+    TikvClient.raw_compare_and_swap,
+    |it| told(&it.error)
+);
