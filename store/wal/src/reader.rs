@@ -89,6 +89,13 @@ impl WalReader {
         self.index.lock().groups.get(&group)?.term(index)
     }
 
+    /// The snapshot that a group is installing as far as the log knows, durably or not.
+    pub fn installing(&self, group: GroupId) -> Option<EntryId> {
+        let index = self.index.lock();
+        let installing = &index.groups.get(&group)?.state.installing;
+        installing.as_ref().map(|(snapshot, _)| *snapshot)
+    }
+
     /// Groups that are in the log, ascending.
     pub fn groups(&self) -> Vec<GroupId> {
         self.index.lock().groups.keys().copied().collect()

@@ -171,6 +171,25 @@ impl Wal {
         Ok(self.durable)
     }
 
+    /// Puts on record, durably, that acknowledged data of these groups may be lost: every later
+    /// start finds them [`crate::RecoveredGroup::damaged`] (D6). For damage that only the owner
+    /// can see; what the log finds itself, it records itself.
+    pub fn mark_damaged(&mut self, groups: &[GroupId]) -> Result<(), WalError> {
+        self.usable()?;
+        let records: Vec<Stored> = {
+            let index = self.index.lock();
+            let damaged = |id: &GroupId| {
+                let mut state = index.groups.get(id)?.state.clone();
+                state.damaged = true;
+                Some(Stored::Carried { group: *id, state })
+            };
+            groups.iter().filter_map(damaged).collect()
+        };
+        self.write_parts(&self.encode_own(&records), Purpose::Upkeep)?;
+        self.sync()?;
+        Ok(())
+    }
+
     /// A reader of entries; clone it freely.
     pub fn reader(&self) -> WalReader {
         WalReader::new(self.log_id, self.index.clone())

@@ -1,0 +1,174 @@
+//! The shared half: what every thread of a store may hold.
+
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use parking_lot::Mutex;
+use tinykv_env::{DirLock, Env};
+use tinykv_lsm::{AppliedChange, Ingest, Lsm, OriginId, Sequence, WriteBatch};
+use tinykv_raft::{EntryId, GroupId, LogIndex};
+use tinykv_wal::WalReader;
+
+use crate::open::open;
+use crate::{EngineError, EngineOptions, Job, Recovery};
+
+/// An open engine; clones are the same one. The log's writer is not in it: it has one owner, who
+/// gets it by [`Recovery::writer`].
+#[derive(Clone, Debug)]
+pub struct Engine {
+    shared: Arc<Shared>,
+}
+
+#[derive(Debug)]
+struct Shared {
+    dir: PathBuf,
+    lsm: Lsm,
+    log: WalReader,
+    /// A flush asked for on behalf of groups that hold the log, and the indexes it must reach;
+    /// no other is asked for meanwhile.
+    flush_awaited: Mutex<Vec<(GroupId, u64)>>,
+    /// Released with the last clone.
+    _lock: Box<dyn DirLock>,
+}
+
+impl Engine {
+    /// Opens or creates the engine in `dir` (`dir/wal`, `dir/lsm`), and recovers it.
+    ///
+    /// An installation that was under way is left to the caller, who knows what its payload says:
+    /// it is found in [`tinykv_wal::RecoveredGroup::installing`], to be done again by
+    /// [`Engine::install`] before the group is used.
+    ///
+    /// # Errors
+    /// See [`EngineError::kind`]; damage of single groups is no error but in the [`Recovery`].
+    pub fn open(
+        env: Arc<dyn Env>,
+        dir: &Path,
+        options: EngineOptions,
+    ) -> Result<(Engine, Recovery), EngineError> {
+        open(env, dir, options)
+    }
+
+    /// The tree: snapshots, pressure, figures. Writes go through [`Engine::write`].
+    pub fn lsm(&self) -> &Lsm {
+        &self.shared.lsm
+    }
+
+    /// A reader of old log entries.
+    pub fn log_reader(&self) -> WalReader {
+        self.shared.log.clone()
+    }
+
+    /// The directory it lives in.
+    pub fn dir(&self) -> &Path {
+        &self.shared.dir
+    }
+
+    /// Applies a batch: visible at once, durable because the log is.
+    ///
+    /// # Panics
+    /// When the batch moves no applied index (invariant 1), or moves one beyond what is durable
+    /// in the own log (6).
+    pub fn write(&self, batch: &WriteBatch) -> Result<Sequence, EngineError> {
+        assert!(
+            !batch.applied_changes().is_empty(),
+            "a batch of {} operations moves no applied index",
+            batch.len()
+        );
+        for (origin, change) in batch.applied_changes() {
+            if let AppliedChange::Advance(index) = change {
+                self.assert_durable(*origin, *index, "applied");
+            }
+        }
+        Ok(self.shared.lsm.write(batch)?)
+    }
+
+    /// Replaces a group's data by a snapshot; does nothing when that is durable already, so it
+    /// serves the first time and after a crash alike (invariant 5).
+    ///
+    /// The caller has the group's `Installing` record synced before, and appends `Installed` to
+    /// the log after. The files stay where they are; removing them is the caller's.
+    ///
+    /// # Panics
+    /// When `ingest.applied` is not this group at this index, or nothing in the log says that the
+    /// snapshot is being installed.
+    pub fn install(
+        &self,
+        group: GroupId,
+        snapshot: EntryId,
+        ingest: &Ingest,
+    ) -> Result<(), EngineError> {
+        let origin = OriginId(group.0);
+        assert_eq!(
+            ingest.applied,
+            Some((origin, snapshot.index.0)),
+            "group {group}: the ingest of snapshot {snapshot} moves another applied index"
+        );
+        assert_eq!(
+            self.shared.log.installing(group),
+            Some(snapshot),
+            "group {group}: the log does not say that snapshot {snapshot} is being installed"
+        );
+        if self.flushed(group) >= snapshot.index {
+            return Ok(());
+        }
+        Ok(self.shared.lsm.ingest(ingest)?)
+    }
+
+    /// The applied index of a group that a crash now would leave: entries up to it are never
+    /// needed again by this store.
+    pub fn flushed(&self, group: GroupId) -> LogIndex {
+        LogIndex(self.shared.lsm.flushed_of(OriginId(group.0)))
+    }
+
+    /// The applied index of a group as readers see it.
+    pub fn applied(&self, group: GroupId) -> LogIndex {
+        LogIndex(self.shared.lsm.applied(OriginId(group.0)))
+    }
+
+    /// The most urgent piece of background work that nobody works on yet; any thread runs it.
+    pub fn plan(&self) -> Option<Job> {
+        let job = self.shared.lsm.plan()?;
+        Some(Job::new(self.clone(), job))
+    }
+
+    pub(crate) fn new(dir: &Path, lock: Box<dyn DirLock>, lsm: Lsm, log: WalReader) -> Engine {
+        Engine {
+            shared: Arc::new(Shared {
+                dir: dir.to_owned(),
+                lsm,
+                log,
+                flush_awaited: Mutex::default(),
+                _lock: lock,
+            }),
+        }
+    }
+
+    /// Whether the log holds everything of the origin up to an index durably. A group that is
+    /// dead in the log by now has no log to be held to.
+    pub(crate) fn is_durable(&self, origin: OriginId, index: u64) -> bool {
+        let durable = self.shared.log.durable_index(GroupId(origin.0));
+        durable.is_none_or(|durable| index <= durable.0)
+    }
+
+    pub(crate) fn assert_durable(&self, origin: OriginId, index: u64, what: &str) {
+        assert!(
+            self.is_durable(origin, index),
+            "group {}: {what} up to {index}, but its log is durable up to {:?}",
+            origin.0,
+            self.shared.log.durable_index(GroupId(origin.0))
+        );
+    }
+
+    /// Asks the tree for a flush that reaches these indexes, unless one asked for earlier is
+    /// still to come.
+    pub(crate) fn ask_for_flush(&self, groups: &[GroupId]) -> Result<bool, EngineError> {
+        let mut awaited = self.shared.flush_awaited.lock();
+        awaited.retain(|(group, index)| self.flushed(*group).0 < *index);
+        if !awaited.is_empty() || groups.is_empty() {
+            return Ok(false);
+        }
+        let reached = |group: &GroupId| (*group, self.applied(*group).0);
+        *awaited = groups.iter().map(reached).collect();
+        Ok(self.shared.lsm.rotate()?)
+    }
+}

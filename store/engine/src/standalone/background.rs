@@ -1,0 +1,181 @@
+//! Flushes, compactions and upkeep of the log, on threads of the store or behind its callers.
+//!
+//! The threads only loop over the steps of the engine; they are here because an embedded store
+//! has no shell to bring its own. With none, callers do the work behind their writes.
+
+use std::sync::Arc;
+use std::thread::{Builder, JoinHandle};
+use std::time::Duration;
+
+use tinykv_lsm::JobKind;
+use tinykv_raft::{EntryId, LogIndex, Payload};
+use tinykv_wal::{Batch, Record};
+
+use super::commit::Log;
+use super::{Inner, LOCAL, TERM, command};
+use crate::{EngineError, Job};
+
+/// How often an idle store looks after its log; also how long a thread that failed waits.
+const UPKEEP_EVERY: Duration = Duration::from_millis(100);
+/// A writer brakes for at most this long at a time while there is still room.
+const BRAKE_MAX: Duration = Duration::from_millis(10);
+/// Bytes of log read at a time when replaying.
+const REPLAY_BYTES: usize = 4 << 20;
+
+/// Starts the background threads.
+pub(super) fn start(inner: &Arc<Inner>) -> Result<Vec<JoinHandle<()>>, EngineError> {
+    let mut threads = Vec::new();
+    for number in 0..inner.options.background_threads {
+        let inner = inner.clone();
+        let thread = Builder::new().name(format!("tinykv-engine-{number}"));
+        threads.push(thread.spawn(move || inner.work(number == 0))?);
+    }
+    Ok(threads)
+}
+
+impl Inner {
+    /// A background thread. The first one also looks after the log.
+    fn work(&self, looks_after_log: bool) {
+        while !self.committer.is_closed() {
+            match self.run_job() {
+                Ok(true) => continue,
+                Ok(false) if looks_after_log => {
+                    // Noted by the committer, which tells the writers.
+                    let _ = self.upkeep();
+                }
+                Ok(false) | Err(_) => {}
+            }
+            self.committer.wait_for_work(UPKEEP_EVERY);
+        }
+    }
+
+    /// What a caller does behind its own acknowledged write.
+    pub(super) fn after_write(&self) {
+        if self.options.background_threads > 0 {
+            self.committer.work.notify_one();
+            return;
+        }
+        // The write is done whatever happens here; the committer tells the next writer.
+        while let Ok(true) = self.run_job() {}
+    }
+
+    /// Back-pressure: the fuller, the slower; when full, not before there is room.
+    pub(super) fn admit(&self) -> Result<(), EngineError> {
+        let own_threads = self.options.background_threads > 0;
+        loop {
+            let pressure = self.engine.lsm().pressure().fraction;
+            if pressure <= 0.0 {
+                return Ok(());
+            }
+            if pressure < 1.0 {
+                if own_threads {
+                    self.committer.brake(BRAKE_MAX.mul_f64(pressure))?;
+                }
+                return Ok(());
+            }
+            if let Some(error) = self.committer.stalled() {
+                return Err(error);
+            }
+            if !self.run_job()? {
+                self.committer.brake(BRAKE_MAX)?;
+            }
+        }
+    }
+
+    /// Does one piece of background work here, if any is due.
+    pub(super) fn run_job(&self) -> Result<bool, EngineError> {
+        let Some(job) = self.claim_job()? else {
+            return Ok(false);
+        };
+        let flushes = job.kind() == JobKind::Flush;
+        let result = job.run().map(|_| ());
+        self.committer.job_ended(result.clone());
+        result?;
+        if flushes {
+            self.upkeep()?;
+        }
+        Ok(true)
+    }
+
+    /// A job that the log is durable for. It is never held while waiting for the log: whoever
+    /// has the log may be waiting for the job.
+    fn claim_job(&self) -> Result<Option<Job>, EngineError> {
+        loop {
+            self.committer.open()?;
+            match self.engine.plan() {
+                Some(job) if job.needs_log_sync() => drop(job),
+                other => return Ok(other),
+            }
+            self.sync()?;
+        }
+    }
+
+    /// Cuts the log to what is flushed, and lets it recycle and reserve.
+    fn upkeep(&self) -> Result<(), EngineError> {
+        self.committer.lead(|log| self.look_after(log))
+    }
+
+    fn look_after(&self, log: &mut Log) -> Result<(), EngineError> {
+        let flushed = self.engine.flushed(LOCAL);
+        let extent = self.engine.log_reader().extent(LOCAL);
+        if extent.is_some_and(|extent| extent.truncated.index < flushed) {
+            let upto = EntryId {
+                term: TERM,
+                index: flushed,
+            };
+            log.wal
+                .append(&Batch::from(vec![Record::Truncated { group: LOCAL, upto }]))?;
+        }
+        self.engine.maintain(&mut log.wal)?;
+        Ok(())
+    }
+
+    /// For a leader whose log is full: flushes, so that everything can be cut.
+    pub(super) fn make_room(&self, log: &mut Log) -> Result<(), EngineError> {
+        log.wal.sync()?;
+        self.engine.lsm().flush()?;
+        self.look_after(log)
+    }
+
+    pub(super) fn sync(&self) -> Result<(), EngineError> {
+        self.committer.lead(|log| {
+            log.wal.sync()?;
+            Ok(())
+        })
+    }
+
+    pub(super) fn flush(&self) -> Result<(), EngineError> {
+        self.committer.lead(|log| self.make_room(log))
+    }
+
+    /// Applies what the log holds and the tree has not flushed.
+    pub(super) fn replay(&self) -> Result<(), EngineError> {
+        let reader = self.engine.log_reader();
+        let Some(extent) = reader.extent(LOCAL) else {
+            return Ok(());
+        };
+        let mut next = self.engine.flushed(LOCAL).next();
+        while next <= extent.last.index {
+            for entry in reader.entries(LOCAL, next, extent.last.index, REPLAY_BYTES)? {
+                self.replay_entry(entry.id.index, &entry.payload)?;
+                next = entry.id.index.next();
+            }
+            while self.engine.lsm().pressure().fraction >= 1.0 && self.run_job()? {}
+        }
+        Ok(())
+    }
+
+    fn replay_entry(&self, index: LogIndex, payload: &Payload) -> Result<(), EngineError> {
+        let batch = match payload {
+            Payload::Command(bytes) => command::decode(bytes),
+            Payload::Empty | Payload::Membership(_) => None,
+        };
+        let mut batch = batch.ok_or_else(|| EngineError::Damaged {
+            path: self.engine.dir().to_owned(),
+            what: format!("log entry {index} holds no batch that this version can read"),
+        })?;
+        batch.applied(tinykv_lsm::OriginId(LOCAL.0), index.0);
+        self.engine.write(&batch)?;
+        Ok(())
+    }
+}
