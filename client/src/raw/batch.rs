@@ -194,23 +194,23 @@ impl RawClient {
         Ok((response, covered))
     }
 
-    /// How long these pieces are.
-    async fn group_lengths<T: Item>(
+    /// Cuts sorted items into what one request each can carry, by the routes known now.
+    async fn group<'a, T: Item>(
         &self,
-        items: &[T],
+        items: &'a [T],
         deadline: Duration,
-    ) -> Result<Vec<usize>, Error> {
-        let mut lengths = Vec::new();
+    ) -> Result<Vec<&'a [T]>, Error> {
+        let mut groups = Vec::new();
         let mut rest = items;
         while let Some(first) = rest.first() {
             let route = self
                 .driver
                 .locate(Point::At(first.key().clone()), deadline)
                 .await?;
-            let length = part_len(rest, &route).max(1);
-            lengths.push(length);
-            rest = &rest[length..];
+            let (group, after) = rest.split_at(part_len(rest, &route).max(1));
+            groups.push(group);
+            rest = after;
         }
-        Ok(lengths)
+        Ok(groups)
     }
 }
