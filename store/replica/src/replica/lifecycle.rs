@@ -54,8 +54,8 @@ impl<S: StateMachine> Replica<S> {
         });
         let mut replica = Replica::with(group, peer, epoch, initial, machine, run.config);
         replica.await_durable(Durable::Birth, run);
-        replica.change_state(state, run);
-        replica.write_applied(run);
+        replica.set_state(state);
+        replica.is_state_dirty = true;
         replica.restore(run);
         replica
     }

@@ -2,7 +2,7 @@
 //! the entry's context.
 
 use bytes::Bytes;
-use tinykv_raft::{EntryId, MembershipChange, MembershipStep, PeerId};
+use tinykv_raft::{EntryId, MembershipChange, MembershipStep, PeerId, PeerState};
 
 use super::Replica;
 use crate::command::{MembershipContext, PeerChange};
@@ -32,7 +32,7 @@ impl<S: StateMachine> Replica<S> {
             PeerChange::Remove(id) if id == self.peer.id => {
                 return Err(Refusal::Membership(MembershipRefusal::RemovesLeader(id)));
             }
-            PeerChange::Promote(id) if self.lag(id) > run.config.promote_lag_max => {
+            PeerChange::Promote(id) if !self.keeps_up(id, run.config.promote_lag_max) => {
                 return Err(busy(run.config, BusyReason::LearnerBehind));
             }
             _ => {}
@@ -129,10 +129,15 @@ impl<S: StateMachine> Replica<S> {
         }
     }
 
-    fn lag(&self, id: PeerId) -> u64 {
+    /// Whether a learner has the region and takes part in replication. One that was never heard of
+    /// might not even exist: as a voter it would only raise the quorum.
+    fn keeps_up(&self, id: PeerId, lag_max: u64) -> bool {
         let status = self.raft.status();
-        let matched = status.peers.get(&id).map_or(0, |peer| peer.matched.0);
-        self.raft.commit().0.saturating_sub(matched)
+        status.peers.get(&id).is_some_and(|peer| {
+            peer.state == PeerState::Replicate
+                && peer.matched >= self.log.truncated.index
+                && self.raft.commit().0.saturating_sub(peer.matched.0) <= lag_max
+        })
     }
 }
 

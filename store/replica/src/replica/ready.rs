@@ -13,12 +13,12 @@ use crate::run::{Awaiting, Durable, Run};
 impl<S: StateMachine> Replica<S> {
     /// Ends the group's part of a run: everything that follows from the events is worked out.
     pub(crate) fn finish(&mut self, run: &mut Run<'_, S::Reply>) {
-        if self.damaged {
+        if self.damaged || self.is_leaving {
             return;
         }
         self.ask_reads(run);
         self.apply_committed(run);
-        loop {
+        while !self.is_leaving {
             self.hand_over_when_drained(run);
             let Some(ready) = self.raft.ready(run.now) else {
                 break;

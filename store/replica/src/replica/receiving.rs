@@ -153,6 +153,8 @@ impl<S: StateMachine> Replica<S> {
     pub(crate) fn on_birth_durable(&mut self, run: &mut Run<'_, S::Reply>) {
         self.birth_is_durable = true;
         if let Some(state) = self.state.clone() {
+            // Only now: an engine that knows the group while the log does not would be a riddle.
+            self.write_applied(run);
             run.announce(RegionChange::Region {
                 peer: self.peer.id,
                 state,

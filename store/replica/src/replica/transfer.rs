@@ -97,7 +97,7 @@ impl<S: StateMachine> Replica<S> {
             }
             return;
         }
-        let given_up = transfer.is_handed && self.raft.status().transfer.is_none();
+        let given_up = transfer.is_handed && self.raft.transferring().is_none();
         let too_late = !transfer.is_handed && transfer.deadline <= run.now;
         if given_up || too_late {
             self.end_transfer(Outcome::DefinitelyNot(Refusal::TransferFailed), run);

@@ -1,0 +1,387 @@
+//! Several stores, a bad network, clients, and somebody who changes memberships: one seed, one
+//! story.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::Bytes;
+use tinykv_raft::{GroupId, PeerId, Role};
+use tinykv_replica::{
+    Answer, Birth, Event, Outcome, Peer, PeerMessage, Refusal, Region, RegionEpoch, RegionState,
+    StoreId, WaiterId,
+};
+
+mod asking;
+mod nemesis;
+mod settling;
+
+use crate::history::{Ending, History};
+use crate::random::Random;
+use crate::store::{Habits, Outbox, Store};
+
+/// Simulated milliseconds between two turns of a store.
+const STEP_MS: u64 = 5;
+const KEYS_PER_GROUP: u64 = 3;
+
+/// What happened, to see that it was not nothing.
+#[derive(Debug, Default)]
+pub(crate) struct Figures {
+    pub(crate) acked: usize,
+    pub(crate) reads: usize,
+    pub(crate) lease_reads: usize,
+    pub(crate) undetermined: usize,
+    pub(crate) refused: usize,
+    pub(crate) crashes: usize,
+    pub(crate) changes: usize,
+    pub(crate) transfers: usize,
+    pub(crate) snapshots: usize,
+    pub(crate) superseded: usize,
+    pub(crate) gone: usize,
+}
+
+enum Packet {
+    Message(PeerMessage),
+    Snapshot(PeerMessage, RegionState, Vec<(Bytes, Bytes)>),
+}
+
+/// Who waits at which store for what.
+enum Open {
+    Operation(usize),
+    Admin { is_transfer: bool },
+}
+
+/// The faults of this seed, each as "once in so many" chances; 0 is never.
+struct Faults {
+    loss: u64,
+    duplicate: u64,
+    slow: u64,
+    crash: u64,
+    pause: u64,
+    partition: u64,
+    membership: u64,
+}
+
+pub(crate) struct Cluster {
+    random: Random,
+    now: u64,
+    pub(crate) stores: Vec<Store>,
+    down_until: BTreeMap<u64, u64>,
+    packets: BTreeMap<(u64, u64), Packet>,
+    next_packet: u64,
+    cut: BTreeMap<(u64, u64), u64>,
+    faults: Faults,
+    pub(crate) history: History,
+    open: BTreeMap<(u64, WaiterId), Open>,
+    next_waiter: u64,
+    next_number: u32,
+    next_peer: u64,
+    groups: Vec<Region>,
+    /// Who led which term (R1).
+    leaders: BTreeMap<(GroupId, u64), PeerId>,
+    pub(crate) figures: Figures,
+    /// A digest of everything that was delivered, to compare runs.
+    pub(crate) trace: u64,
+}
+
+impl Cluster {
+    pub(crate) fn new(seed: u64) -> Cluster {
+        let mut random = Random::new(seed);
+        let stores = random.between(3, 5);
+        let faults = Faults {
+            loss: random.pick(&[0, 0, 50, 10]).unwrap_or(0),
+            duplicate: random.pick(&[0, 30]).unwrap_or(0),
+            slow: random.pick(&[0, 20, 100]).unwrap_or(0),
+            crash: random.pick(&[0, 200, 400, 400]).unwrap_or(0),
+            pause: random.pick(&[0, 300]).unwrap_or(0),
+            partition: random.pick(&[0, 200, 400]).unwrap_or(0),
+            membership: random.pick(&[0, 40, 80]).unwrap_or(0),
+        };
+        let mut cluster = Cluster {
+            stores: Vec::new(),
+            now: 0,
+            down_until: BTreeMap::new(),
+            packets: BTreeMap::new(),
+            next_packet: 0,
+            cut: BTreeMap::new(),
+            faults,
+            history: History::default(),
+            open: BTreeMap::new(),
+            next_waiter: 0,
+            next_number: 0,
+            next_peer: 1,
+            groups: Vec::new(),
+            leaders: BTreeMap::new(),
+            figures: Figures::default(),
+            trace: 0,
+            random,
+        };
+        for id in 1..=stores {
+            let habits = cluster.habits();
+            let seed = cluster.random.next();
+            cluster.stores.push(Store::new(StoreId(id), habits, seed));
+        }
+        for group in 1..=cluster.random.between(1, 4) {
+            cluster.found_group(GroupId(group));
+        }
+        cluster
+    }
+
+    fn habits(&mut self) -> Habits {
+        let random = &mut self.random;
+        Habits {
+            sync_ms_max: random.pick(&[1, 5, 20]).unwrap_or(1),
+            job_ms_max: random.pick(&[0, 10, 50]).unwrap_or(0),
+            miss_one_in: random.pick(&[0, 2, 5]).unwrap_or(0),
+            tail_max: random.pick(&[0, 5, 1_000]).unwrap_or(0),
+            flush_one_in: random.pick(&[10, 50, 200]).unwrap_or(50),
+            log_bytes_max: random.pick(&[200, 2_000, 100_000]).unwrap_or(2_000),
+            clock_rate: random.pick(&[820, 1_000, 1_000, 1_180]).unwrap_or(1_000),
+        }
+    }
+
+    fn found_group(&mut self, id: GroupId) {
+        let edge = |at: u64| Bytes::from(format!("g{at}"));
+        let founders = if self.random.chance(2) { 1 } else { 3 };
+        let mut homes: Vec<u64> = (1..=self.stores.len() as u64).collect();
+        let mut peers = Vec::new();
+        for _ in 0..founders {
+            let home = homes.remove(self.random.below(homes.len() as u64) as usize);
+            peers.push(Peer::voter(PeerId(self.next_peer), StoreId(home)));
+            self.next_peer += 1;
+        }
+        let region = Region {
+            id,
+            start: edge(id.0),
+            end: edge(id.0 + 1),
+            epoch: RegionEpoch::FIRST,
+            peers: peers.clone(),
+        };
+        let state = RegionState {
+            region: region.clone(),
+            open: founders > 1,
+            machine: Bytes::new(),
+        };
+        for peer in peers {
+            let birth = Birth {
+                peer,
+                state: state.clone(),
+            };
+            self.stores[peer.store.0 as usize - 1]
+                .inbox
+                .push(Event::Create(birth));
+        }
+        self.groups.push(region);
+    }
+
+    /// Runs with faults for some time, then heals and waits until all is as it should be.
+    pub(crate) fn run(&mut self, chaos_ms: u64) {
+        while self.now < chaos_ms {
+            self.break_something();
+            self.change_something();
+            for _ in 0..2 {
+                self.ask_something();
+            }
+            self.step();
+        }
+        self.heal();
+        let healed = self.now;
+        while self.now < healed + 8_000 {
+            if self.now < healed + 4_000 {
+                self.change_something();
+                self.ask_something();
+            } else if self.now.is_multiple_of(500) {
+                self.sweep_ghosts();
+            }
+            self.step();
+        }
+        self.settle();
+    }
+
+    fn step(&mut self) {
+        self.now += STEP_MS;
+        self.deliver();
+        let restarts: Vec<u64> = self
+            .down_until
+            .iter()
+            .filter(|(_, at)| **at <= self.now)
+            .map(|(id, _)| *id)
+            .collect();
+        for id in restarts {
+            self.down_until.remove(&id);
+            let mut out = Outbox::default();
+            self.stores[id as usize - 1].start(self.now, &mut out);
+            self.take_outbox(id, out);
+        }
+        for index in 0..self.stores.len() {
+            let mut out = Outbox::default();
+            let Cluster {
+                stores,
+                history,
+                random,
+                figures,
+                ..
+            } = self;
+            let mut probe = |store: &Store, clock: Duration| {
+                if random.chance(8) {
+                    asking::lease_read(store, clock, history, random, figures);
+                }
+            };
+            stores[index].turn(self.now, &mut out, &mut probe);
+            self.take_outbox(index as u64 + 1, out);
+        }
+        self.check_leaders();
+    }
+
+    fn take_outbox(&mut self, from: u64, out: Outbox) {
+        for message in out.messages {
+            self.transmit(from, message.to.store.0, Packet::Message(message));
+        }
+        for (message, state, data) in out.snapshots {
+            self.figures.snapshots += 1;
+            let to = message.to.store.0;
+            self.transmit(from, to, Packet::Snapshot(message, state, data));
+        }
+        for (waiter, outcome) in out.replies {
+            let open = self.open.remove(&(from, waiter));
+            let open =
+                open.unwrap_or_else(|| panic!("{waiter:?} of store {from} is answered twice"));
+            self.take_reply(from, &open, outcome);
+        }
+    }
+
+    fn take_reply(&mut self, from: u64, open: &Open, outcome: Outcome<Vec<u32>>) {
+        if let Outcome::DefinitelyNot(Refusal::Superseded { .. }) = &outcome {
+            self.figures.superseded += 1;
+        }
+        let operation = match open {
+            Open::Operation(operation) => *operation,
+            Open::Admin { is_transfer } => {
+                if let Outcome::Ok(_) = &outcome {
+                    let figures = &mut self.figures;
+                    let count = if *is_transfer {
+                        &mut figures.transfers
+                    } else {
+                        &mut figures.changes
+                    };
+                    *count += 1;
+                }
+                return;
+            }
+        };
+        let is_append = self.history.operations[operation].append.is_some();
+        let ending = match outcome {
+            Outcome::Ok(Answer::Applied { reply, .. }) => {
+                self.figures.acked += 1;
+                Ending::Saw(reply)
+            }
+            Outcome::Ok(Answer::Read(grant)) => {
+                // The snapshot first, then the region: it may have gone since.
+                let store = &self.stores[from as usize - 1];
+                let seen = store.list(self.history.operations[operation].key.as_bytes());
+                let is_served = store.regions.contains_key(&grant.region.id);
+                self.figures.reads += usize::from(is_served);
+                if is_served {
+                    Ending::Saw(seen)
+                } else {
+                    Ending::DefinitelyNot
+                }
+            }
+            Outcome::Ok(other) => panic!("an append is answered with {other:?}"),
+            Outcome::DefinitelyNot(_) => {
+                self.figures.refused += 1;
+                Ending::DefinitelyNot
+            }
+            Outcome::Undetermined(_) => {
+                assert!(is_append, "reads are never undetermined");
+                self.figures.undetermined += 1;
+                Ending::Undetermined
+            }
+        };
+        self.history.end(operation, ending);
+    }
+
+    fn transmit(&mut self, from: u64, to: u64, packet: Packet) {
+        let copies = 1 + u64::from(self.random.chance(self.faults.duplicate));
+        let is_lost = self.random.chance(self.faults.loss) || self.cut.contains_key(&(from, to));
+        let status = |delivered: bool, packet: &Packet| match packet {
+            Packet::Snapshot(message, ..) => Some(Event::SnapshotSent {
+                group: message.group,
+                to: message.to.id,
+                delivered,
+            }),
+            Packet::Message(_) => None,
+        };
+        if let Some(event) = status(!is_lost, &packet) {
+            self.stores[from as usize - 1].inbox.push(event);
+        }
+        if is_lost {
+            return;
+        }
+        for copy in 0..copies {
+            let delay = if self.random.chance(self.faults.slow) {
+                self.random.between(50, 600)
+            } else {
+                self.random.between(1, 15)
+            };
+            self.next_packet += 1;
+            let packet = match &packet {
+                Packet::Message(message) => Packet::Message(message.clone()),
+                Packet::Snapshot(..) if copy > 0 => continue,
+                Packet::Snapshot(message, state, data) => {
+                    Packet::Snapshot(message.clone(), state.clone(), data.clone())
+                }
+            };
+            self.packets
+                .insert((self.now + delay, self.next_packet), packet);
+        }
+    }
+
+    fn deliver(&mut self) {
+        let later = self.packets.split_off(&(self.now + 1, 0));
+        for (at, packet) in std::mem::replace(&mut self.packets, later) {
+            let message = match &packet {
+                Packet::Message(message) | Packet::Snapshot(message, ..) => message,
+            };
+            let (from, to) = (message.from.store.0, message.to.store.0);
+            self.trace = Random::new(self.trace ^ at.0 ^ (from << 32) ^ (to << 48)).next();
+            let store = &mut self.stores[to as usize - 1];
+            if !store.is_up() || self.cut.contains_key(&(from, to)) {
+                continue;
+            }
+            match packet {
+                Packet::Message(message) => store.inbox.push(Event::Message(message)),
+                Packet::Snapshot(message, state, data) => {
+                    store.receive_snapshot(message, state, data);
+                }
+            }
+        }
+    }
+
+    /// The newest view of a region on any store.
+    fn newest(&self, group: GroupId) -> Option<Arc<RegionState>> {
+        let views = self
+            .stores
+            .iter()
+            .filter_map(|store| store.regions.get(&group));
+        views
+            .map(|(_, state)| Arc::clone(state))
+            .max_by_key(|state| state.region.epoch.conf_ver)
+    }
+
+    fn leader_store(&self, group: GroupId) -> Option<u64> {
+        let leads = |store: &&Store| {
+            let status = store.shard.as_ref().and_then(|shard| shard.status(group));
+            status.is_some_and(|status| !status.damaged && status.raft.role == Role::Leader)
+        };
+        let leaders = self.stores.iter().filter(leads);
+        leaders
+            .max_by_key(|store| self.term(store, group))
+            .map(|store| store.id.0)
+    }
+
+    fn term(&self, store: &Store, group: GroupId) -> u64 {
+        let status = store.shard.as_ref().and_then(|shard| shard.status(group));
+        status.map_or(0, |status| status.raft.hard_state.term.0)
+    }
+}

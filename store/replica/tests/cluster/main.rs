@@ -1,0 +1,108 @@
+//! Whole clusters of shards over a log and an engine in memory, one story per seed.
+//!
+//! `TINYKV_SEEDS=A..B` (or a count) chooses the seeds. A failing one is printed with the command
+//! that repeats it.
+
+mod cluster;
+mod disk;
+mod history;
+mod lists;
+mod random;
+mod store;
+
+use std::ops::Range;
+
+use cluster::{Cluster, Figures};
+
+const SEEDS_DEFAULT: u64 = 150;
+const CHAOS_MS: u64 = 6_000;
+
+#[test]
+fn clusters_keep_their_word() {
+    let mut total = Figures::default();
+    let seeds = seeds();
+    for seed in seeds.clone() {
+        let figures = std::panic::catch_unwind(|| run(seed)).unwrap_or_else(|_| {
+            panic!(
+                "seed {seed} failed; repeat it with: TINYKV_SEEDS={seed}..{} \
+                 cargo test -p tinykv-replica --test cluster",
+                seed + 1
+            )
+        });
+        add(&mut total, &figures);
+    }
+    println!("{} seeds: {total:?}", seeds.end - seeds.start);
+    if seeds.end - seeds.start >= SEEDS_DEFAULT {
+        let must_hit = [
+            total.acked,
+            total.reads,
+            total.lease_reads,
+            total.undetermined,
+            total.refused,
+            total.crashes,
+            total.changes,
+            total.transfers,
+            total.snapshots,
+            total.superseded,
+        ];
+        assert!(
+            must_hit.iter().all(|count| *count > 0),
+            "something never happened: {total:?}"
+        );
+    }
+}
+
+#[test]
+fn same_seed_same_story() {
+    for seed in 1..4 {
+        let trace = || {
+            let mut cluster = Cluster::new(seed);
+            cluster.run(CHAOS_MS);
+            cluster.trace
+        };
+        assert_eq!(trace(), trace(), "seed {seed} tells two stories");
+    }
+}
+
+fn run(seed: u64) -> Figures {
+    let mut cluster = Cluster::new(seed);
+    cluster.run(CHAOS_MS);
+    let finals = cluster.finals();
+    if let Err(problem) = cluster.history.check(&finals) {
+        panic!("{problem}");
+    }
+    assert!(
+        cluster.figures.acked > 20,
+        "hardly anything was acknowledged: {:?}",
+        cluster.figures
+    );
+    cluster.figures
+}
+
+fn add(total: &mut Figures, figures: &Figures) {
+    total.acked += figures.acked;
+    total.reads += figures.reads;
+    total.lease_reads += figures.lease_reads;
+    total.undetermined += figures.undetermined;
+    total.refused += figures.refused;
+    total.crashes += figures.crashes;
+    total.changes += figures.changes;
+    total.transfers += figures.transfers;
+    total.snapshots += figures.snapshots;
+    total.superseded += figures.superseded;
+    total.gone += figures.gone;
+}
+
+fn seeds() -> Range<u64> {
+    let Ok(text) = std::env::var("TINYKV_SEEDS") else {
+        return 0..SEEDS_DEFAULT;
+    };
+    let number = |text: &str| {
+        text.parse::<u64>()
+            .expect("TINYKV_SEEDS is A..B or a count")
+    };
+    match text.split_once("..") {
+        Some((from, to)) => number(from)..number(to),
+        None => 0..number(&text),
+    }
+}

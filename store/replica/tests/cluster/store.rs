@@ -1,0 +1,365 @@
+//! One store: the shard with a shell around it that does what the effects say.
+
+use std::cell::RefCell;
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::Bytes;
+use tinykv_raft::{GroupId, LogIndex, PeerId};
+use tinykv_replica::{
+    Destroy, Effects, Event, KeyRange, LeaseCell, Outcome, PeerMessage, ReceivedSnapshot,
+    RegionChange, RegionState, Shard, ShardConfig, SnapshotHandle, SnapshotInstall, StateMachine,
+    StoreId, WaiterId,
+};
+
+use crate::disk::{Lsm, Pending, View, Wal, recover};
+use crate::lists::Lists;
+use crate::random::Random;
+
+/// Keys with values.
+pub(crate) type Pairs = Vec<(Bytes, Bytes)>;
+
+/// What leaves a store in one step.
+#[derive(Default)]
+pub(crate) struct Outbox {
+    pub(crate) messages: Vec<PeerMessage>,
+    /// Snapshots with their data.
+    pub(crate) snapshots: Vec<(PeerMessage, RegionState, Pairs)>,
+    pub(crate) replies: Vec<(WaiterId, Outcome<Vec<u32>>)>,
+}
+
+/// How a store's machine behaves under this seed.
+#[derive(Clone, Debug)]
+pub(crate) struct Habits {
+    pub(crate) sync_ms_max: u64,
+    pub(crate) job_ms_max: u64,
+    pub(crate) miss_one_in: u64,
+    pub(crate) tail_max: usize,
+    pub(crate) flush_one_in: u64,
+    pub(crate) log_bytes_max: u64,
+    /// Local microseconds per simulated millisecond: 800 to 1200 is within the drift allowed.
+    pub(crate) clock_rate: u64,
+}
+
+/// A background job: what it changes, it changes when it ends.
+enum Job {
+    Answer(Box<Event>),
+    Install(SnapshotInstall),
+    Destroy(Destroy),
+}
+
+pub(crate) struct Store {
+    pub(crate) id: StoreId,
+    pub(crate) habits: Habits,
+    random: Random,
+    pub(crate) shard: Option<Shard<Lists>>,
+    pub(crate) wal: Wal,
+    pub(crate) lsm: Lsm,
+    files: BTreeMap<u64, Vec<(Bytes, Bytes)>>,
+    next_file: u64,
+    pub(crate) inbox: Vec<Event>,
+    /// Background jobs, by the time they end.
+    jobs: Vec<(u64, Job)>,
+    pub(crate) leases: BTreeMap<GroupId, LeaseCell>,
+    pub(crate) regions: BTreeMap<GroupId, (PeerId, Arc<RegionState>)>,
+    /// Until then the process stands still (SIGSTOP), clocks run on.
+    pub(crate) paused_until: u64,
+    pub(crate) next_tick: u64,
+    starts: u64,
+}
+
+impl Store {
+    pub(crate) fn new(id: StoreId, habits: Habits, seed: u64) -> Store {
+        let mut store = Store {
+            id,
+            habits,
+            random: Random::new(seed ^ (id.0 << 40)),
+            shard: None,
+            wal: Wal::default(),
+            lsm: Lsm::default(),
+            files: BTreeMap::new(),
+            next_file: 0,
+            inbox: Vec::new(),
+            jobs: Vec::new(),
+            leases: BTreeMap::new(),
+            regions: BTreeMap::new(),
+            paused_until: 0,
+            next_tick: 0,
+            starts: 0,
+        };
+        store.start(0, &mut Outbox::default());
+        store
+    }
+
+    /// The local monotonic clock. It does not begin at 0, and it does not tick as others do.
+    pub(crate) fn clock(&self, now: u64) -> Duration {
+        Duration::from_millis(1_000 * self.id.0)
+            + Duration::from_micros(now * self.habits.clock_rate)
+    }
+
+    pub(crate) fn is_up(&self) -> bool {
+        self.shard.is_some()
+    }
+
+    pub(crate) fn start(&mut self, now: u64, out: &mut Outbox) {
+        self.starts += 1;
+        let mut config = ShardConfig::new(self.id, self.random.next());
+        config.observe = true;
+        config.log_bytes_max = self.habits.log_bytes_max;
+        config.log_bytes_silent_max = self.habits.log_bytes_max / 4;
+        config.memory_bytes_max = 4 << 10;
+        config.append_bytes_max = 1 << 10;
+        let found = recover(
+            &mut self.wal,
+            &mut self.lsm,
+            &self.files,
+            self.habits.tail_max,
+        );
+        let view = View {
+            image: &self.lsm.current,
+            random: RefCell::new(Random::new(1)),
+            miss_one_in: 0,
+        };
+        let factory = Box::new(|_| Lists::default());
+        let clock = self.clock(now);
+        let (shard, effects) = Shard::recover(config, factory, found.0, found.1, &view, clock)
+            .expect("what was written can be read");
+        self.shard = Some(shard);
+        self.next_tick = now + 50;
+        self.execute(effects, now, out, &mut |_, _| {});
+    }
+
+    pub(crate) fn crash(&mut self) {
+        self.shard = None;
+        self.wal.crash(&mut self.random);
+        self.lsm.crash();
+        self.inbox.clear();
+        self.jobs.clear();
+        self.leases.clear();
+        self.regions.clear();
+    }
+
+    /// One turn of all threads of the store. `probe` looks at the store between any two effects,
+    /// as concurrent readers do.
+    pub(crate) fn turn(
+        &mut self,
+        now: u64,
+        out: &mut Outbox,
+        probe: &mut dyn FnMut(&Store, Duration),
+    ) {
+        if !self.is_up() || self.paused_until > now {
+            return;
+        }
+        while let Some(pending) = self.wal.synced(now) {
+            out.messages.extend(pending.messages);
+            self.inbox.push(Event::Persisted(pending.token));
+        }
+        let (due, later) = std::mem::take(&mut self.jobs)
+            .into_iter()
+            .partition(|job| job.0 <= now);
+        self.jobs = later;
+        let due: Vec<(u64, Job)> = due;
+        for (_, job) in due {
+            self.finish_job(job);
+        }
+        if self.random.chance(self.habits.flush_one_in) {
+            let flushed = self.lsm.flush(&self.wal);
+            self.inbox.push(Event::Flushed(flushed));
+        }
+        if self.next_tick <= now {
+            self.next_tick = now + 50;
+            self.inbox.push(Event::Tick);
+        }
+        if self.inbox.is_empty() {
+            return;
+        }
+        let mut inbox = std::mem::take(&mut self.inbox);
+        let view = View {
+            image: &self.lsm.current,
+            random: RefCell::new(Random::new(self.random.next())),
+            miss_one_in: self.habits.miss_one_in,
+        };
+        let clock = self.clock(now);
+        let shard = self.shard.as_mut().expect("it is up");
+        let effects = shard.run_once(&mut inbox, clock, &view);
+        assert!(inbox.is_empty(), "all events are taken");
+        self.execute(effects, now, out, probe);
+    }
+
+    /// A received snapshot: its files are durable before the shard hears of it.
+    pub(crate) fn receive_snapshot(
+        &mut self,
+        message: PeerMessage,
+        state: RegionState,
+        data: Vec<(Bytes, Bytes)>,
+    ) {
+        self.next_file += 1;
+        self.files.insert(self.next_file, data);
+        let handle = SnapshotHandle(self.next_file);
+        self.inbox.push(Event::SnapshotReceived(ReceivedSnapshot {
+            message,
+            state,
+            handle,
+        }));
+    }
+
+    fn execute(
+        &mut self,
+        effects: Effects<Vec<u32>>,
+        now: u64,
+        out: &mut Outbox,
+        probe: &mut dyn FnMut(&Store, Duration),
+    ) {
+        let clock = self.clock(now);
+        for group in &effects.lease_voids {
+            self.leases.remove(group);
+        }
+        probe(self, clock);
+        out.messages.extend(effects.messages);
+        self.lsm.write(&effects.apply);
+        probe(self, clock);
+        for change in effects.region_changes {
+            match change {
+                RegionChange::Region { peer, state } => {
+                    self.regions.insert(state.region.id, (peer, state));
+                }
+                RegionChange::Leader { .. } => {}
+                RegionChange::Gone { group, .. } => {
+                    self.regions.remove(&group);
+                }
+            }
+        }
+        out.replies.extend(effects.replies);
+        probe(self, clock);
+        for cell in effects.leases {
+            assert_eq!(
+                cell.epoch, self.regions[&cell.group].1.region.epoch,
+                "published before"
+            );
+            self.leases.insert(cell.group, cell);
+        }
+        probe(self, clock);
+        assert!(
+            effects.damaged.is_empty(),
+            "store {}: {:?}",
+            self.id,
+            effects.damaged
+        );
+        if let Some(token) = effects.persist {
+            let sync = self.random.between(1, self.habits.sync_ms_max);
+            let earliest = self
+                .wal
+                .pending
+                .back()
+                .map_or(0, |pending| pending.durable_at);
+            self.wal.append(Pending {
+                batch: effects.wal,
+                messages: effects.messages_after_persist,
+                token,
+                durable_at: earliest.max(now + sync),
+            });
+        } else {
+            assert!(effects.wal.is_empty() && effects.messages_after_persist.is_empty());
+        }
+        for request in effects.entry_fetches {
+            let fetch = request.fetch;
+            let entries = self
+                .wal
+                .read(request.group, fetch.from, fetch.upto, fetch.bytes_max);
+            self.later(
+                now,
+                Job::Answer(Box::new(Event::EntriesFetched {
+                    request,
+                    entries: Ok(entries),
+                })),
+            );
+        }
+        for fetch in effects.value_fetches {
+            let value = |key: Bytes| {
+                let value = self.lsm.current.data.get(&key).cloned();
+                (key, value)
+            };
+            let values = Ok(fetch.keys.into_iter().map(value).collect());
+            let event = Event::ValuesFetched {
+                group: fetch.group,
+                entry: fetch.entry,
+                values,
+            };
+            self.later(now, Job::Answer(Box::new(event)));
+        }
+        for send in effects.snapshot_sends {
+            let group = send.message.group;
+            assert_eq!(self.lsm.current.applied[&group], send.metadata.last.index);
+            let data = self.lsm.current.copy(&send.ranges);
+            out.snapshots
+                .push((send.message, RegionState::clone(&send.state), data));
+        }
+        for install in effects.snapshot_installs {
+            self.later(now, Job::Install(install));
+        }
+        for handle in effects.snapshot_discards {
+            self.files.remove(&handle.0);
+        }
+        for destroy in effects.destroys {
+            self.later(now, Job::Destroy(destroy));
+        }
+    }
+
+    fn later(&mut self, now: u64, job: Job) {
+        let at = now + self.random.between(0, self.habits.job_ms_max);
+        self.jobs.push((at, job));
+    }
+
+    fn finish_job(&mut self, job: Job) {
+        let event = match job {
+            Job::Answer(event) => *event,
+            Job::Install(install) => {
+                let mut pairs = self.files[&install.handle.0].clone();
+                pairs.push((Lists::state_key(install.group), install.state.encode()));
+                let applied = Some(install.snapshot.index);
+                self.lsm
+                    .ingest(&self.wal, &install.drop, &pairs, install.group, applied);
+                Event::SnapshotInstalled {
+                    group: install.group,
+                    peer: install.peer.id,
+                    snapshot: install.snapshot,
+                    result: Ok(()),
+                }
+            }
+            Job::Destroy(destroy) => {
+                let start = Lists::state_key(destroy.group);
+                let mut end = start.to_vec();
+                end.push(0);
+                let mut drop = destroy.drop;
+                drop.push(KeyRange {
+                    start,
+                    end: end.into(),
+                });
+                self.lsm.ingest(&self.wal, &drop, &[], destroy.group, None);
+                Event::Destroyed {
+                    group: destroy.group,
+                    peer: destroy.peer,
+                }
+            }
+        };
+        self.inbox.push(event);
+    }
+
+    /// The list under a key as of the engine now.
+    pub(crate) fn list(&self, key: &[u8]) -> Vec<u32> {
+        let value = self.lsm.current.data.get(&crate::lists::data_key(key));
+        value
+            .map(|value| crate::lists::decode_list(value))
+            .unwrap_or_default()
+    }
+
+    pub(crate) fn applied(&self, group: GroupId) -> LogIndex {
+        self.lsm
+            .current
+            .applied
+            .get(&group)
+            .copied()
+            .unwrap_or_default()
+    }
+}
