@@ -41,6 +41,7 @@
 //! assert_eq!(&all[0].0[..], b"banana");
 //!
 //! store.close()?;
+//! drop(store);
 //! let store = Standalone::open(OsEnv::shared(), dir.path(), StandaloneOptions::small())?;
 //! assert_eq!(store.get(b"cherry")?.as_deref(), Some(&b"dark red"[..]));
 //! # Ok(())
