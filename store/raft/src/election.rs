@@ -10,7 +10,7 @@ use crate::message::{
 };
 use crate::quorum::Verdict;
 use crate::raft::{Campaign, Office, Raft, Wait};
-use crate::types::{Payload, PeerId, Term};
+use crate::types::{EntryId, Payload, PeerId, Term};
 
 impl Raft {
     /// How long a promise still forbids to vote or campaign; `None` if it does not. A force
@@ -137,15 +137,14 @@ impl Raft {
             _ => Wait::No,
         };
         let (kind, campaign) = (request.kind, request.campaign);
-        self.send(
-            from,
-            MessageBody::VoteReply(VoteReply {
-                kind,
-                campaign,
-                refusal,
-            }),
-            wait,
-        );
+        let commit = self.log.id(self.log.commit());
+        let reply = VoteReply {
+            kind,
+            campaign,
+            refusal,
+            commit,
+        };
+        self.send(from, MessageBody::VoteReply(reply), wait);
         Ok(())
     }
 
@@ -188,8 +187,8 @@ impl Raft {
         }
         if term > self.term {
             self.enter(term);
-            return Ok(());
         }
+        self.learn_commit(reply.commit);
         let asked = match reply.kind {
             VoteKind::PreVote => Term(self.term.0 + 1),
             VoteKind::Vote => self.term,
@@ -209,6 +208,20 @@ impl Raft {
         }
         self.count_votes();
         Ok(())
+    }
+
+    /// What is committed stays so, whoever says it. A campaign ends if it turns out that its votes
+    /// were counted by a configuration that is over.
+    fn learn_commit(&mut self, commit: EntryId) {
+        let is_leader = matches!(self.office, Office::Leader(_));
+        if is_leader || self.log.term(commit.index) != Some(commit.term) {
+            return;
+        }
+        self.log.raise_commit(commit.index);
+        if !matches!(self.office, Office::Follower) && self.has_unapplied_membership() {
+            self.take_office(Office::Follower);
+            self.wake_at = Some(self.now);
+        }
     }
 
     /// Moves on if the election is decided.

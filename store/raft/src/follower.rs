@@ -26,11 +26,15 @@ impl Raft {
         self.check_committed(from, &append)?;
         self.follow(from, term);
         let seq = self.promise(append.pulse);
-        if self.installing.is_some() {
-            self.reply(from, seq, AppendOutcome::Busy, Wait::No);
-            return Ok(());
-        }
-        let (outcome, wait) = self.accept(append);
+        let (outcome, wait) = if self.installing.is_some() {
+            (AppendOutcome::Busy, Wait::No)
+        } else if self.configuration.voters.is_empty() {
+            // Changes of membership would be applied to nothing, and make of a newcomer the only
+            // voter it knows of.
+            (AppendOutcome::NeedsSnapshot, Wait::No)
+        } else {
+            self.accept(append)
+        };
         self.reply(from, seq, outcome, wait);
         Ok(())
     }

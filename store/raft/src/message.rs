@@ -101,6 +101,10 @@ pub struct VoteReply {
     pub campaign: Term,
     /// `None` is a grant.
     pub refusal: Option<Refusal>,
+    /// The last entry that the voter knows to be committed. A candidate that has it learns so: it
+    /// may be the removal of the very voter whose vote it would need for ever, because that voter's
+    /// log is longer and the voter itself may not campaign.
+    pub commit: EntryId,
 }
 
 /// Why a vote is refused.
@@ -154,6 +158,9 @@ pub enum AppendOutcome {
         /// `previous`: the logs agree at most up to there.
         hint: EntryId,
     },
+    /// The follower has no state yet, and cannot have: what the group began with is not in the
+    /// log. It takes nothing but a snapshot.
+    NeedsSnapshot,
     /// A snapshot is being installed; only the round is echoed.
     Busy,
     /// The sender's term is over; the reply carries the newer one.

@@ -87,7 +87,7 @@ impl Progress {
     pub(crate) fn is_news(&self, previous: LogIndex) -> bool {
         match self.state {
             PeerState::Replicate => previous > self.matched,
-            PeerState::Probe => previous == self.next.previous(),
+            PeerState::Probe => previous >= self.next.previous(),
             PeerState::Snapshot => false,
         }
     }

@@ -27,7 +27,8 @@ pub struct Ready {
     pub entries: Vec<Entry>,
     /// Replace log and state by the snapshot received with this metadata (the log then starts
     /// after `last`), then call
-    /// [`Raft::on_snapshot_installed`](crate::Raft::on_snapshot_installed). If a
+    /// [`Raft::on_snapshot_installed`](crate::Raft::on_snapshot_installed). Entries handed out
+    /// before and not applied yet are in the snapshot and must not be applied after it. If a
     /// [`Snapshot`](crate::Snapshot) message was stepped and the next Ready has no `install`, its
     /// data is not wanted.
     pub install: Option<SnapshotMetadata>,
@@ -80,7 +81,8 @@ pub enum FetchPurpose {
 pub struct SnapshotRequest {
     /// The peer.
     pub to: PeerId,
-    /// The leader's term, for the [`Snapshot`](crate::Snapshot) message.
+    /// The leader's term, for the [`Snapshot`](crate::Snapshot) message. Once it is over, the
+    /// request is moot.
     pub term: Term,
     /// The snapshot must contain at least this entry.
     pub at_least: EntryId,

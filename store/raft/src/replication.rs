@@ -61,7 +61,21 @@ impl Raft {
                 let agreed = self.log.last_of_term(hint_index, hint.term);
                 progress.probe(agreed.index.next());
             }
-            AppendOutcome::Rejected { .. } | AppendOutcome::Busy | AppendOutcome::StaleTerm => {}
+            AppendOutcome::NeedsSnapshot
+                if progress.state != PeerState::Snapshot && self.log.applied() > LogIndex(0) =>
+            {
+                progress.await_snapshot();
+                let at_least = self.log.id(self.log.applied());
+                self.outbox.snapshots.push(SnapshotRequest {
+                    to: from,
+                    term,
+                    at_least,
+                });
+            }
+            AppendOutcome::Rejected { .. }
+            | AppendOutcome::NeedsSnapshot
+            | AppendOutcome::Busy
+            | AppendOutcome::StaleTerm => {}
         }
         self.advance_commit();
         self.advance_confirmed();
@@ -255,9 +269,12 @@ impl Raft {
         };
         let pulse = lead.pulse(self.now, self.config.promise);
         let is_blind = progress.state == PeerState::Snapshot;
-        let previous = match progress.next.previous() {
-            index if is_blind || index < self.log.truncated().index => EntryId::default(),
-            index => self.log.id(index),
+        // What was cut off cannot be asked about; whether the peer has all of it, can.
+        let index = progress.next.previous().max(self.log.truncated().index);
+        let previous = if is_blind {
+            EntryId::default()
+        } else {
+            self.log.id(index)
         };
         let commit = if is_blind {
             LogIndex(0)

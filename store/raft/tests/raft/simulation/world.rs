@@ -1,0 +1,537 @@
+//! The nodes, their network and their clocks, and what may happen to them.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::time::Duration;
+
+use bytes::Bytes;
+use tinykv_raft::{
+    Config, Configuration, MembershipChange, MembershipStep, MessageBody, PeerId, ReadId, Role,
+    SnapshotFailed,
+};
+
+use super::checks::Checks;
+use crate::display;
+use crate::node::{Node, Packet};
+
+/// A group, its environment, and the history that the checks know.
+pub struct World {
+    random: Random,
+    nodes: BTreeMap<PeerId, Node>,
+    clocks: BTreeMap<PeerId, Clock>,
+    /// Real time, by which all clocks are wrong.
+    real: Duration,
+    network: Vec<Packet>,
+    /// Directed links that lose everything.
+    cut: BTreeSet<(PeerId, PeerId)>,
+    environment: Environment,
+    is_healed: bool,
+    /// Clients ask nothing any more.
+    is_quiet: bool,
+    next_command: u64,
+    checks: Checks,
+    counts: Counts,
+}
+
+/// How bad it is, drawn from the seed. Chances are in 1/1000 of an event.
+struct Environment {
+    loss: u64,
+    duplication: u64,
+    reordering: u64,
+    faults: u64,
+    membership: u64,
+    persist: u64,
+    apply: u64,
+}
+
+/// A clock that is fast or slow.
+struct Clock {
+    percent: u32,
+    offset: Duration,
+    next_tick: Duration,
+}
+
+/// What happened, so that a run that tests nothing is noticed; and a digest of everything.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Counts {
+    events: BTreeMap<&'static str, u64>,
+    digest: u64,
+}
+
+impl Counts {
+    pub fn add(&mut self, other: &Counts) {
+        for (name, count) in &other.events {
+            *self.events.entry(name).or_default() += count;
+        }
+    }
+
+    pub fn iter(&self) -> impl Iterator<Item = (&'static str, u64)> {
+        self.events.iter().map(|(name, count)| (*name, *count))
+    }
+
+    fn record(&mut self, text: &str) {
+        let fnv = |hash: u64, byte: u8| (hash ^ u64::from(byte)).wrapping_mul(0x100_0000_01b3);
+        self.digest = text.bytes().fold(self.digest, fnv);
+    }
+}
+
+impl World {
+    pub fn new(seed: u64) -> World {
+        let mut random = Random(seed.wrapping_mul(0x9e37_79b9_7f4a_7c15));
+        let voters = 1 + random.below(5);
+        let environment = Environment {
+            loss: random.pick(&[0, 5, 50, 200]),
+            duplication: random.pick(&[0, 10, 100]),
+            reordering: random.pick(&[0, 100, 500]),
+            faults: random.pick(&[0, 2, 5, 10]),
+            membership: random.pick(&[0, 3, 10]),
+            persist: random.pick(&[30, 150, 300]),
+            apply: random.pick(&[30, 150, 300]),
+        };
+        let configuration = Configuration {
+            voters: (1..=voters).map(PeerId).collect(),
+            ..Configuration::default()
+        };
+        let mut world = World {
+            nodes: BTreeMap::new(),
+            clocks: BTreeMap::new(),
+            real: Duration::ZERO,
+            network: Vec::new(),
+            cut: BTreeSet::new(),
+            environment,
+            is_healed: false,
+            is_quiet: false,
+            next_command: 0,
+            checks: Checks::default(),
+            counts: Counts::default(),
+            random,
+        };
+        for name in [
+            "crash",
+            "commit",
+            "transfer",
+            "change",
+            "install",
+            "read",
+            "lease",
+            "partition",
+        ] {
+            world.counts.events.insert(name, 0);
+        }
+        for id in (1..=voters + 2).map(PeerId) {
+            let is_spare = id.0 > voters;
+            let configuration = if is_spare {
+                Configuration::default()
+            } else {
+                configuration.clone()
+            };
+            let config = world.config(id);
+            let clock = Clock {
+                percent: u32::try_from(80 + world.random.below(41)).expect("small"),
+                offset: Duration::from_millis(world.random.below(10_000)),
+                next_tick: Duration::ZERO,
+            };
+            let mut node = Node::new(config, configuration);
+            node.start(clock.at(world.real), usize::MAX);
+            world.clocks.insert(id, clock);
+            world.nodes.insert(id, node);
+        }
+        world
+    }
+
+    fn config(&mut self, id: PeerId) -> Config {
+        let mut config = Config::new(id, self.random.next());
+        config.append_bytes_max = 100;
+        config.in_flight_bytes_max = self.random.pick(&[100, 400, 4000]);
+        config.in_flight_messages_max = self.random.pick(&[1, 3, 100]);
+        config.uncommitted_bytes_max = 2000;
+        config.memory_bytes_max = self.random.pick(&[0, 200, 2000]);
+        config
+    }
+
+    pub fn into_counts(self) -> Counts {
+        self.counts
+    }
+
+    fn now(&self, id: PeerId) -> Duration {
+        self.clocks[&id].at(self.real)
+    }
+
+    /// One event, and every check.
+    pub fn step(&mut self) {
+        self.real += Duration::from_micros(self.random.below(4_000));
+        self.tick_clocks();
+        let Environment {
+            faults,
+            membership,
+            persist,
+            apply,
+            ..
+        } = self.environment;
+        let is_calm = self.is_healed;
+        let up: Vec<PeerId> = self
+            .nodes
+            .iter()
+            .filter(|(_, node)| node.raft.is_some())
+            .map(|(id, _)| *id)
+            .collect();
+        let roll = self.random.below(1000);
+        if is_calm {
+            up.iter().for_each(|id| self.serve(*id));
+        }
+        if !is_calm && roll < faults {
+            self.fault();
+        } else if let Some(id) = self.random.one_of(&up) {
+            let choice = self.random.below(1000);
+            let leads = |id: &&PeerId| {
+                self.nodes[*id]
+                    .raft
+                    .as_ref()
+                    .is_some_and(|raft| raft.role() == Role::Leader)
+            };
+            let leaders: Vec<PeerId> = up.iter().filter(leads).copied().collect();
+            let leader = self.random.one_of(&leaders).unwrap_or(id);
+            match choice {
+                0..20 => self.serve(id),
+                20..60 if !self.is_quiet => self.propose(leader),
+                60..80 if !self.is_quiet => self.read(leader),
+                80..84 if !is_calm => self.disturb(id),
+                84..90 if !is_calm => self.disturb(leader),
+                90.. if !is_calm && choice < 90 + membership => self.change(leader),
+                100..300 => self.drain(id),
+                300.. if choice < 300 + persist => self.persist(id),
+                600.. if choice < 600 + apply => self.apply(id),
+                _ => {
+                    // The more is on its way, the more arrives: a latency, not a queue.
+                    for _ in 0..=self.network.len() / 10 {
+                        self.deliver();
+                    }
+                }
+            }
+        }
+        self.check();
+    }
+
+    fn tick_clocks(&mut self) {
+        for (id, clock) in &mut self.clocks {
+            let now = clock.at(self.real);
+            let raft = self.nodes.get_mut(id).and_then(|node| node.raft.as_mut());
+            if now >= clock.next_tick {
+                clock.next_tick = now + Duration::from_millis(50);
+                if let Some(raft) = raft {
+                    raft.tick(now);
+                }
+            }
+        }
+    }
+
+    fn count(&mut self, name: &'static str) {
+        *self.counts.events.entry(name).or_default() += 1;
+    }
+
+    /// Crashes, restarts, partitions.
+    fn fault(&mut self) {
+        let all: Vec<PeerId> = self.nodes.keys().copied().collect();
+        let id = self.random.one_of(&all).expect("there are nodes");
+        match self.random.below(10) {
+            0..3 => {
+                let kept = usize::try_from(self.random.below(4)).expect("small");
+                let node = self.nodes.get_mut(&id).expect("named");
+                if node.raft.is_some() {
+                    self.checks.forget(id);
+                    node.crash(kept);
+                    self.checks.disk(node);
+                    self.count("crash");
+                }
+            }
+            3..7 => all.into_iter().for_each(|id| self.restart(id)),
+            7..9 => {
+                let is_one_way = self.random.below(3) == 0;
+                for other in all {
+                    self.cut.insert((id, other));
+                    if !is_one_way {
+                        self.cut.insert((other, id));
+                    }
+                }
+                self.count("partition");
+            }
+            _ => self.cut.clear(),
+        }
+    }
+
+    fn restart(&mut self, id: PeerId) {
+        let now = self.now(id);
+        let tail = self.random.pick(&[0, 2, 1000]);
+        let node = self.nodes.get_mut(&id).expect("named");
+        if node.raft.is_none() {
+            node.start(now, usize::try_from(tail).expect("small"));
+        }
+    }
+
+    /// What a driver or an operator may do at any time.
+    fn disturb(&mut self, id: PeerId) {
+        let now = self.now(id);
+        let all: Vec<PeerId> = self.nodes.keys().copied().collect();
+        let other = self.random.one_of(&all).expect("there are nodes");
+        let choice = self.random.below(8);
+        let node = self.nodes.get_mut(&id).expect("up");
+        match choice {
+            0 => node.raft().campaign(now),
+            1..3 => {
+                if node.raft().transfer_leader(other, now).is_ok() {
+                    self.count("transfer");
+                }
+            }
+            3 => node.raft().on_unreachable(other),
+            _ => {
+                node.flush();
+                let upto = node.machine.applied.index;
+                node.compact(upto);
+            }
+        }
+    }
+
+    fn change(&mut self, id: PeerId) {
+        let all: Vec<PeerId> = self.nodes.keys().copied().collect();
+        let peer = self.random.one_of(&all).expect("there are nodes");
+        let step = match self.random.below(4) {
+            0 | 1 => MembershipStep::AddVoter(peer),
+            2 => MembershipStep::AddLearner(peer),
+            _ => MembershipStep::Remove(peer),
+        };
+        let change = MembershipChange {
+            steps: vec![step],
+            context: Bytes::new(),
+        };
+        let raft = self.nodes.get_mut(&id).expect("up").raft();
+        if raft.propose_membership(change).is_ok() {
+            self.checks.change(self.nodes.get_mut(&id).expect("up"));
+            self.count("change");
+        }
+    }
+
+    fn propose(&mut self, id: PeerId) {
+        self.next_command += 1;
+        let command = Bytes::from(format!("command {}", self.next_command));
+        let raft = self.nodes.get_mut(&id).expect("up").raft();
+        // A refusal is an outcome like any other.
+        let _ = raft.propose(command);
+    }
+
+    fn read(&mut self, id: PeerId) {
+        self.next_command += 1;
+        let read = ReadId(self.next_command);
+        let now = self.now(id);
+        if self
+            .nodes
+            .get_mut(&id)
+            .expect("up")
+            .raft()
+            .read_index(read, now)
+            .is_ok()
+        {
+            self.checks.read_arrived(read);
+        }
+    }
+
+    /// Fetches and snapshots.
+    fn serve(&mut self, id: PeerId) {
+        let is_failing = !self.is_healed && self.random.below(5) == 0;
+        let is_served = self.is_healed || self.random.below(2) == 0;
+        let node = self.nodes.get_mut(&id).expect("up");
+        if is_served && !node.fetches.is_empty() {
+            let fetch = node.fetches.remove(0);
+            node.provide(fetch);
+        } else if let Some(request) = node.snapshots.pop() {
+            let is_ready = node.machine.applied.index >= request.at_least.index
+                && node.raft().term() == request.term;
+            if is_failing || !is_ready {
+                node.raft()
+                    .on_snapshot_status(request.to, Err(SnapshotFailed));
+            } else {
+                let packet = node.snapshot(request);
+                let last = node.machine.applied;
+                node.raft().on_snapshot_status(request.to, Ok(last));
+                self.network.push(packet);
+            }
+        }
+    }
+
+    fn drain(&mut self, id: PeerId) {
+        let now = self.now(id);
+        let node = self.nodes.get_mut(&id).expect("up");
+        let Some(ready) = node.ready(now) else { return };
+        self.checks.ready(node, &ready);
+        for line in display::ready(id, &ready) {
+            self.counts.record(&line);
+        }
+        for read in &ready.reads {
+            self.checks.read_confirmed(*read);
+            self.count("read");
+        }
+        for message in ready.send {
+            self.send(Packet::from(message));
+        }
+    }
+
+    fn send(&mut self, packet: Packet) {
+        self.checks.sent(&packet.message);
+        self.network.push(packet);
+    }
+
+    fn persist(&mut self, id: PeerId) {
+        let node = self.nodes.get_mut(&id).expect("up");
+        let applied = node.machine.applied;
+        let Some(write) = node.persist() else { return };
+        if let Some((metadata, _)) = &write.install {
+            assert!(
+                metadata.last.index > applied.index,
+                "R9: {metadata:?} after {applied}"
+            );
+            self.count("install");
+        }
+        self.checks.disk(&self.nodes[&id]);
+        for message in write.messages {
+            self.send(Packet::from(message));
+        }
+    }
+
+    fn apply(&mut self, id: PeerId) {
+        let node = self.nodes.get_mut(&id).expect("up");
+        if let Some(entry) = node.apply() {
+            let role = node.raft().role();
+            self.checks.applied(&entry, node.machine.digest, role);
+            if role == Role::Leader {
+                self.count("commit");
+            }
+        }
+    }
+
+    fn deliver(&mut self) {
+        let Environment {
+            loss,
+            duplication,
+            reordering,
+            ..
+        } = self.environment;
+        if self.network.is_empty() {
+            return;
+        }
+        let length = u64::try_from(self.network.len()).expect("small");
+        let is_any = !self.is_healed && self.random.below(1000) < reordering;
+        let position = if is_any { self.random.below(length) } else { 0 };
+        let position = usize::try_from(position).expect("small");
+        let packet = if !self.is_healed && self.random.below(1000) < duplication {
+            self.network[position].clone()
+        } else {
+            self.network.remove(position)
+        };
+        let (from, to) = (packet.message.from, packet.message.to);
+        let is_lost = !self.is_healed && self.random.below(1000) < loss;
+        if is_lost || self.cut.contains(&(from, to)) {
+            return;
+        }
+        let now = self.now(to);
+        let Some(node) = self.nodes.get_mut(&to).filter(|node| node.raft.is_some()) else {
+            return;
+        };
+        let is_snapshot = matches!(packet.message.body, MessageBody::Snapshot(_));
+        let text = display::message(&packet.message);
+        self.counts.record(&text);
+        if let Err(error) = node.deliver(packet, now) {
+            panic!("{text}: {error}");
+        }
+        if is_snapshot {
+            // The next Ready says whether its data is wanted.
+            self.drain(to);
+        }
+    }
+
+    fn check(&mut self) {
+        let mut leases = 0;
+        for (id, node) in &mut self.nodes {
+            let now = self.clocks[id].at(self.real);
+            leases += u64::from(self.checks.node(node, now));
+        }
+        assert!(leases <= 1, "two peers hold a lease at once");
+        *self.counts.events.entry("lease").or_default() += leases;
+        self.checks.commits(&mut self.nodes);
+    }
+
+    /// All faults end; the group must work again soon, and all its peers become equal.
+    pub fn heal_and_converge(&mut self) {
+        self.is_healed = true;
+        self.cut.clear();
+        self.environment.persist = 300;
+        self.environment.apply = 300;
+        let all: Vec<PeerId> = self.nodes.keys().copied().collect();
+        all.iter().for_each(|id| self.restart(*id));
+        let goal = self.checks.committed_last() + 5;
+        let deadline = self.real + Duration::from_secs(60);
+        while self.real < deadline {
+            self.step();
+            self.is_quiet = self.checks.committed_last() >= goal;
+            if self.is_quiet && self.is_converged() {
+                return;
+            }
+        }
+        let nodes = self.nodes.values_mut();
+        let states: Vec<_> = nodes
+            .flat_map(|node| display::status(&node.raft().status()))
+            .collect();
+        let queue = self.network.len();
+        panic!(
+            "R11: stuck after healing, {queue} messages under way:\n{}",
+            states.join("\n")
+        );
+    }
+
+    fn is_converged(&mut self) -> bool {
+        let leader = self.nodes.values_mut().map(|node| node.raft().status());
+        let Some(leader) = leader
+            .filter(|status| status.role == Role::Leader)
+            .max_by_key(|it| it.hard_state.term)
+        else {
+            return false;
+        };
+        let members = leader.configuration;
+        let mut members = self.nodes.values().filter(|node| members.contains(node.id));
+        leader.applied == leader.last.index
+            && members.all(|node| node.machine.applied == leader.last)
+    }
+}
+
+impl Clock {
+    fn at(&self, real: Duration) -> Duration {
+        self.offset + real * self.percent / 100
+    }
+}
+
+/// SplitMix64.
+struct Random(u64);
+
+impl Random {
+    fn next(&mut self) -> u64 {
+        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
+        let mut z = self.0;
+        z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+        z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+        z ^ (z >> 31)
+    }
+
+    fn below(&mut self, limit: u64) -> u64 {
+        self.next() % limit
+    }
+
+    fn one_of<T: Copy>(&mut self, list: &[T]) -> Option<T> {
+        let length = u64::try_from(list.len()).expect("small");
+        if length == 0 {
+            return None;
+        }
+        list.get(usize::try_from(self.below(length)).expect("small"))
+            .copied()
+    }
+
+    fn pick<T: Copy>(&mut self, list: &[T]) -> T {
+        self.one_of(list).expect("not empty")
+    }
+}
