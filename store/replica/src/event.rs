@@ -77,6 +77,9 @@ pub enum Event {
     },
     /// Applied indexes that the LSM has made durable: the log may be cut up to there.
     Flushed(BTreeMap<GroupId, LogIndex>),
+    /// The engine has cut these logs by itself, because they held back the recycling of the log.
+    /// Never beyond what is flushed.
+    LogCut(Vec<(GroupId, EntryId)>),
     /// A peer of a new group is to be born here with its first state (bootstrap).
     Create(Birth),
     /// Placement says that this peer does not belong to its group any more.

@@ -267,6 +267,15 @@ impl<S: StateMachine> Replica<S> {
             upto,
         });
     }
+
+    /// The engine has cut the log by itself.
+    pub(crate) fn on_log_cut(&mut self, upto: EntryId) {
+        let is_news = upto.index > self.log.truncated.index && upto.index <= self.applied.index;
+        if is_news && !self.damaged && self.installing.is_none() {
+            self.raft.compact(upto.index);
+            self.log.on_cut(upto, self.raft.last().index);
+        }
+    }
 }
 
 /// Ticks between the campaigns of two peers of one group: longer than an election takes.

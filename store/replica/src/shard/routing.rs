@@ -75,6 +75,13 @@ impl<S: StateMachine> Shard<S> {
                     }
                 }
             }
+            Event::LogCut(cuts) => {
+                for (group, upto) in cuts {
+                    if let Some(replica) = self.touch(group) {
+                        replica.on_log_cut(upto);
+                    }
+                }
+            }
             Event::Create(birth) => self.on_create(birth, run),
             Event::Destroy { group, peer } => {
                 if let Some(replica) = self.touch(group).filter(|r| r.peer().id == peer) {

@@ -27,6 +27,9 @@ struct GroupLog {
 
 impl GroupLog {
     fn cut(&mut self, upto: EntryId) {
+        if upto.index <= self.truncated.index {
+            return;
+        }
         let matches = self
             .entries
             .get(&upto.index)
@@ -188,6 +191,19 @@ impl Wal {
             entries.push(entry.clone());
         }
         entries
+    }
+
+    /// Cuts a log for its own reasons, as the engine may, up to what is flushed.
+    pub(crate) fn cut(&mut self, group: GroupId, flushed: LogIndex) -> Option<EntryId> {
+        let entry = self.durable.groups.get(&group)?.entries.get(&flushed)?.id;
+        let current = self.current.groups.get(&group)?;
+        if current.entries.get(&flushed).map(|entry| entry.id) != Some(entry) {
+            return None;
+        }
+        for contents in [&mut self.current, &mut self.durable] {
+            contents.apply(&Record::Truncated { group, upto: entry });
+        }
+        Some(entry)
     }
 
     /// Whether an entry would survive (the engine's sixth invariant).

@@ -165,6 +165,12 @@ impl Store {
         }
         if self.random.chance(self.habits.flush_one_in) {
             let flushed = self.lsm.flush(&self.wal);
+            if self.random.chance(4) {
+                let cuts = flushed.iter().filter_map(|(group, index)| {
+                    self.wal.cut(*group, *index).map(|upto| (*group, upto))
+                });
+                self.inbox.push(Event::LogCut(cuts.collect()));
+            }
             self.inbox.push(Event::Flushed(flushed));
         }
         if self.next_tick <= now {
