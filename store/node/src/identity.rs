@@ -21,7 +21,8 @@ use tinykv_env::{DirLock, Env};
 use crate::failure::Failure;
 
 const IDENTITY: &str = "IDENTITY";
-const IDENTITY_NEW: &str = "IDENTITY.new";
+/// Added to the name of a file that is to replace another one.
+const NEW: &str = ".new";
 const MARKER: &str = "FSYNC-FAILED";
 const ENGINE: &str = "engine";
 const SNAPSHOTS: &str = "snapshots";
@@ -168,6 +169,12 @@ impl DataDir {
         &self.env
     }
 
+    /// Forgets the marker, once what it stands for is recorded elsewhere.
+    pub(crate) fn remove_marker(&self) -> io::Result<()> {
+        self.env.remove_file(&self.path.join(MARKER))?;
+        self.env.sync_dir(&self.path)
+    }
+
     fn store(&mut self, identity: Identity) -> Result<(), Failure> {
         write_identity(self.env.as_ref(), &self.path, &identity)
             .map_err(|error| Failure::storage(format!("cannot write the identity: {error}")))?;
@@ -196,27 +203,12 @@ fn read_marker(env: &dyn Env, path: &Path) -> io::Result<Option<String>> {
 
 fn read_identity(env: &dyn Env, path: &Path, role: Role) -> Result<Option<Identity>, Failure> {
     let name = path.display();
-    let fail = |error: io::Error| Failure::storage(format!("data directory {error}"));
-    let file = path.join(IDENTITY);
-    if !env.exists(&file).map_err(fail)? {
+    let Some(body) = read_checked(env, path, IDENTITY)? else {
         refuse_foreign(env, path)?;
         return Ok(None);
-    }
-    let bytes = read_whole(env, &file).map_err(fail)?;
-    let damaged = || {
-        Failure::storage(format!(
-            "the file {} is damaged: its checksum is wrong",
-            file.display()
-        ))
     };
-    let (body, checksum) = std::str::from_utf8(&bytes)
-        .ok()
-        .and_then(|text| text.trim_end().rsplit_once('\n'))
-        .ok_or_else(damaged)?;
-    if checksum != checksum_line(body) {
-        return Err(damaged());
-    }
-    let stored: Stored = serde_json::from_str(body).map_err(|_| damaged())?;
+    let damaged = |_| damaged(&path.join(IDENTITY));
+    let stored: Stored = serde_json::from_str(&body).map_err(damaged)?;
     if stored.format > FORMAT {
         return Err(Failure::storage(format!(
             "the data directory {name} was written by a newer version (format {}, this program \
@@ -224,7 +216,7 @@ fn read_identity(env: &dyn Env, path: &Path, role: Role) -> Result<Option<Identi
             stored.format
         )));
     }
-    let identity: Identity = serde_json::from_value(stored.identity).map_err(|_| damaged())?;
+    let identity: Identity = serde_json::from_value(stored.identity).map_err(damaged)?;
     if identity.role != role {
         return Err(Failure::storage(format!(
             "the data directory {name} belongs to a {}, not to a {role}",
@@ -236,7 +228,7 @@ fn read_identity(env: &dyn Env, path: &Path, role: Role) -> Result<Option<Identi
 
 /// A directory without identity must hold nothing we did not put there ourselves before a crash.
 fn refuse_foreign(env: &dyn Env, path: &Path) -> Result<(), Failure> {
-    let ours = ["LOCK", IDENTITY_NEW, "lost+found"];
+    let ours = ["LOCK", "IDENTITY.new", "lost+found"];
     let entries = env
         .list_dir(path)
         .map_err(|error| Failure::storage(format!("data directory {error}")))?;
@@ -258,17 +250,46 @@ fn write_identity(env: &dyn Env, path: &Path, identity: &Identity) -> io::Result
         format: FORMAT,
         identity: serde_json::to_value(identity)?,
     };
-    let body = serde_json::to_string_pretty(&stored)?;
-    let text = format!("{body}\n{}\n", checksum_line(&body));
-    let new = path.join(IDENTITY_NEW);
+    write_checked(env, path, IDENTITY, &serde_json::to_string_pretty(&stored)?)
+}
+
+/// Replaces a file as a whole: new file, sync, rename, directory sync.
+fn write_checked(env: &dyn Env, dir: &Path, name: &str, body: &str) -> io::Result<()> {
+    let text = format!("{body}\n{}\n", checksum_line(body));
+    let new = dir.join(format!("{name}{NEW}"));
     if env.exists(&new)? {
         env.remove_file(&new)?;
     }
     let file = env.create(&new)?;
     file.write_at(text.as_bytes(), 0)?;
     file.sync_data()?;
-    env.rename(&new, &path.join(IDENTITY))?;
-    env.sync_dir(path)
+    env.rename(&new, &dir.join(name))?;
+    env.sync_dir(dir)
+}
+
+/// What [`write_checked`] wrote; `None` if there is no such file.
+fn read_checked(env: &dyn Env, dir: &Path, name: &str) -> Result<Option<String>, Failure> {
+    let fail = |error: io::Error| Failure::storage(format!("data directory {error}"));
+    let file = dir.join(name);
+    if !env.exists(&file).map_err(fail)? {
+        return Ok(None);
+    }
+    let bytes = read_whole(env, &file).map_err(fail)?;
+    let checked = std::str::from_utf8(&bytes)
+        .ok()
+        .and_then(|text| text.trim_end().rsplit_once('\n'))
+        .filter(|(body, checksum)| *checksum == checksum_line(body));
+    match checked {
+        Some((body, _)) => Ok(Some(body.to_owned())),
+        None => Err(damaged(&file)),
+    }
+}
+
+fn damaged(file: &Path) -> Failure {
+    Failure::storage(format!(
+        "the file {} is damaged: its checksum is wrong",
+        file.display()
+    ))
 }
 
 fn checksum_line(body: &str) -> String {
@@ -277,7 +298,7 @@ fn checksum_line(body: &str) -> String {
 
 fn read_whole(env: &dyn Env, path: &Path) -> io::Result<Vec<u8>> {
     /// Far above anything written here; a longer file is not ours.
-    const LEN_MAX: u64 = 64 << 10;
+    const LEN_MAX: u64 = 64 << 20;
     let file = env.open(path)?;
     let len = file.len()?.min(LEN_MAX);
     let mut bytes = vec![0; usize::try_from(len).unwrap_or(0)];

@@ -1,3 +1,139 @@
 //! Traffic between the peers of Raft groups.
+//!
+//! Each pair of processes has one stream of frames per direction; a frame carries messages of
+//! many groups under a checksum. The sender's side of a stream (`connection`) owns a queue
+//! bounded in bytes, beyond which messages are dropped: Raft sends again. When a connection
+//! breaks, every shard is told at once. The receiver's side (`service`) checks who is there
+//! before it reads a frame (M12): same cluster, the right store, an incarnation and start number
+//! that are not outdated. Snapshots travel on streams of their own (`snapshot`).
 
 mod codec;
+mod connection;
+mod queue;
+mod roster;
+mod service;
+pub(crate) mod snapshot;
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use futures::future::BoxFuture;
+use parking_lot::Mutex;
+use tinykv_replica::{PeerMessage, StoreId};
+use tokio_util::sync::CancellationToken;
+
+use crate::identity::Identity;
+use crate::spawn::Tasks;
+
+pub use service::PeerService;
+
+pub(crate) use codec::size as message_size;
+use queue::PeerQueue;
+use roster::Roster;
+
+/// The wire format of frames and snapshots; another one is refused at the hello.
+const WIRE_VERSION: u32 = 1;
+
+/// Largest encoded gRPC message between peers: a frame holds at least one message, an append at
+/// least one entry, and an entry at most the largest value with its surroundings.
+const GRPC_BYTES_MAX: usize = 64 << 20;
+
+/// Where a store can be reached, and who it is.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Destination {
+    /// `host:port`, as the store advertises it.
+    pub address: String,
+    /// The incarnation the store registered with, if known: another one is not that store.
+    pub incarnation: Option<u64>,
+    /// The start number it last registered with, if known: a lower one is a copy of an old disk.
+    pub start_number: Option<u64>,
+}
+
+/// Knows where stores are: for a store, placement; for a placement member, its configuration.
+pub trait Resolver: Send + Sync + 'static {
+    /// The store's destination, `None` if it is not known or cannot be found out now. Called for
+    /// each connection, so it may ask somebody, within a second or so.
+    fn resolve(&self, store: StoreId) -> BoxFuture<'_, Option<Destination>>;
+}
+
+/// Where what comes in goes to: the shards.
+pub(crate) trait Sink: Send + Sync + 'static {
+    /// Messages of any groups.
+    fn deliver(&self, messages: Vec<PeerMessage>);
+    /// The connection to the store broke; messages may be lost.
+    fn unreachable(&self, store: StoreId);
+    /// The store's process ended or was started anew.
+    fn dead(&self, store: StoreId);
+}
+
+/// The sending side. Cheap to clone.
+#[derive(Clone)]
+pub(crate) struct Transport {
+    shared: Arc<Shared>,
+}
+
+struct Shared {
+    identity: Identity,
+    resolver: Arc<dyn Resolver>,
+    sink: Arc<dyn Sink>,
+    roster: Roster,
+    tasks: Tasks,
+    stop: CancellationToken,
+    queues: Mutex<BTreeMap<StoreId, Arc<PeerQueue>>>,
+}
+
+impl Transport {
+    pub(crate) fn new(
+        identity: Identity,
+        resolver: Arc<dyn Resolver>,
+        sink: Arc<dyn Sink>,
+        tasks: Tasks,
+    ) -> Transport {
+        Transport {
+            shared: Arc::new(Shared {
+                identity,
+                resolver,
+                sink,
+                roster: Roster::default(),
+                tasks,
+                stop: CancellationToken::new(),
+                queues: Mutex::default(),
+            }),
+        }
+    }
+
+    /// Queues messages to their stores, from any thread, without waiting.
+    pub(crate) fn send(&self, messages: Vec<PeerMessage>) {
+        for message in messages {
+            let store = message.to.store;
+            self.queue(store).push(message);
+        }
+    }
+
+    /// Closes all connections, in both directions. What is queued is lost, as in a crash.
+    pub(crate) fn stop(&self) {
+        self.shared.stop.cancel();
+    }
+
+    /// The tasks of all connections.
+    pub(crate) fn tasks(&self) -> Tasks {
+        self.shared.tasks.clone()
+    }
+
+    /// Messages dropped so far because a queue was full.
+    pub(crate) fn dropped(&self) -> u64 {
+        let queues = self.shared.queues.lock();
+        queues.values().map(|queue| queue.dropped()).sum()
+    }
+
+    fn queue(&self, store: StoreId) -> Arc<PeerQueue> {
+        let mut queues = self.shared.queues.lock();
+        let queue = queues.entry(store).or_insert_with(|| {
+            let queue = Arc::new(PeerQueue::new(store));
+            let task = connection::run(Arc::clone(&self.shared), Arc::clone(&queue));
+            self.shared.tasks.spawn("connection to a peer", task);
+            queue
+        });
+        Arc::clone(queue)
+    }
+}

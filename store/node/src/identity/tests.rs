@@ -50,7 +50,7 @@ fn a_wiped_directory_gets_another_incarnation() {
 #[test]
 fn a_crash_before_the_rename_leaves_a_directory_that_can_be_set_up() {
     let temp = tempfile::tempdir().expect("temp dir");
-    fs::write(temp.path().join(IDENTITY_NEW), "half").expect("write");
+    fs::write(temp.path().join("IDENTITY.new"), "half").expect("write");
     assert_eq!(established(temp.path()).start_number, 1);
 }
 

@@ -13,7 +13,10 @@ fn lease(term: u64, version: u64, end_key: &'static str) -> Lease {
     let region = Region {
         id: GroupId(1),
         end: Bytes::from_static(end_key.as_bytes()),
-        epoch: RegionEpoch { version, conf_ver: 1 },
+        epoch: RegionEpoch {
+            version,
+            conf_ver: 1,
+        },
         ..Region::default()
     };
     Lease {
@@ -51,7 +54,10 @@ fn nothing(_: &LeaseCell) {}
 
 #[test]
 fn a_valid_lease_serves() {
-    assert_eq!(read(Some(lease(1, 1, "z")), nothing, INSIDE, nothing), Ok("snapshot"));
+    assert_eq!(
+        read(Some(lease(1, 1, "z")), nothing, INSIDE, nothing),
+        Ok("snapshot")
+    );
 }
 
 #[test]
@@ -68,27 +74,45 @@ fn the_snapshot_is_not_even_taken_without_a_lease() {
 
 #[test]
 fn the_end_is_exclusive() {
-    assert_eq!(read(Some(lease(1, 1, "z")), nothing, END, nothing), Err(NotInLease));
+    assert_eq!(
+        read(Some(lease(1, 1, "z")), nothing, END, nothing),
+        Err(NotInLease)
+    );
 }
 
 #[test]
 fn a_key_outside_is_refused() {
-    assert_eq!(read(Some(lease(1, 1, "b")), nothing, INSIDE, nothing), Err(NotInLease));
+    assert_eq!(
+        read(Some(lease(1, 1, "b")), nothing, INSIDE, nothing),
+        Err(NotInLease)
+    );
 }
 
 #[test]
 fn a_lease_taken_back_while_reading_is_noticed() {
     let revoke = |cell: &LeaseCell| cell.publish(None);
-    assert_eq!(read(Some(lease(1, 1, "z")), revoke, INSIDE, nothing), Err(NotInLease));
-    assert_eq!(read(Some(lease(1, 1, "z")), nothing, INSIDE, revoke), Err(NotInLease));
+    assert_eq!(
+        read(Some(lease(1, 1, "z")), revoke, INSIDE, nothing),
+        Err(NotInLease)
+    );
+    assert_eq!(
+        read(Some(lease(1, 1, "z")), nothing, INSIDE, revoke),
+        Err(NotInLease)
+    );
 }
 
 #[test]
 fn another_term_or_epoch_is_another_lease() {
     let next_term = |cell: &LeaseCell| cell.publish(Some(lease(2, 1, "z")));
-    assert_eq!(read(Some(lease(1, 1, "z")), next_term, INSIDE, nothing), Err(NotInLease));
+    assert_eq!(
+        read(Some(lease(1, 1, "z")), next_term, INSIDE, nothing),
+        Err(NotInLease)
+    );
     let split = |cell: &LeaseCell| cell.publish(Some(lease(1, 2, "z")));
-    assert_eq!(read(Some(lease(1, 1, "z")), nothing, INSIDE, split), Err(NotInLease));
+    assert_eq!(
+        read(Some(lease(1, 1, "z")), nothing, INSIDE, split),
+        Err(NotInLease)
+    );
 }
 
 #[test]
@@ -99,5 +123,8 @@ fn a_lease_extended_while_reading_counts_as_extended() {
             ..lease(1, 1, "z")
         }));
     };
-    assert_eq!(read(Some(lease(1, 1, "z")), extend, END, nothing), Ok("snapshot"));
+    assert_eq!(
+        read(Some(lease(1, 1, "z")), extend, END, nothing),
+        Ok("snapshot")
+    );
 }

@@ -38,7 +38,7 @@ pub(crate) fn size(message: &PeerMessage) -> usize {
             body: MessageBody::Append(append),
             ..
         }) => append.entries.iter().map(|entry| entry.size()).sum(),
-        PeerBody::Raft(_) | PeerBody::Gone => 0,
+        PeerBody::Raft(_) | PeerBody::Gone | PeerBody::Probe => 0,
     };
     OVERHEAD + payload
 }
@@ -97,6 +97,7 @@ fn put_message(out: &mut Output, message: &PeerMessage) {
     out.index(message.keep_after);
     match &message.body {
         PeerBody::Gone => out.u8(0),
+        PeerBody::Probe => out.u8(7),
         PeerBody::Raft(raft) => {
             assert_eq!(
                 (raft.from, raft.to),
@@ -117,6 +118,7 @@ fn get_message(input: &mut Input<'_>) -> Result<PeerMessage, CodecError> {
     let keep_after = input.index()?;
     let body = match input.u8()? {
         0 => PeerBody::Gone,
+        7 => PeerBody::Probe,
         kind => {
             let term = input.term()?;
             let body = get_body(input, kind)?;
@@ -205,6 +207,7 @@ fn get_vote_request(input: &mut Input<'_>) -> Result<VoteRequest, CodecError> {
 fn put_vote_reply(out: &mut Output, reply: &VoteReply) {
     out.u8(vote_kind_byte(reply.kind));
     out.term(reply.campaign);
+    out.entry_id(reply.commit);
     match reply.refusal {
         None => out.u8(0),
         Some(Refusal::Promised(rest)) => {
@@ -219,6 +222,7 @@ fn put_vote_reply(out: &mut Output, reply: &VoteReply) {
 fn get_vote_reply(input: &mut Input<'_>) -> Result<VoteReply, CodecError> {
     let kind = get_vote_kind(input)?;
     let campaign = input.term()?;
+    let commit = input.entry_id()?;
     let refusal = match input.u8()? {
         0 => None,
         1 => Some(Refusal::Promised(input.duration()?)),
@@ -229,6 +233,7 @@ fn get_vote_reply(input: &mut Input<'_>) -> Result<VoteReply, CodecError> {
     Ok(VoteReply {
         kind,
         campaign,
+        commit,
         refusal,
     })
 }
@@ -274,6 +279,8 @@ fn put_append_reply(out: &mut Output, reply: &AppendReply) {
             out.entry_id(hint);
         }
         AppendOutcome::StaleTerm => out.u8(2),
+        AppendOutcome::NeedsSnapshot => out.u8(3),
+        AppendOutcome::Busy => out.u8(4),
     }
 }
 
@@ -289,6 +296,8 @@ fn get_append_reply(input: &mut Input<'_>) -> Result<AppendReply, CodecError> {
             hint: input.entry_id()?,
         },
         2 => AppendOutcome::StaleTerm,
+        3 => AppendOutcome::NeedsSnapshot,
+        4 => AppendOutcome::Busy,
         _ => return Err(input.error("unknown outcome of an append")),
     };
     Ok(AppendReply { seq, outcome })

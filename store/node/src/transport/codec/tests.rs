@@ -80,6 +80,7 @@ fn body(random: &mut Prng) -> MessageBody {
         1 => MessageBody::VoteReply(VoteReply {
             kind,
             campaign,
+            commit: id(random),
             refusal: match random.below(4) {
                 0 => None,
                 1 => Some(Refusal::Promised(Duration::from_nanos(random.next_u64()))),
@@ -89,7 +90,7 @@ fn body(random: &mut Prng) -> MessageBody {
         }),
         2 => MessageBody::AppendReply(AppendReply {
             seq: Seq(random.next_u64()),
-            outcome: match random.below(3) {
+            outcome: match random.below(5) {
                 0 => AppendOutcome::Accepted {
                     matched: LogIndex(random.next_u64()),
                     durable: LogIndex(random.next_u64()),
@@ -98,6 +99,8 @@ fn body(random: &mut Prng) -> MessageBody {
                     previous: LogIndex(random.next_u64()),
                     hint: id(random),
                 },
+                2 => AppendOutcome::NeedsSnapshot,
+                3 => AppendOutcome::Busy,
                 _ => AppendOutcome::StaleTerm,
             },
         }),
@@ -144,9 +147,10 @@ fn message(random: &mut Prng) -> PeerMessage {
             version: random.below(9),
         },
         keep_after: LogIndex(random.below(9)),
-        body: match random.chance(10) {
-            true => PeerBody::Gone,
-            false => PeerBody::Raft(Message {
+        body: match random.below(10) {
+            0 => PeerBody::Gone,
+            1 => PeerBody::Probe,
+            _ => PeerBody::Raft(Message {
                 from: from.id,
                 to: to.id,
                 term: Term(random.below(9)),

@@ -1,0 +1,371 @@
+//! A node: the threads of one process, from recovery to the end.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::sync::atomic::AtomicU64;
+use std::time::Duration;
+
+use tinykv_env::Env;
+use tinykv_raft::{GroupId, PeerId};
+use tinykv_replica::{Event, Observed, RegionChange, Shard, ShardConfig, StateMachine, StoreId};
+use tokio::runtime::Handle;
+
+use crate::admission::Admission;
+use crate::directory::Directory;
+use crate::failure::Failure;
+use crate::handle::{Inner, NodeHandle};
+use crate::identity::{DataDir, Identity};
+use crate::jobs::Jobs;
+use crate::options::NodeOptions;
+use crate::pool::Pool;
+use crate::shard_thread::{LsmReader, ShardThread};
+use crate::shards::Shards;
+use crate::spawn::{Fatal, Tasks, Threads};
+use crate::storage::{Found, Storage};
+use crate::transport::snapshot::{SnapshotReceiver, SnapshotSender};
+use crate::transport::{PeerService, Resolver, Transport};
+use crate::trouble::Trouble;
+use crate::upkeep::{Upkeep, UpkeepParts};
+use crate::waiters::Waiters;
+use crate::wal_queue::WalQueue;
+use crate::wal_thread::WalThread;
+
+/// How long tasks of the transport may take to end.
+const TASKS_TIME_MAX: Duration = Duration::from_secs(2);
+/// How often a stopping node looks whether its leaders are gone.
+const EVICTION_POLL: Duration = Duration::from_millis(10);
+
+/// What a process wants to be told, on the shard's thread: it must not wait for anything.
+pub trait Hooks: Send + Sync + 'static {
+    /// A region began, changed, changed its leader, or ended here. The directory shows it already.
+    fn region_changed(&self, _change: &RegionChange) {}
+
+    /// What an applied entry did, if the shards are told to observe.
+    fn observed(&self, _observed: &Observed) {}
+
+    /// A replica was found damaged and takes no further part.
+    fn damaged(&self, _group: GroupId, _peer: PeerId) {}
+}
+
+/// A process that wants to be told nothing.
+impl Hooks for () {}
+
+/// What a node is made of.
+pub struct NodeParts<S: StateMachine> {
+    /// The data directory, with an identity.
+    pub dir: DataDir,
+    /// Log and engine in it.
+    pub storage: Storage,
+    /// Settings of the shell.
+    pub options: NodeOptions,
+    /// Settings of the groups; store and seed are set by the node.
+    pub shard: ShardConfig,
+    /// Makes the state machine of a group.
+    pub factory: Arc<dyn Fn(GroupId) -> S + Send + Sync>,
+    /// Knows where other stores are.
+    pub resolver: Arc<dyn Resolver>,
+    /// Is told what happens.
+    pub hooks: Arc<dyn Hooks>,
+    /// Where the transport's tasks run.
+    pub runtime: Handle,
+    /// What happens when the process must not go on.
+    pub fatal: Fatal,
+}
+
+/// A running node. It is stopped by [`Node::shutdown`] or [`Node::halt`]; dropped without, its
+/// threads go on.
+pub struct Node<S: StateMachine> {
+    handle: NodeHandle<S>,
+    service: PeerService,
+    options: NodeOptions,
+    transport: Transport,
+    wal: Arc<WalQueue>,
+    pool: Pool,
+    upkeep: Upkeep,
+    tasks: Tasks,
+    shard_threads: Threads,
+    wal_threads: Threads,
+    other_threads: Threads,
+    /// Holds the lock until the last thread has ended.
+    _dir: DataDir,
+}
+
+/// What threads share.
+struct Common<S: StateMachine> {
+    env: Arc<dyn Env>,
+    identity: Identity,
+    admission: Arc<Admission>,
+    directory: Arc<Directory>,
+    shards: Arc<Shards<S>>,
+    transport: Transport,
+    wal: Arc<WalQueue>,
+    pool: Pool,
+    trouble: Trouble,
+}
+
+impl<S: StateMachine> Node<S> {
+    /// Recovers every group that lives here and starts all threads. When it returns, the regions
+    /// are in the directory and requests are taken.
+    ///
+    /// # Errors
+    /// [`Failure::Storage`] when what is on disk makes no sense, [`Failure::Other`] when a thread
+    /// cannot be started.
+    ///
+    /// # Panics
+    /// When the data directory has no identity yet.
+    pub fn start(parts: NodeParts<S>) -> Result<Node<S>, Failure> {
+        parts.options.validate()?;
+        let other_threads = Threads::new(parts.fatal.clone());
+        let common = Common::new(&parts, &other_threads)?;
+        let found = parts.storage.recover::<S>(&parts.dir)?;
+        let files = found.files.clone();
+        let snapshots = SnapshotSender::new(
+            &common.transport,
+            common.pool.clone(),
+            parts.options.snapshot_bytes_per_second,
+        );
+        let shard_threads = Threads::new(parts.fatal.clone());
+        common.start_shards(&parts, found, &snapshots, &shard_threads)?;
+        let upkeep = Upkeep::start(
+            &other_threads,
+            parts.options.upkeep_threads,
+            &UpkeepParts {
+                env: Arc::clone(&common.env),
+                data_dir: parts.dir.path().to_owned(),
+                engine: parts.storage.engine.clone(),
+                admission: Arc::clone(&common.admission),
+                disk_reserve_bytes: parts.options.disk_reserve_bytes,
+                trouble: common.trouble.clone(),
+            },
+            &common.shards,
+        )?;
+        let received = Arc::clone(&common.shards);
+        let receiver = SnapshotReceiver::new(
+            StoreId(common.identity.member_id),
+            files.clone(),
+            common.pool.clone(),
+            S::ranges,
+            move |snapshot| {
+                let inbox = received.of(snapshot.message.group);
+                inbox.push_notice(Event::SnapshotReceived(snapshot));
+            },
+        );
+        let tasks = common.transport.tasks();
+        let handle = common.handle(&parts.storage);
+        let wal_threads = Threads::new(parts.fatal.clone());
+        let shards = Arc::clone(&common.shards);
+        let wal_thread = WalThread {
+            engine: parts.storage.engine.clone(),
+            wal: parts.storage.wal,
+            queue: Arc::clone(&common.wal),
+            admission: Arc::clone(&common.admission),
+            transport: common.transport.clone(),
+            env: Arc::clone(&common.env),
+            files,
+            pool: common.pool.clone(),
+            trouble: common.trouble.clone(),
+            persisted: Box::new(move |shard, token| {
+                shards.all()[shard].push_notice(Event::Persisted(token));
+            }),
+        };
+        wal_threads.spawn("log", move || wal_thread.run())?;
+        Ok(Node {
+            service: PeerService::new(&common.transport, receiver),
+            handle,
+            options: parts.options,
+            transport: common.transport,
+            wal: common.wal,
+            pool: common.pool,
+            upkeep,
+            tasks,
+            shard_threads,
+            wal_threads,
+            other_threads,
+            _dir: parts.dir,
+        })
+    }
+
+    /// What services use.
+    pub fn handle(&self) -> NodeHandle<S> {
+        self.handle.clone()
+    }
+
+    /// The service through which other processes reach this one.
+    pub fn peer_service(&self) -> PeerService {
+        self.service.clone()
+    }
+
+    /// Hands leaders to others, answers everybody who waits, and ends all threads. The server
+    /// must still run while leaders are handed over; tell it to stop afterwards.
+    pub async fn shutdown(self) {
+        self.evict_leaders().await;
+        self.halt().await;
+    }
+
+    /// Ends as a crash would, but for the threads and those who wait for an answer: leaders stay,
+    /// nothing is flushed.
+    pub async fn halt(self) {
+        let shards = &self.handle.inner.shards;
+        shards.broadcast(|| Event::Shutdown);
+        let runtime = self.tasks.runtime().clone();
+        let (shard_threads, wal_threads, wal) = (self.shard_threads, self.wal_threads, self.wal);
+        let joined = runtime.spawn_blocking(move || {
+            shard_threads.join();
+            wal.close();
+            wal_threads.join();
+        });
+        report(joined.await);
+        self.transport.stop();
+        self.tasks.join(TASKS_TIME_MAX).await;
+        self.upkeep.stop();
+        self.pool.close();
+        let other_threads = self.other_threads;
+        report(runtime.spawn_blocking(move || other_threads.join()).await);
+        self.handle.inner.lsm.close();
+    }
+
+    async fn evict_leaders(&self) {
+        let inner = &self.handle.inner;
+        let deadline = inner.env.now() + self.options.evict_time_max;
+        inner.shards.broadcast(|| Event::EvictLeaders { deadline });
+        while inner.env.now() < deadline && self.leads_groups_of_several() {
+            tokio::time::sleep(EVICTION_POLL).await;
+        }
+    }
+
+    /// A group without another voter keeps its leader.
+    fn leads_groups_of_several(&self) -> bool {
+        self.handle.directory().all().iter().any(|entry| {
+            let view = entry.view();
+            let voters = view.state.as_ref().map_or(0, |state| {
+                let configuration = state.region.configuration();
+                configuration.voters.len()
+            });
+            view.leads && voters > 1
+        })
+    }
+}
+
+impl<S: StateMachine> Common<S> {
+    fn new(parts: &NodeParts<S>, threads: &Threads) -> Result<Common<S>, Failure> {
+        let identity = parts
+            .dir
+            .identity()
+            .expect("a node runs in an established directory");
+        let env = Arc::clone(parts.dir.env());
+        let admission = Arc::new(Admission::new(parts.options.log_queue_bytes_max));
+        let shards = Arc::new(Shards::new(parts.options.shards, Arc::clone(&admission)));
+        let transport = Transport::new(
+            identity,
+            Arc::clone(&parts.resolver),
+            Arc::<Shards<S>>::clone(&shards),
+            Tasks::new(parts.runtime.clone(), parts.fatal.clone()),
+        );
+        Ok(Common {
+            trouble: Trouble::new(
+                Arc::clone(&env),
+                parts.dir.path().to_owned(),
+                parts.fatal.clone(),
+            ),
+            env,
+            identity,
+            wal: Arc::new(WalQueue::new(Arc::clone(&admission))),
+            admission,
+            directory: Arc::default(),
+            shards,
+            transport,
+            pool: Pool::start(threads, parts.options.pool_threads)?,
+        })
+    }
+
+    fn start_shards(
+        &self,
+        parts: &NodeParts<S>,
+        found: Found,
+        snapshots: &SnapshotSender,
+        threads: &Threads,
+    ) -> Result<(), Failure> {
+        let mut groups: BTreeMap<usize, Vec<_>> = BTreeMap::new();
+        for group in found.groups {
+            let number = self.shards.number(group.group);
+            groups.entry(number).or_default().push(group);
+        }
+        let mut tombstones: BTreeMap<usize, Vec<_>> = BTreeMap::new();
+        for tombstone in found.tombstones {
+            let number = self.shards.number(tombstone.group);
+            tombstones.entry(number).or_default().push(tombstone);
+        }
+        let engine = &parts.storage.engine;
+        for (number, inbox) in self.shards.all().iter().enumerate() {
+            let factory = Arc::clone(&parts.factory);
+            let config = ShardConfig {
+                store: StoreId(self.identity.member_id),
+                seed: self.env.random_u64(),
+                ..parts.shard.clone()
+            };
+            let tick = config.tick;
+            let (shard, recovered) = Shard::recover(
+                config,
+                Box::new(move |group| factory(group)),
+                groups.remove(&number).unwrap_or_default(),
+                tombstones.remove(&number).unwrap_or_default(),
+                &LsmReader::new(engine.lsm()),
+                self.env.now(),
+            )
+            .map_err(Failure::storage)?;
+            // Before the first request is taken, whoever looks finds what lives here.
+            for change in &recovered.region_changes {
+                self.directory.apply(change);
+            }
+            let thread = ShardThread {
+                number,
+                shard,
+                inbox: Arc::clone(inbox),
+                waiters: Waiters::new(),
+                engine: engine.clone(),
+                env: Arc::clone(&self.env),
+                tick,
+                directory: Arc::clone(&self.directory),
+                hooks: Arc::clone(&parts.hooks),
+                transport: self.transport.clone(),
+                wal: Arc::clone(&self.wal),
+                jobs: Jobs {
+                    pool: self.pool.clone(),
+                    engine: engine.clone(),
+                    files: found.files.clone(),
+                    snapshots: snapshots.clone(),
+                    inbox: Arc::clone(inbox),
+                    directory: Arc::clone(&self.directory),
+                    trouble: self.trouble.clone(),
+                },
+                trouble: self.trouble.clone(),
+            };
+            threads.spawn(format!("shard-{number}"), move || thread.run(recovered))?;
+        }
+        Ok(())
+    }
+
+    fn handle(&self, storage: &Storage) -> NodeHandle<S> {
+        NodeHandle {
+            inner: Arc::new(Inner {
+                identity: self.identity,
+                env: Arc::clone(&self.env),
+                lsm: storage.lsm().clone(),
+                pool: self.pool.clone(),
+                directory: Arc::clone(&self.directory),
+                admission: Arc::clone(&self.admission),
+                shards: Arc::clone(&self.shards),
+                transport: self.transport.clone(),
+                record_bytes_max: storage.wal.record_bytes_max(),
+                last_waiter: AtomicU64::new(0),
+            }),
+        }
+    }
+}
+
+/// A thread that panicked has reported itself; the join itself cannot fail otherwise.
+fn report(joined: Result<(), tokio::task::JoinError>) {
+    if let Err(error) = joined {
+        tracing::error!("waiting for the threads failed: {error}");
+    }
+}

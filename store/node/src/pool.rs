@@ -1,0 +1,128 @@
+//! Threads for work that waits for the disk: reads that miss the cache, scans, jobs of shards.
+
+use std::collections::VecDeque;
+use std::sync::Arc;
+
+use parking_lot::{Condvar, Mutex};
+use tokio::sync::{Semaphore, oneshot};
+
+use crate::failure::Failure;
+use crate::spawn::Threads;
+
+/// Pieces of work that askers (not shards) may have waiting or running; the next one waits
+/// outside, without a thread.
+const ASKED_MAX: usize = 1024;
+
+/// Jobs in the queue above which hints are dropped.
+const HINTS_MAX: usize = 64;
+
+type Job = Box<dyn FnOnce() + Send>;
+
+/// A capped pool. Cheap to clone.
+#[derive(Clone)]
+pub struct Pool {
+    shared: Arc<Shared>,
+}
+
+struct Shared {
+    queue: Mutex<Queue>,
+    wake: Condvar,
+    asked: Semaphore,
+}
+
+#[derive(Default)]
+struct Queue {
+    jobs: VecDeque<Job>,
+    closed: bool,
+}
+
+/// The pool is closed: the process goes down.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct PoolClosed;
+
+impl Pool {
+    /// A pool of so many threads, which end with the node.
+    ///
+    /// # Errors
+    /// [`Failure::Other`] when a thread cannot be started.
+    pub fn start(threads: &Threads, count: usize) -> Result<Pool, Failure> {
+        let pool = Pool {
+            shared: Arc::new(Shared {
+                queue: Mutex::default(),
+                wake: Condvar::new(),
+                asked: Semaphore::new(ASKED_MAX),
+            }),
+        };
+        for number in 0..count.max(1) {
+            let pool = pool.clone();
+            threads.spawn(format!("pool-{number}"), move || pool.work())?;
+        }
+        Ok(pool)
+    }
+
+    /// Runs `work` on a thread of the pool and waits for it.
+    ///
+    /// # Errors
+    /// When the pool is closed before the work was done.
+    pub async fn run<T: Send + 'static>(
+        &self,
+        work: impl FnOnce() -> T + Send + 'static,
+    ) -> Result<T, PoolClosed> {
+        let permit = self.shared.asked.acquire().await.map_err(|_| PoolClosed)?;
+        let (answer, receiver) = oneshot::channel();
+        self.push(Box::new(move || {
+            // The asker may have stopped waiting; then nobody needs the result.
+            let _unwanted = answer.send(work());
+        }));
+        let result = receiver.await.map_err(|_| PoolClosed);
+        drop(permit);
+        result
+    }
+
+    /// Queues a job of a shard. A group has one of each kind at a time, which is their bound.
+    /// After the end of the pool the job is dropped.
+    pub(crate) fn push(&self, job: Job) {
+        let mut queue = self.shared.queue.lock();
+        if queue.closed {
+            return;
+        }
+        queue.jobs.push_back(job);
+        drop(queue);
+        self.shared.wake.notify_one();
+    }
+
+    /// Queues a job that may as well not be done; it is not when there is much to do.
+    pub(crate) fn push_hint(&self, job: Job) {
+        if self.shared.queue.lock().jobs.len() < HINTS_MAX {
+            self.push(job);
+        }
+    }
+
+    /// Lets the threads finish what they are doing and end; what waits is dropped.
+    pub(crate) fn close(&self) {
+        self.shared.asked.close();
+        let mut queue = self.shared.queue.lock();
+        queue.closed = true;
+        let dropped = std::mem::take(&mut queue.jobs);
+        drop(queue);
+        self.shared.wake.notify_all();
+        drop(dropped);
+    }
+
+    fn work(&self) {
+        loop {
+            let mut queue = self.shared.queue.lock();
+            let job = loop {
+                if let Some(job) = queue.jobs.pop_front() {
+                    break job;
+                }
+                if queue.closed {
+                    return;
+                }
+                self.shared.wake.wait(&mut queue);
+            };
+            drop(queue);
+            job();
+        }
+    }
+}

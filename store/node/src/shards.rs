@@ -1,0 +1,87 @@
+//! The inboxes of all shards, and which group belongs to which.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use tinykv_raft::{GroupId, LogIndex};
+use tinykv_replica::{Event, PeerMessage, StateMachine, StoreId};
+
+use crate::admission::Admission;
+use crate::inbox::Inbox;
+use crate::transport::Sink;
+
+/// All shards of a process.
+pub(crate) struct Shards<S: StateMachine> {
+    inboxes: Vec<Arc<Inbox<S>>>,
+    admission: Arc<Admission>,
+}
+
+impl<S: StateMachine> Shards<S> {
+    pub(crate) fn new(count: usize, admission: Arc<Admission>) -> Shards<S> {
+        assert!(count > 0, "a process has at least one shard");
+        Shards {
+            inboxes: (0..count).map(|_| Arc::new(Inbox::new())).collect(),
+            admission,
+        }
+    }
+
+    /// The number of the shard that owns a group.
+    pub(crate) fn number(&self, group: GroupId) -> usize {
+        let count = self.inboxes.len() as u64;
+        usize::try_from(group.0 % count).expect("below the number of shards")
+    }
+
+    pub(crate) fn of(&self, group: GroupId) -> &Arc<Inbox<S>> {
+        &self.inboxes[self.number(group)]
+    }
+
+    pub(crate) fn all(&self) -> &[Arc<Inbox<S>>] {
+        &self.inboxes
+    }
+
+    /// Tells every shard.
+    pub(crate) fn broadcast(&self, event: impl Fn() -> Event) {
+        for inbox in &self.inboxes {
+            inbox.push_notice(event());
+        }
+    }
+
+    /// Tells each shard up to where its groups are flushed.
+    pub(crate) fn flushed(&self, flushed: &BTreeMap<GroupId, LogIndex>) {
+        let mut parts = vec![BTreeMap::new(); self.inboxes.len()];
+        for (group, index) in flushed {
+            parts[self.number(*group)].insert(*group, *index);
+        }
+        for (inbox, part) in self.inboxes.iter().zip(parts) {
+            if !part.is_empty() {
+                inbox.push_notice(Event::Flushed(part));
+            }
+        }
+    }
+}
+
+impl<S: StateMachine> Sink for Shards<S> {
+    fn deliver(&self, messages: Vec<PeerMessage>) {
+        if !self.admission.messages() {
+            return;
+        }
+        let mut parts: Vec<Vec<PeerMessage>> = Vec::new();
+        parts.resize_with(self.inboxes.len(), Vec::new);
+        for message in messages {
+            parts[self.number(message.group)].push(message);
+        }
+        for (inbox, part) in self.inboxes.iter().zip(parts) {
+            if !part.is_empty() {
+                inbox.push_messages(part);
+            }
+        }
+    }
+
+    fn unreachable(&self, store: StoreId) {
+        self.broadcast(|| Event::StoreUnreachable(store));
+    }
+
+    fn dead(&self, store: StoreId) {
+        self.broadcast(|| Event::StoreDead(store));
+    }
+}

@@ -1,0 +1,146 @@
+//! Who may speak: the checks of a hello (M12).
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use parking_lot::Mutex;
+use tinykv_proto::peer::Hello;
+use tinykv_replica::StoreId;
+use tonic::Status;
+
+use super::{Destination, WIRE_VERSION};
+use crate::identity::Identity;
+
+/// The stores that have spoken to this process, with the newest start seen of each.
+#[derive(Default)]
+pub(super) struct Roster {
+    seen: Mutex<BTreeMap<StoreId, Seen>>,
+}
+
+struct Seen {
+    incarnation: u64,
+    start_number: Arc<AtomicU64>,
+}
+
+/// A store that passed the checks. It may speak until a newer start of it shows up.
+#[derive(Clone, Debug)]
+pub(super) struct Guest {
+    pub(super) store: StoreId,
+    start_number: u64,
+    newest: Arc<AtomicU64>,
+}
+
+/// What a hello that passed has shown.
+#[derive(Debug)]
+pub(super) enum Admitted {
+    /// A store that was not heard before, or that speaks again.
+    Known(Guest),
+    /// The store was started anew since it last spoke.
+    Restarted(Guest),
+}
+
+impl Guest {
+    /// Whether no newer start of the store has been seen.
+    pub(super) fn is_current(&self) -> bool {
+        self.newest.load(Ordering::Acquire) == self.start_number
+    }
+}
+
+impl Roster {
+    /// Checks a hello against who we are, what is registered about the sender, and what was seen
+    /// of it before.
+    pub(super) fn admit(
+        &self,
+        here: &Identity,
+        hello: &Hello,
+        registered: Option<&Destination>,
+    ) -> Result<Admitted, Status> {
+        let store = StoreId(hello.from);
+        let refuse = |what: String| Err(Status::failed_precondition(what));
+        if hello.version != WIRE_VERSION {
+            return refuse(format!(
+                "store {store} speaks version {} of the peer protocol, this one {WIRE_VERSION}",
+                hello.version
+            ));
+        }
+        if hello.cluster_id != here.cluster_id {
+            return refuse(format!(
+                "store {store} belongs to cluster {}, this one to cluster {}",
+                hello.cluster_id, here.cluster_id
+            ));
+        }
+        if hello.to != here.member_id
+            || (hello.to_incarnation != 0 && hello.to_incarnation != here.incarnation)
+        {
+            return refuse(format!(
+                "store {store} wants to speak to store {} (incarnation {:x}), this is store {} \
+                 (incarnation {:x})",
+                hello.to, hello.to_incarnation, here.member_id, here.incarnation
+            ));
+        }
+        if hello.from == here.member_id {
+            return refuse(format!(
+                "somebody else claims to be store {store}, which is this one"
+            ));
+        }
+        if let Some(registered) = registered {
+            let foreign = registered
+                .incarnation
+                .is_some_and(|incarnation| incarnation != hello.from_incarnation);
+            let outdated = registered
+                .start_number
+                .is_some_and(|start_number| hello.from_start_number < start_number);
+            if foreign || outdated {
+                return refuse(outdated_sentence(hello));
+            }
+        }
+        self.remember(hello)
+    }
+
+    fn remember(&self, hello: &Hello) -> Result<Admitted, Status> {
+        let store = StoreId(hello.from);
+        let start_number = hello.from_start_number;
+        let mut seen = self.seen.lock();
+        let mut restarted = false;
+        let newest = match seen.get(&store) {
+            None => {
+                let newest = Arc::new(AtomicU64::new(start_number));
+                let entry = Seen {
+                    incarnation: hello.from_incarnation,
+                    start_number: Arc::clone(&newest),
+                };
+                seen.insert(store, entry);
+                newest
+            }
+            Some(known) => {
+                let newest = known.start_number.load(Ordering::Acquire);
+                if known.incarnation != hello.from_incarnation || start_number < newest {
+                    return Err(Status::failed_precondition(outdated_sentence(hello)));
+                }
+                restarted = start_number > newest;
+                known.start_number.store(start_number, Ordering::Release);
+                Arc::clone(&known.start_number)
+            }
+        };
+        let guest = Guest {
+            store,
+            start_number,
+            newest,
+        };
+        Ok(match restarted {
+            true => Admitted::Restarted(guest),
+            false => Admitted::Known(guest),
+        })
+    }
+}
+
+fn outdated_sentence(hello: &Hello) -> String {
+    format!(
+        "store {} speaks from an outdated or foreign data directory (incarnation {:x}, start {})",
+        hello.from, hello.from_incarnation, hello.from_start_number
+    )
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,281 @@
+//! Several nodes in one process, over loopback sockets and real files.
+
+use std::collections::BTreeMap;
+use std::net::SocketAddr;
+use std::path::Path;
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::Bytes;
+use futures::FutureExt;
+use futures::future::BoxFuture;
+use parking_lot::Mutex;
+use prometheus_client::registry::Registry;
+use tempfile::TempDir;
+use tinykv_engine::EngineOptions;
+use tinykv_env::OsEnv;
+use tinykv_node::handle::{NodeHandle, Target};
+use tinykv_node::identity::{DataDir, Role};
+use tinykv_node::node::{Node, NodeParts};
+use tinykv_node::options::NodeOptions;
+use tinykv_node::pages::{self, Health};
+use tinykv_node::process::Stop;
+use tinykv_node::server::{self, Listener};
+use tinykv_node::spawn::{Fatal, Tasks};
+use tinykv_node::storage::Storage;
+use tinykv_node::transport::{Destination, Resolver};
+use tinykv_raft::{GroupId, PeerId};
+use tinykv_replica::{
+    Answer, Birth, Command, Outcome, Peer, Region, RegionEpoch, RegionState, ShardConfig, StoreId,
+};
+use tonic::service::Routes;
+
+use crate::map::{Map, engine_key};
+
+const CLUSTER: u64 = 7;
+/// How long a condition may take to come true.
+const PATIENCE: Duration = Duration::from_secs(20);
+
+/// Where each store listens now; shared by all nodes of a test.
+#[derive(Clone, Default)]
+struct Addresses {
+    known: Arc<Mutex<BTreeMap<StoreId, SocketAddr>>>,
+}
+
+impl Resolver for Addresses {
+    fn resolve(&self, store: StoreId) -> BoxFuture<'_, Option<Destination>> {
+        let address = self.known.lock().get(&store).copied();
+        let destination = address.map(|address| Destination {
+            address: address.to_string(),
+            incarnation: None,
+            start_number: None,
+        });
+        futures::future::ready(destination).boxed()
+    }
+}
+
+/// A node and its server.
+pub(crate) struct Running {
+    node: Node<Map>,
+    stop: Stop,
+    tasks: Tasks,
+}
+
+/// A group of nodes; what it made on disk goes with it.
+pub(crate) struct Cluster {
+    home: TempDir,
+    addresses: Addresses,
+    running: BTreeMap<u64, Running>,
+    tune: fn(&mut ShardConfig),
+}
+
+impl Cluster {
+    /// Starts nodes 1 to `count`.
+    pub(crate) async fn start(count: u64) -> Cluster {
+        Cluster::start_tuned(count, |_| {}).await
+    }
+
+    /// As [`Cluster::start`], with other settings of the groups.
+    pub(crate) async fn start_tuned(count: u64, tune: fn(&mut ShardConfig)) -> Cluster {
+        let mut cluster = Cluster {
+            home: tempfile::tempdir().expect("temp dir"),
+            addresses: Addresses::default(),
+            running: BTreeMap::new(),
+            tune,
+        };
+        for store in 1..=count {
+            cluster.start_node(store).await;
+        }
+        cluster
+    }
+
+    /// Starts a node on its directory, which may be new.
+    pub(crate) async fn start_node(&mut self, store: u64) {
+        let path = self.home.path().join(format!("store-{store}"));
+        let fatal = Fatal::new(move |failure| panic!("store {store} failed: {failure}"));
+        let mut shard = ShardConfig::new(StoreId(store), 0);
+        (self.tune)(&mut shard);
+        let (dir, storage) = open(&path, store);
+        let runtime = tokio::runtime::Handle::current();
+        let node = Node::start(NodeParts {
+            dir,
+            storage,
+            options: NodeOptions {
+                shards: 2,
+                pool_threads: 2,
+                upkeep_threads: 2,
+                disk_reserve_bytes: 0,
+                ..NodeOptions::default()
+            },
+            shard,
+            factory: Arc::new(|_| Map),
+            resolver: Arc::new(self.addresses.clone()),
+            hooks: Arc::new(()),
+            runtime: runtime.clone(),
+            fatal: fatal.clone(),
+        })
+        .expect("the node starts");
+        let loopback = SocketAddr::from(([127, 0, 0, 1], 0));
+        let listener = Listener::bind(loopback).await.expect("a free port");
+        let address = listener.address();
+        self.addresses.known.lock().insert(StoreId(store), address);
+        let health = || Health {
+            healthy: true,
+            message: "ok".to_owned(),
+        };
+        let services = Routes::new(node.peer_service().into_server());
+        let pages = pages::router(health, Arc::new(Registry::default()));
+        let stop = Stop::new();
+        let stopped = stop.clone();
+        let tasks = Tasks::new(runtime, fatal);
+        tasks.spawn("server", async move {
+            let served = server::serve(listener, services, pages, async move {
+                stopped.requested().await;
+            });
+            served.await.expect("the server ends well");
+        });
+        let running = Running { node, stop, tasks };
+        self.running.insert(store, running);
+    }
+
+    /// Ends a node as a crash would.
+    pub(crate) async fn kill(&mut self, store: u64) {
+        let running = self.running.remove(&store).expect("it runs");
+        running.node.halt().await;
+        running.stop.request();
+        running.tasks.join(Duration::from_secs(5)).await;
+    }
+
+    /// Ends a node in good order.
+    pub(crate) async fn shut_down(&mut self, store: u64) {
+        let running = self.running.remove(&store).expect("it runs");
+        running.node.shutdown().await;
+        running.stop.request();
+        running.tasks.join(Duration::from_secs(5)).await;
+    }
+
+    /// Ends everything.
+    pub(crate) async fn end(mut self) {
+        let stores: Vec<u64> = self.running.keys().copied().collect();
+        for store in stores {
+            self.kill(store).await;
+        }
+    }
+
+    /// A running node.
+    pub(crate) fn node(&self, store: u64) -> NodeHandle<Map> {
+        self.running[&store].node.handle()
+    }
+
+    /// Brings a group to life on these stores; peer ids are ten times the store's.
+    pub(crate) fn create(&self, group: u64, stores: &[u64]) {
+        let region = Region {
+            id: GroupId(group),
+            start: Bytes::new(),
+            end: Bytes::new(),
+            epoch: RegionEpoch::FIRST,
+            peers: stores.iter().map(|store| voter(*store)).collect(),
+        };
+        for store in stores {
+            self.node(*store).create(Birth {
+                peer: voter(*store),
+                state: RegionState {
+                    region: region.clone(),
+                    open: true,
+                    machine: Bytes::new(),
+                },
+            });
+        }
+    }
+
+    /// Waits until a group has one leader that serves, and names its store.
+    pub(crate) async fn leader(&self, group: u64) -> u64 {
+        self.eventually("a leader that holds the lease", || {
+            let leads = |store: &u64| {
+                let node = self.node(*store);
+                node.read_in_lease(GroupId(group), |_| true).is_ok()
+            };
+            self.running.keys().copied().find(leads)
+        })
+        .await
+    }
+
+    /// Sets a key through whoever leads.
+    pub(crate) async fn put(&self, group: u64, key: &str, value: &str) {
+        let command = format!("{key}={value}");
+        loop {
+            let leader = self.node(self.leader(group).await);
+            let entry = leader.directory().group(GroupId(group)).expect("it leads");
+            let epoch = entry.view().state.as_ref().expect("it serves").region.epoch;
+            let command = Command::new(epoch, command.as_bytes());
+            match leader.propose(target(&leader, group), command).await {
+                Outcome::Ok(Answer::Applied { .. }) => return,
+                Outcome::Ok(other) => panic!("a strange answer: {other:?}"),
+                Outcome::DefinitelyNot(_) => {}
+                Outcome::Undetermined(doubt) => panic!("{key}: {doubt:?}"),
+            }
+        }
+    }
+
+    /// What a store holds under a key, applied or not elsewhere.
+    pub(crate) fn value(&self, store: u64, group: u64, key: &str) -> Option<Bytes> {
+        let snapshot = self.node(store).lsm().snapshot();
+        let key = engine_key(GroupId(group), key.as_bytes());
+        snapshot.get(&key).expect("the engine reads")
+    }
+
+    /// Waits until a store holds a value.
+    pub(crate) async fn holds(&self, store: u64, group: u64, key: &str, value: &str) {
+        let what = format!("{key}={value} on store {store}");
+        let holds = || (self.value(store, group, key)? == value).then_some(());
+        self.eventually(&what, holds).await;
+    }
+
+    /// Waits for a condition, not for ever.
+    pub(crate) async fn eventually<T>(
+        &self,
+        what: &str,
+        mut condition: impl FnMut() -> Option<T>,
+    ) -> T {
+        let polled = async {
+            loop {
+                if let Some(found) = condition() {
+                    return found;
+                }
+                tokio::time::sleep(Duration::from_millis(5)).await;
+            }
+        };
+        match tokio::time::timeout(PATIENCE, polled).await {
+            Ok(found) => found,
+            Err(_) => panic!("waited in vain for {what}"),
+        }
+    }
+}
+
+/// A request to a group, with time enough.
+pub(crate) fn target(node: &NodeHandle<Map>, group: u64) -> Target {
+    Target {
+        group: GroupId(group),
+        peer: None,
+        term: None,
+        deadline: node.now() + PATIENCE,
+    }
+}
+
+/// The peer of a store in every group.
+pub(crate) fn voter(store: u64) -> Peer {
+    Peer::voter(PeerId(store * 10), StoreId(store))
+}
+
+fn open(path: &Path, store: u64) -> (DataDir, Storage) {
+    let mut dir = DataDir::open(OsEnv::shared(), path, Role::Store).expect("data directory");
+    if dir.identity().is_none() {
+        dir.establish(CLUSTER, store).expect("identity");
+    }
+    let mut options = EngineOptions::default();
+    options.wal.segment_bytes = 1 << 20;
+    options.lsm.memtable_bytes_max = 1 << 20;
+    options.lsm.cache_bytes_max = 8 << 20;
+    let storage = Storage::open(&dir, options).expect("storage");
+    (dir, storage)
+}

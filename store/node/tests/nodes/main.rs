@@ -1,0 +1,165 @@
+//! Nodes in one process over loopback sockets: real threads, files, streams.
+
+mod cluster;
+mod map;
+
+use std::time::Duration;
+
+use cluster::{Cluster, target, voter};
+use tinykv_raft::{GroupId, PeerId};
+use tinykv_replica::{
+    AdminAction, Answer, Command, Outcome, Peer, PeerChange, Refusal, RegionEpoch,
+};
+
+/// A test that takes longer has failed.
+const LIMIT: Duration = Duration::from_secs(90);
+
+async fn in_time(test: impl Future<Output = ()>) {
+    tokio::time::timeout(LIMIT, test)
+        .await
+        .expect("the test ends in time");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_group_survives_the_death_of_its_leader_and_its_return() {
+    in_time(async {
+        let mut cluster = Cluster::start(3).await;
+        cluster.create(1, &[1, 2, 3]);
+        for number in 0..50 {
+            cluster.put(1, &format!("a{number}"), "first").await;
+        }
+        let old = cluster.leader(1).await;
+        cluster.kill(old).await;
+        cluster.put(1, "a1", "second").await;
+        let new = cluster.leader(1).await;
+        assert_ne!(old, new);
+        assert_eq!(cluster.value(new, 1, "a49").as_deref(), Some(&b"first"[..]));
+        cluster.start_node(old).await;
+        cluster.holds(old, 1, "a1", "second").await;
+        assert_eq!(cluster.value(old, 1, "a49").as_deref(), Some(&b"first"[..]));
+        cluster.end().await;
+    })
+    .await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn acknowledged_writes_survive_the_death_of_all() {
+    in_time(async {
+        let mut cluster = Cluster::start(3).await;
+        cluster.create(1, &[1, 2, 3]);
+        for round in 0..3 {
+            for number in 0..20 {
+                cluster
+                    .put(1, &format!("k{number}"), &format!("{round}"))
+                    .await;
+            }
+            for store in 1..=3 {
+                cluster.kill(store).await;
+            }
+            for store in 1..=3 {
+                cluster.start_node(store).await;
+            }
+        }
+        let leader = cluster.leader(1).await;
+        for number in 0..20 {
+            let value = cluster.value(leader, 1, &format!("k{number}"));
+            assert_eq!(value.as_deref(), Some(&b"2"[..]), "k{number}");
+        }
+        cluster.end().await;
+    })
+    .await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_new_member_gets_a_snapshot_and_then_the_log() {
+    in_time(async {
+        let mut cluster = Cluster::start(2).await;
+        cluster.create(4, &[1]);
+        let large = "x".repeat(64 << 10);
+        for number in 0..40 {
+            cluster.put(4, &format!("k{number:02}"), &large).await;
+        }
+        let leader = cluster.node(cluster.leader(4).await);
+        let learner = Peer::learner(voter(2).id, voter(2).store);
+        let action = AdminAction::ChangePeer {
+            epoch: RegionEpoch::FIRST,
+            change: PeerChange::AddLearner(learner),
+        };
+        let deadline = target(&leader, 4).deadline;
+        let changed = leader.admin(GroupId(4), action, deadline).await;
+        assert!(
+            matches!(changed, Outcome::Ok(Answer::Changed(_))),
+            "{changed:?}"
+        );
+        cluster.holds(2, 4, "k39", &large).await;
+        assert_eq!(
+            cluster.value(2, 4, "k00").map(|value| value.len()),
+            Some(64 << 10)
+        );
+        cluster.put(4, "k00", "small").await;
+        cluster.holds(2, 4, "k00", "small").await;
+        cluster.kill(2).await;
+        cluster.start_node(2).await;
+        cluster.put(4, "k01", "later").await;
+        cluster.holds(2, 4, "k01", "later").await;
+        assert_eq!(cluster.value(2, 4, "k00").as_deref(), Some(&b"small"[..]));
+        cluster.end().await;
+    })
+    .await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_stopping_node_hands_its_leaders_away_first() {
+    in_time(async {
+        let mut cluster = Cluster::start(3).await;
+        for group in 1..=4 {
+            cluster.create(group, &[1, 2, 3]);
+            cluster.put(group, "k", "v").await;
+        }
+        let old = cluster.leader(1).await;
+        cluster.shut_down(old).await;
+        for group in 1..=4 {
+            assert_ne!(cluster.leader(group).await, old);
+            cluster.put(group, "k", "w").await;
+        }
+        cluster.end().await;
+    })
+    .await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn everybody_is_answered() {
+    in_time(async {
+        let mut cluster = Cluster::start(3).await;
+        cluster.create(1, &[1, 2, 3]);
+        cluster.put(1, "k", "v").await;
+        let leader = cluster.leader(1).await;
+        let node = cluster.node(leader);
+        let nowhere = node.read(target(&node, 99), None).await;
+        assert_eq!(nowhere, Outcome::DefinitelyNot(Refusal::RegionNotFound));
+        let malformed = Command::new(RegionEpoch::FIRST, b"no equals sign");
+        let malformed = node.propose(target(&node, 1), malformed).await;
+        assert!(
+            matches!(malformed, Outcome::DefinitelyNot(Refusal::Malformed { .. })),
+            "{malformed:?}"
+        );
+        let read = node.read(target(&node, 1), None).await;
+        assert!(matches!(read, Outcome::Ok(Answer::Read(_))), "{read:?}");
+        // Without its followers the leader cannot commit; what waits is answered at its end.
+        for store in (1..=3).filter(|store| *store != leader) {
+            cluster.kill(store).await;
+        }
+        let command = Command::new(RegionEpoch::FIRST, b"k=w");
+        let waiting = node.propose(target(&node, 1), command);
+        let (outcome, ()) = tokio::join!(waiting, cluster.kill(leader));
+        assert!(!matches!(outcome, Outcome::Ok(_)), "{outcome:?}");
+        let late = node.read(target(&node, 1), None).await;
+        assert_eq!(late, Outcome::DefinitelyNot(Refusal::ShuttingDown));
+        assert_eq!(
+            node.status(GroupId(1)).await.map(|status| status.peer.id),
+            None::<PeerId>
+        );
+        cluster.end().await;
+    })
+    .await;
+}
