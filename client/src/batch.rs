@@ -71,3 +71,6 @@ pub fn sort_and_deduplicate<T: Item>(items: Vec<T>) -> Vec<T> {
     }
     kept
 }
+
+#[cfg(test)]
+mod tests;

@@ -58,7 +58,7 @@ pub enum Reason {
     #[error("the region has no leader")]
     NoLeader,
     /// The region kept changing, or could not be found, until the deadline.
-    #[error("no store has the region: {what}")]
+    #[error("no store serves the region: {what}")]
     RegionNotFound {
         /// What the last one said.
         what: String,

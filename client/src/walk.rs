@@ -101,3 +101,6 @@ pub fn successor(key: &[u8]) -> Bytes {
     next.push(0);
     Bytes::from(next)
 }
+
+#[cfg(test)]
+mod tests;

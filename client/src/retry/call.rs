@@ -199,15 +199,7 @@ impl Call {
                 timeout: lookup_timeout,
             };
         };
-        let Some(peer) = self.choose_peer(route) else {
-            // A route without peers is no route.
-            self.spent = Some(Stamp::of(route));
-            self.lookup_began = now;
-            return Step::Locate {
-                point: self.point.clone(),
-                timeout: lookup_timeout,
-            };
-        };
+        let peer = self.choose_peer(route);
         let Some(address) = routes.address(peer.store) else {
             self.lookup_began = now;
             return Step::FindStore {
@@ -347,7 +339,7 @@ impl Call {
 
     /// The leader, or, if it could not help or none is known, the first voter that was not yet
     /// asked. Once all were asked, they are asked again.
-    fn choose_peer(&mut self, route: &Route) -> Option<Peer> {
+    fn choose_peer(&mut self, route: &Route) -> Peer {
         if let Some(leader) = route.leader
             && self.believed != Some(leader)
             && self.passed.get(&leader) == Some(&Passed::NotLeader)
@@ -360,10 +352,11 @@ impl Call {
         let voters = || route.peers.iter().copied().filter(|peer| peer.votes);
         let is_fresh = |peer: &Peer| !self.passed.contains_key(&peer.id);
         if let Some(peer) = leader.filter(is_fresh).or_else(|| voters().find(is_fresh)) {
-            return Some(peer);
+            return peer;
         }
         self.passed.clear();
-        leader.or_else(|| voters().next())
+        let peer = leader.or_else(|| voters().next());
+        peer.expect("the cache takes no route without voters")
     }
 
     /// A peer told who leads.
@@ -490,7 +483,7 @@ impl Stamp {
 fn reason(failure: &Failure) -> Reason {
     match failure.clone() {
         Failure::NotLeader { .. } => Reason::NoLeader,
-        Failure::EpochNotMatch { .. } | Failure::Misrouted(_) => Reason::RegionNotFound {
+        Failure::EpochNotMatch { .. } | Failure::Misrouted { .. } => Reason::RegionNotFound {
             what: failure.to_string(),
         },
         Failure::Busy { reason, .. } => Reason::Busy { reason },

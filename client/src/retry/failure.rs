@@ -19,7 +19,12 @@ pub enum Failure {
         current: Vec<Route>,
     },
     /// The request came to the wrong place.
-    Misrouted(Misrouted),
+    Misrouted {
+        /// In what way.
+        how: Misrouted,
+        /// What the store said.
+        message: String,
+    },
     /// The store takes no more work for now; it did nothing.
     Busy {
         /// What it is short of.
@@ -69,7 +74,8 @@ pub enum Failure {
 pub enum Misrouted {
     /// The store has no peer of the region.
     RegionNotFound,
-    /// The peer has not yet received the region.
+    /// The peer does not serve the region yet: it has not received it, or the region has not yet
+    /// reached its replica count.
     RegionNotInitialized,
     /// The key is not in the region.
     KeyNotInRegion,
@@ -85,7 +91,7 @@ impl Failure {
         match self {
             Failure::NotLeader { .. }
             | Failure::EpochNotMatch { .. }
-            | Failure::Misrouted(_)
+            | Failure::Misrouted { .. }
             | Failure::Busy { .. }
             | Failure::DiskFull { .. }
             | Failure::Refused { .. }
@@ -122,7 +128,7 @@ impl fmt::Display for Failure {
                     current.len()
                 )
             }
-            Failure::Misrouted(misrouted) => misrouted.fmt(f),
+            Failure::Misrouted { how, message } => write!(f, "{how}: {message}"),
             Failure::Busy { reason, wait } => write!(f, "busy ({reason}), wait {wait:?}"),
             Failure::DiskFull { reason } => write!(f, "disk full ({reason})"),
             Failure::Refused { message } => write!(f, "refused: {message}"),
@@ -139,7 +145,7 @@ impl fmt::Display for Misrouted {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
             Misrouted::RegionNotFound => "the region is not there",
-            Misrouted::RegionNotInitialized => "the region is not there yet",
+            Misrouted::RegionNotInitialized => "the region is not ready",
             Misrouted::KeyNotInRegion => "the key is not in the region",
             Misrouted::PeerMismatch => "another peer of the region is there",
             Misrouted::StoreMismatch => "another store is there",

@@ -6,7 +6,8 @@
 //! | not leader, no leader told | wait, ask placement, pass over this peer |
 //! | epoch, current regions told | take them, ask again at once |
 //! | epoch, nothing told | forget the region, ask placement |
-//! | misrouted | wait, forget the region (and the store's address), ask placement |
+//! | region not ready | wait, ask placement, pass over this peer |
+//! | otherwise misrouted | wait, forget the region (and the store's address), ask placement |
 //! | busy | wait as long as told, ask the same peer |
 //! | disk full, refused | fail |
 //! | no connection | wait, ask placement, pass over this peer, forget the store's address |
@@ -68,8 +69,13 @@ pub(super) fn decide(failure: &Failure, access: Access) -> Decision {
         Failure::NotLeader { leader: None } => refresh(Forget::Peer),
         Failure::EpochNotMatch { current } if current.is_empty() => refresh(Forget::Route),
         Failure::EpochNotMatch { current } => Decision::TakeRoutes(current.clone()),
-        Failure::Misrouted(Misrouted::StoreMismatch) => refresh(Forget::RouteAndAddress),
-        Failure::Misrouted(_) => refresh(Forget::Route),
+        Failure::Misrouted { how, .. } => refresh(match how {
+            Misrouted::StoreMismatch => Forget::RouteAndAddress,
+            Misrouted::RegionNotInitialized => Forget::Peer,
+            Misrouted::RegionNotFound | Misrouted::KeyNotInRegion | Misrouted::PeerMismatch => {
+                Forget::Route
+            }
+        }),
         Failure::Busy { wait, .. } => Decision::RetryHere { wait: *wait },
         Failure::DiskFull { .. } | Failure::Refused { .. } => Decision::Fail,
         Failure::NotSent { .. } => refresh(Forget::PeerAndAddress),

@@ -61,6 +61,7 @@ impl Routes {
     }
 
     /// Learns a route. What it overlaps goes, unless that is newer: then the new one is forgotten.
+    /// A route without keys or voters is none.
     pub fn insert(&mut self, route: Route) {
         let outdated = |known: &Route| {
             if known.region == route.region {
@@ -74,7 +75,7 @@ impl Routes {
         let is_outdated = overlapping
             .iter()
             .any(|id| self.region(*id).is_some_and(|known| outdated(known)));
-        if is_outdated || route.bounds().is_empty() {
+        if is_outdated || route.bounds().is_empty() || !route.peers.iter().any(|peer| peer.votes) {
             return;
         }
         for region in overlapping {

@@ -74,7 +74,10 @@ pub(super) fn failure(error: errorpb::Error) -> Failure {
         };
     }
     if let Some((_, misrouted)) = named.iter().find(|(is_set, _)| *is_set) {
-        return Failure::Misrouted(*misrouted);
+        return Failure::Misrouted {
+            how: *misrouted,
+            message: error.message,
+        };
     }
     if let Some(changed) = error.epoch_not_match {
         let current = changed.current_regions.into_iter();
