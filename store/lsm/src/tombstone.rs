@@ -96,11 +96,11 @@ impl Fragments {
         };
         let alone: Arc<[u64]> = Arc::from([sequence]);
         for old in &self.list {
-            if &old.end <= start {
+            if old.end <= *start {
                 cut(&old.start, &old.end, old.sequences.clone());
                 continue;
             }
-            if &old.start >= end {
+            if old.start >= *end {
                 cut(&reached, end, alone.clone());
                 reached = end.clone();
                 cut(&old.start, &old.end, old.sequences.clone());
@@ -172,6 +172,9 @@ impl Fragments {
 
     /// What of these lies in `from..to`; `None` is no bound.
     pub(crate) fn clip(&self, from: Option<&[u8]>, to: Option<&[u8]>) -> Fragments {
+        if from.zip(to).is_some_and(|(from, to)| from >= to) {
+            return Fragments::default();
+        }
         let first = from.map_or(0, |from| {
             self.list.partition_point(|f| f.end.as_ref() <= from)
         });
@@ -242,3 +245,6 @@ impl Fragments {
         Ok(Fragments { list })
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -5,3 +5,6 @@ mod run;
 
 pub(crate) use pick::{Busy, Choice, debt_bytes, pick};
 pub(crate) use run::run;
+
+#[cfg(test)]
+mod tests;

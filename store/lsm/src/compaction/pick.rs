@@ -83,8 +83,8 @@ fn targets(version: &Version, options: &LsmOptions) -> Targets {
     }
     let mut bytes = vec![0; last + 1];
     let mut target = size.max(1);
-    for level in base..=last {
-        bytes[level] = target;
+    for bytes in bytes.iter_mut().skip(base) {
+        *bytes = target;
         target = target.saturating_mul(options.level_multiplier);
     }
     bytes[last] = u64::MAX;

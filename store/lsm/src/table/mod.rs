@@ -27,3 +27,6 @@ pub(crate) use format::Properties;
 pub(crate) use iter::TableIter;
 pub(crate) use reader::{Fetch, Lookup, Table, TableSource};
 pub(crate) use writer::{TableSettings, TableSummary, TableWriter};
+
+#[cfg(test)]
+mod tests;

@@ -27,8 +27,10 @@ pub(crate) enum Fetch {
     CacheOnly,
     /// From the cache or the file; what is read goes into the cache.
     Read,
-    /// Likewise, but what is read does not go into the cache (compactions, verification).
+    /// Likewise, but what is read does not go into the cache (compactions).
     ReadOnce,
+    /// From the file, whatever the cache holds (verification).
+    FileOnly,
 }
 
 /// What a table says about a key.
@@ -281,12 +283,12 @@ impl Table {
     pub(crate) fn verify(self: &Arc<Table>) -> Result<(), LsmError> {
         for partition in &self.partitions {
             if !partition.filter.is_none() {
-                self.filter(partition.filter, Fetch::ReadOnce)?;
+                self.filter(partition.filter, Fetch::FileOnly)?;
             }
         }
         let mut entries = 0;
         let mut last: Vec<u8> = Vec::new();
-        let mut iter = super::TableIter::new(self.clone(), Fetch::ReadOnce);
+        let mut iter = super::TableIter::new(self.clone(), Fetch::FileOnly);
         iter.first()?;
         while iter.valid() {
             if !last.is_empty() && key::compare(&last, iter.key()).is_ge() {
@@ -312,7 +314,9 @@ impl Table {
 
     fn try_block(&self, handle: Handle, fetch: Fetch) -> Result<Option<Arc<Block>>, LsmError> {
         let cache_key = (self.source.number, handle.offset);
-        if let Some(Cached::Block(block)) = self.cache.get(cache_key) {
+        if fetch != Fetch::FileOnly
+            && let Some(Cached::Block(block)) = self.cache.get(cache_key)
+        {
             return Ok(Some(block));
         }
         if fetch == Fetch::CacheOnly {
@@ -328,7 +332,9 @@ impl Table {
 
     fn filter(&self, handle: Handle, fetch: Fetch) -> Result<Option<Arc<Filter>>, LsmError> {
         let cache_key = (self.source.number, handle.offset);
-        if let Some(Cached::Filter(filter)) = self.cache.get(cache_key) {
+        if fetch != Fetch::FileOnly
+            && let Some(Cached::Filter(filter)) = self.cache.get(cache_key)
+        {
             return Ok(Some(filter));
         }
         if fetch == Fetch::CacheOnly {

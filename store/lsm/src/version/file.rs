@@ -137,6 +137,13 @@ impl TableFile {
         if let Some(table) = self.table.get() {
             return Ok(table.clone());
         }
+        let table = self.open()?;
+        // Two readers may open it at once; either handle does.
+        Ok(self.table.get_or_init(|| table).clone())
+    }
+
+    /// Opens and checks the table, whether it is open already or not.
+    pub(crate) fn open(&self) -> Result<Arc<Table>, LsmError> {
         let source = TableSource {
             path: self.path(),
             number: self.meta.number,
@@ -144,9 +151,8 @@ impl TableFile {
             size: Some(self.meta.size),
             sequence: self.meta.sequence,
         };
-        let table = Arc::new(Table::open(&self.context.env, source, &self.context.cache)?);
-        // Two readers may open it at once; either handle does.
-        Ok(self.table.get_or_init(|| table).clone())
+        let table = Table::open(&self.context.env, source, &self.context.cache)?;
+        Ok(Arc::new(table))
     }
 
     /// Lets the file go with its last version.

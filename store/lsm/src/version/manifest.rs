@@ -3,13 +3,15 @@
 //! ```text
 //! 0      slot A   how far the file is known to be synced (written after a sync, in turns with B)
 //! 4096   slot B
-//! 8192   frames   length u32, checksum u32, edit; the first is the whole state
+//! 8192   frames   length u32, checksum u32, edit, zeros up to a multiple of 4096;
+//!                 the first edit is the whole state
 //! ```
 //!
 //! An edit counts once its frame is synced. After a crash the file may end in a frame that is not
 //! whole: that edit was never acted upon and is forgotten. A frame that does not verify *below*
-//! the synced length that a slot names was acknowledged: that is damage, and an error. The slots
-//! stand in sectors of their own and at most one is in flight at any time, so one always verifies.
+//! the synced length that a slot names was acknowledged: that is damage, and an error. Slots and
+//! frames stand in pages of their own, so no write ever touches a page that was synced before, and
+//! at most one slot is in flight at any time, so one always verifies.
 //!
 //! A tree never appends to a MANIFEST of an earlier life: it begins a new one with the whole state
 //! and switches CURRENT over to it.
@@ -37,7 +39,9 @@ const MAGIC: u64 = u64::from_le_bytes(*b"TinyKVmf");
 const SLOT_BYTES: usize = 36;
 const SLOT_OFFSETS: [u64; 2] = [0, 4096];
 const FRAMES_OFFSET: u64 = 8192;
-const FRAME_HEADER_BYTES: u64 = 8;
+const FRAME_HEADER_BYTES: usize = 8;
+/// Frames begin at multiples of this, the largest unit a disk may lose while writing part of it.
+const FRAME_ALIGNMENT: usize = 4096;
 /// A frame that claims more is not one.
 const FRAME_BYTES_MAX: u32 = 1 << 30;
 
@@ -227,12 +231,19 @@ pub(crate) fn recover(env: &Arc<dyn Env>, dir: &Path) -> Result<Option<Recovered
     Ok(Some(Recovered { state, number }))
 }
 
-/// Without CURRENT there may be the first MANIFEST, which a crash can leave behind; anything more
-/// says that CURRENT was lost.
+/// Without CURRENT there may be the first MANIFEST as a crash during the first start leaves it,
+/// without any edit; anything more says that CURRENT was lost.
 fn refuse_remains(env: &Arc<dyn Env>, dir: &Path) -> Result<(), LsmError> {
     for entry in env.list_dir(dir)? {
-        let table = entry.name.ends_with(".sst");
-        if table || manifest_number(&entry.name).is_some_and(|number| number > 1) {
+        let lost = match manifest_number(&entry.name) {
+            None => entry.name.ends_with(".sst"),
+            Some(1) => {
+                let path = dir.join(&entry.name);
+                replay(&path, 1, &read_all(env, &path)?).is_ok_and(|state| state.last_sequence > 0)
+            }
+            Some(_) => true,
+        };
+        if lost {
             let reason = format!("missing, though there is {}", entry.name);
             return Err(LsmError::corruption(&dir.join(CURRENT), 0, reason));
         }
@@ -267,7 +278,7 @@ fn replay(path: &Path, number: u64, bytes: &[u8]) -> Result<ManifestState, LsmEr
             // A torn end: the edit was never acted upon.
             Err(_) => return Ok(state),
         };
-        offset += FRAME_HEADER_BYTES + edit.len() as u64;
+        offset += frame_bytes(edit.len()) as u64;
         VersionEdit::decode(edit)
             .and_then(|edit| state.apply(&edit))
             .map_err(|Malformed(reason)| corrupt(offset, reason))?;
@@ -365,11 +376,17 @@ fn encode_frame(number: u64, offset: u64, edit: &[u8]) -> Result<Vec<u8>, LsmErr
         .ok()
         .filter(|len| *len <= FRAME_BYTES_MAX)
         .ok_or_else(|| LsmError::invalid("a version edit larger than 1 GiB"))?;
-    let mut out = Vec::with_capacity(edit.len() + FRAME_HEADER_BYTES as usize);
+    let mut out = Vec::with_capacity(frame_bytes(edit.len()));
     out.extend_from_slice(&len.to_le_bytes());
     out.extend_from_slice(&frame_checksum(number, offset, edit).to_le_bytes());
     out.extend_from_slice(edit);
+    out.resize(frame_bytes(edit.len()), 0);
     Ok(out)
+}
+
+/// What a frame takes, header and padding included.
+fn frame_bytes(edit: usize) -> usize {
+    (edit + FRAME_HEADER_BYTES).next_multiple_of(FRAME_ALIGNMENT)
 }
 
 fn decode_frame(number: u64, offset: u64, bytes: &[u8]) -> Result<&[u8], Malformed> {

@@ -117,3 +117,6 @@ impl Version {
         Ok(Version { levels })
     }
 }
+
+#[cfg(test)]
+mod tests;

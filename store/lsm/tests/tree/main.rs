@@ -2,4 +2,6 @@
 
 mod support;
 
+mod corruption;
+mod crash;
 mod model;

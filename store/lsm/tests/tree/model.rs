@@ -52,6 +52,7 @@ fn run(seed: u64, name: &str, options: &LsmOptions) -> Map {
         if random.chance(60) {
             driver.lsm.flush().expect("flush");
             snapshots.clear();
+            driver.held.clear();
             let applied = driver.lsm.flushed();
             drop(driver.lsm);
             driver.lsm = Lsm::open(env.clone(), dir, options.clone()).expect("reopen");
@@ -67,6 +68,7 @@ fn run(seed: u64, name: &str, options: &LsmOptions) -> Map {
             &format!("{what}, at the end, old"),
         );
     }
+    driver.release().expect("release");
     driver.lsm.settle().expect("settle");
     check(&driver.lsm.snapshot(), &model.map, random, KEYS, &what);
     check_checkpoint(&driver, &model, random, &what);
@@ -141,6 +143,7 @@ fn a_tree_reopens_with_other_options() {
             }
         }
         check(&driver.lsm.snapshot(), &model.map, random, KEYS, name);
+        driver.held.clear();
         driver.lsm.flush().expect("flush");
         batches = driver.batches;
         ingests = driver.ingests;

@@ -1,0 +1,192 @@
+//! What is chosen, situation by situation.
+
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use bytes::Bytes;
+use tinykv_env::SimEnv;
+
+use super::{Busy, Choice, debt_bytes, pick};
+use crate::LsmOptions;
+use crate::cache::BlockCache;
+use crate::range::KeyRange;
+use crate::version::{FileContext, FileMeta, Graveyard, TableFile, Version};
+
+fn options() -> LsmOptions {
+    LsmOptions {
+        levels: 5,
+        level_base_bytes: 100,
+        level_multiplier: 10,
+        l0_compaction_files: 2,
+        ..LsmOptions::default()
+    }
+}
+
+fn meta(number: u64, range: &str, size: u64) -> FileMeta {
+    let (start, end) = range.split_once('-').expect("a-b");
+    FileMeta {
+        number,
+        size,
+        tag: 0,
+        range: KeyRange {
+            start: Bytes::copy_from_slice(start.as_bytes()),
+            end: Bytes::copy_from_slice(end.as_bytes()),
+            end_excluded: false,
+        },
+        smallest_sequence: number,
+        largest_sequence: number,
+        sequence: None,
+        entries: 10,
+        deletes: 0,
+        range_tombstones: 0,
+        raw_bytes: size,
+    }
+}
+
+/// A version of tables given by level and record.
+fn version(tables: &[(usize, FileMeta)]) -> Version {
+    let context = Arc::new(FileContext {
+        env: SimEnv::new(1).shared(),
+        dir: PathBuf::from("/none"),
+        cache: Arc::new(BlockCache::new(0, 4096)),
+        graveyard: Graveyard::default(),
+    });
+    let tables = tables.iter();
+    let files: Vec<_> = tables
+        .map(|(level, meta)| (*level, TableFile::new(meta.clone(), &context)))
+        .collect();
+    Version::from_files(vec![Vec::new(); 5], &files).expect("disjoint")
+}
+
+fn numbers(choice: &Choice) -> Vec<u64> {
+    let mut numbers: Vec<u64> = choice.inputs.iter().map(|(_, f)| f.meta().number).collect();
+    numbers.sort_unstable();
+    numbers
+}
+
+#[test]
+fn nothing_to_do() {
+    assert!(pick(&version(&[]), &options(), &[]).is_none());
+    let one = version(&[(0, meta(1, "a-m", 50)), (4, meta(2, "a-z", 1000))]);
+    assert!(pick(&one, &options(), &[]).is_none());
+    assert_eq!(debt_bytes(&one, &options()), 0);
+}
+
+#[test]
+fn level_zero_goes_whole_to_the_last_level_of_a_small_tree() {
+    let version = version(&[
+        (0, meta(3, "c-f", 10)),
+        (0, meta(4, "a-d", 10)),
+        (4, meta(1, "a-b", 40)),
+        (4, meta(2, "x-z", 40)),
+    ]);
+    let choice = pick(&version, &options(), &[]).expect("level 0 is due");
+    assert_eq!((choice.from, choice.to), (0, 4));
+    assert_eq!(numbers(&choice), [1, 3, 4]);
+    assert!(!choice.is_move);
+    assert_eq!(debt_bytes(&version, &options()), 20);
+}
+
+#[test]
+fn the_base_rises_as_the_tree_grows() {
+    let l0 = [(0, meta(8, "a-b", 10)), (0, meta(9, "a-b", 10))];
+    for (bytes, base) in [(100, 4), (101, 3), (1010, 2), (10_100, 1), (1 << 40, 1)] {
+        let mut tables = l0.to_vec();
+        tables.push((4, meta(1, "a-z", bytes)));
+        let choice = pick(&version(&tables), &options(), &[]).expect("level 0 is due");
+        assert_eq!((choice.from, choice.to), (0, base), "{bytes} bytes");
+    }
+}
+
+#[test]
+fn levels_above_the_base_are_drained_and_not_passed() {
+    let version = version(&[
+        (0, meta(8, "a-b", 10)),
+        (0, meta(9, "a-b", 10)),
+        (2, meta(5, "a-c", 50)),
+        (4, meta(1, "a-z", 100)),
+    ]);
+    let first = pick(&version, &options(), &[]).expect("level 2 is too large");
+    assert_eq!((first.from, first.to), (2, 3));
+    assert!(first.is_move);
+    let busy = first.busy();
+    assert!(
+        pick(&version, &options(), &[&busy]).is_none(),
+        "level 0 waits for it"
+    );
+    let elsewhere = Busy {
+        levels: (3, 4),
+        range: KeyRange::half_open("a".into(), "d".into()),
+        files: [1].into(),
+    };
+    let second = pick(&version, &options(), &[&elsewhere]).expect("level 0");
+    assert_eq!((second.from, second.to), (0, 2));
+}
+
+#[test]
+fn the_table_that_drags_least_along_goes_first() {
+    let version = version(&[
+        (3, meta(1, "a-c", 200)),
+        (3, meta(2, "e-g", 200)),
+        (3, meta(3, "p-q", 200)),
+        (4, meta(4, "a-d", 2000)),
+        (4, meta(5, "f-k", 100)),
+        (4, meta(6, "n-z", 900)),
+    ]);
+    let options = options();
+    let first = pick(&version, &options, &[]).expect("level 3 is over its target");
+    assert_eq!(numbers(&first), [2, 5]);
+    let busy = first.busy();
+    let second = pick(&version, &options, &[&busy]).expect("another at the same time");
+    assert_eq!(numbers(&second), [3, 6]);
+}
+
+#[test]
+fn compactions_at_once_are_disjoint() {
+    let version = version(&[
+        (3, meta(1, "a-c", 400)),
+        (3, meta(2, "d-g", 400)),
+        (4, meta(4, "a-d", 500)),
+        (4, meta(5, "e-k", 500)),
+    ]);
+    let first = pick(&version, &options(), &[]).expect("level 3 is over its target");
+    let busy = first.busy();
+    // Both tables drag table 4 along.
+    assert_eq!(numbers(&first), [1, 4]);
+    assert!(pick(&version, &options(), &[&busy]).is_none());
+}
+
+#[test]
+fn a_lone_table_is_moved_but_not_its_deletes_to_the_last_level() {
+    let mut table = meta(1, "a-c", 2000);
+    let below = (4, meta(2, "p-q", 1000));
+    let choice = pick(
+        &version(&[(3, table.clone()), below.clone()]),
+        &options(),
+        &[],
+    );
+    assert!(choice.expect("over the target").is_move);
+    table.deletes = 1;
+    let choice = pick(&version(&[(3, table), below]), &options(), &[]).expect("likewise");
+    assert_eq!((choice.from, choice.to), (3, 4));
+    assert!(!choice.is_move);
+}
+
+#[test]
+fn deletes_go_down_when_nothing_else_is_due() {
+    let mut masking = meta(3, "a-k", 10);
+    masking.range_tombstones = 1;
+    let tables = [
+        (0, masking),
+        (4, meta(1, "a-c", 50)),
+        (4, meta(2, "x-z", 50)),
+    ];
+    let choice = pick(&version(&tables), &options(), &[]).expect("a range tombstone");
+    assert_eq!((choice.from, choice.to), (0, 4));
+    assert_eq!(numbers(&choice), [1, 3]);
+    let mut deleting = meta(3, "a-k", 10);
+    deleting.deletes = 6;
+    let tables = [(3, deleting), (4, meta(1, "a-c", 5000))];
+    let choice = pick(&version(&tables), &options(), &[]).expect("mostly deletes");
+    assert_eq!(numbers(&choice), [1, 3]);
+}
