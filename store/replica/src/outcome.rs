@@ -119,6 +119,12 @@ pub enum BusyReason {
     Uncommitted,
     /// Too many requests wait in this group.
     Waiters,
+    /// Too many requests wait for their shard. Said by the shell before a shard saw the request.
+    Inbox,
+    /// Engine or log are behind with their writes. Said by the shell.
+    WriteStall,
+    /// No space is left on the disk. Said by the shell.
+    DiskFull,
     /// Leadership is being handed over.
     Transferring,
     /// A new leader has not yet committed an entry of its own term.

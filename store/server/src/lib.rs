@@ -7,12 +7,19 @@ pub mod value;
 pub mod command;
 pub mod machine;
 
+pub mod admission;
 pub mod checks;
 pub mod clock;
+pub mod outcome;
 pub mod raw;
+pub mod service;
 
 pub mod bootstrap;
-pub mod outcome;
+pub mod placement;
+pub mod reporting;
 
 pub mod config;
-pub mod placement;
+mod run;
+
+pub use run::{main, run};
+pub use tinykv_node::settings::VERSION;

@@ -8,6 +8,9 @@ use tinykv_keys::LimitError;
 /// Longest encoded command in bytes: one largest put, or a batch of up to this size.
 pub const COMMAND_BYTES_MAX: usize = 9 << 20;
 
+/// Longest bound of a range in bytes. Bounds of regions may be encodings, and so longer than keys.
+pub const BOUND_BYTES_MAX: usize = 128 << 10;
+
 /// Most keys one scan answers; a larger limit is lowered to it, as clients expect.
 pub const SCAN_KEYS_MAX: usize = 10_240;
 
@@ -21,6 +24,9 @@ pub enum Refused {
     /// A key or value of a length that is not allowed.
     #[error(transparent)]
     Limit(#[from] LimitError),
+    /// See [`BOUND_BYTES_MAX`].
+    #[error("the bound of the range has {0} bytes, {BOUND_BYTES_MAX} are allowed")]
+    BoundTooLong(usize),
     /// See [`COMMAND_BYTES_MAX`].
     #[error("the request takes {0} bytes, {COMMAND_BYTES_MAX} are allowed; send it in parts")]
     BatchTooLong(usize),

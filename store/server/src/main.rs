@@ -1,2 +1,10 @@
 //! The `tinykv-store` binary.
-fn main() {}
+
+use std::process::ExitCode;
+
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
+fn main() -> ExitCode {
+    tinykv_store::main(std::env::args_os())
+}

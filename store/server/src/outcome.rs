@@ -44,6 +44,9 @@ fn busy(reason: BusyReason, wait: Duration, region: GroupId) -> RegionError {
     let reason = match reason {
         BusyReason::Uncommitted => "too many bytes of this region wait to be committed",
         BusyReason::Waiters => "too many requests wait in this region",
+        BusyReason::Inbox => "too many requests wait in this store",
+        BusyReason::WriteStall => "the engine is behind with its writes",
+        BusyReason::DiskFull => "no space is left on the store's disk; reads and deletes go on",
         BusyReason::Transferring
         | BusyReason::LeaderNotReady
         | BusyReason::MembershipPending

@@ -10,7 +10,7 @@ use tinykv_keys::{Asker, Bounds};
 use tinykv_raft::GroupId;
 use tinykv_replica::{KeyRange, Region};
 
-use crate::limits::{self, Refused};
+use crate::limits::{self, BOUND_BYTES_MAX, Refused};
 
 /// The prefix of a key with a keyspace: `r` and three bytes of keyspace id.
 const PREFIX_LEN: usize = 4;
@@ -62,9 +62,9 @@ impl Space {
             }
             Space::Keyspace => return Err(Refused::KeyspacePrefix),
         };
-        match bound.len() > prefix_len {
-            true => limits::check_key(&bound[prefix_len..]),
-            false => Ok(()),
+        match bound.len() - prefix_len {
+            0..=BOUND_BYTES_MAX => Ok(()),
+            len => Err(Refused::BoundTooLong(len)),
         }
     }
 

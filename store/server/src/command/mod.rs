@@ -65,6 +65,17 @@ pub enum Operation {
     },
 }
 
+impl Operation {
+    /// Whether there is nothing to do: an empty batch.
+    pub fn is_nothing(&self) -> bool {
+        match self {
+            Operation::BatchPut(writes) => writes.is_empty(),
+            Operation::BatchDelete { keys } => keys.is_empty(),
+            _ => false,
+        }
+    }
+}
+
 /// One value to be stored.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Write {

@@ -213,6 +213,31 @@ impl Placement {
         .await
     }
 
+    /// A region as placement knows it; `None` if it knows none of this id.
+    pub async fn region(&self, region_id: u64) -> Result<Option<metapb::Region>, CallError> {
+        let answer = self
+            .call(
+                async |mut client, header| {
+                    let request = pdpb::GetRegionByIdRequest {
+                        header: Some(header),
+                        region_id,
+                        need_buckets: false,
+                    };
+                    client.get_region_by_id(request).await
+                },
+                |answer: &pdpb::GetRegionResponse| &answer.header,
+            )
+            .await;
+        match answer {
+            Ok(answer) => Ok(answer.region),
+            Err(CallError::Refused {
+                kind: pdpb::ErrorType::RegionNotFound,
+                ..
+            }) => Ok(None),
+            Err(error) => Err(error),
+        }
+    }
+
     /// All stores of the cluster that have not left it.
     pub async fn stores(&self) -> Result<Vec<metapb::Store>, CallError> {
         let answer = self

@@ -288,3 +288,6 @@ enum Step {
     Stop,
     TooLong,
 }
+
+#[cfg(test)]
+mod tests;

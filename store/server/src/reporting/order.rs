@@ -36,7 +36,11 @@ pub fn order(
     response: &pdpb::RegionHeartbeatResponse,
     region: Option<&Region>,
 ) -> Result<Option<Order>, NotCarriedOut> {
-    if let Some(error) = response.header.as_ref().and_then(|header| header.error.as_ref()) {
+    if let Some(error) = response
+        .header
+        .as_ref()
+        .and_then(|header| header.error.as_ref())
+    {
         return Err(NotCarriedOut::HeartbeatRefused(error.message.clone()));
     }
     let action = if let Some(change) = &response.change_peer {
@@ -131,7 +135,9 @@ mod tests {
     }
 
     fn ordered(response: &pdpb::RegionHeartbeatResponse) -> PeerChange {
-        let order = order(response, Some(&region())).expect("an order").expect("an order");
+        let order = order(response, Some(&region()))
+            .expect("an order")
+            .expect("an order");
         assert_eq!(order.group, GroupId(7));
         match order.action {
             AdminAction::ChangePeer { epoch, change } => {
@@ -183,6 +189,9 @@ mod tests {
             transfer_leader: Some(pdpb::TransferLeader::default()),
             ..pdpb::RegionHeartbeatResponse::default()
         };
-        assert_eq!(order(&nobody, None).expect_err("nobody"), NotCarriedOut::NoPeer);
+        assert_eq!(
+            order(&nobody, None).expect_err("nobody"),
+            NotCarriedOut::NoPeer
+        );
     }
 }

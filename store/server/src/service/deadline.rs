@@ -16,7 +16,9 @@ const HEADER: &str = "grpc-timeout";
 /// How long the asker waits, less what the answer needs to get there: an answer that says
 /// "undetermined" in time is better than silence.
 pub(crate) fn patience(metadata: &MetadataMap, max_execution_ms: u64) -> Duration {
-    let told = metadata.get(HEADER).and_then(|value| parse(value.to_str().ok()?));
+    let told = metadata
+        .get(HEADER)
+        .and_then(|value| parse(value.to_str().ok()?));
     let execution = (max_execution_ms > 0).then(|| Duration::from_millis(max_execution_ms));
     let time = match (told, execution) {
         (Some(told), Some(execution)) => told.min(execution),
@@ -30,7 +32,8 @@ pub(crate) fn patience(metadata: &MetadataMap, max_execution_ms: u64) -> Duratio
 /// Up to eight digits and a unit, as the gRPC specification says.
 fn parse(text: &str) -> Option<Duration> {
     let (digits, unit) = text.split_at_checked(text.len().checked_sub(1)?)?;
-    if digits.is_empty() || digits.len() > 8 || !digits.bytes().all(|digit| digit.is_ascii_digit()) {
+    if digits.is_empty() || digits.len() > 8 || !digits.bytes().all(|digit| digit.is_ascii_digit())
+    {
         return None;
     }
     let number: u64 = digits.parse().ok()?;

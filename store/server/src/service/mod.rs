@@ -5,6 +5,7 @@
 
 mod convert;
 mod deadline;
+mod figures;
 mod read;
 mod write;
 
@@ -14,7 +15,11 @@ mod tikv;
 use std::sync::Arc;
 use std::time::Duration;
 
+use figures::{Ended, Figures, Kind};
+use prometheus_client::registry::Registry;
 use tinykv_keys::Asker;
+use tinykv_node::handle::NodeHandle;
+use tinykv_node::spawn::Tasks;
 use tinykv_proto::errorpb;
 use tinykv_replica::StoreId;
 use tonic::Status;
@@ -23,10 +28,10 @@ use crate::admission::Admission;
 use crate::checks::RegionError;
 use crate::clock::PlacementClock;
 use crate::limits::Refused;
+use crate::machine::RawMachine;
 use crate::raw::read::Unanswered;
-use crate::replicas::Replicas;
 
-pub(crate) use convert::{epoch, epoch_to_proto, peer_to_proto, region_to_proto};
+pub(crate) use convert::{epoch, peer_to_proto, region_to_proto};
 
 /// Carries out the calls of clients. Cheap to clone.
 #[derive(Clone)]
@@ -36,9 +41,12 @@ pub struct Calls {
 
 struct Shared {
     store: StoreId,
-    replicas: Replicas,
+    node: NodeHandle<RawMachine>,
     clock: Arc<PlacementClock>,
-    admission: Arc<Admission>,
+    admission: Admission,
+    /// Writes go on here when their asker is gone.
+    tasks: Tasks,
+    figures: Figures,
 }
 
 /// Why a call was not carried out.
@@ -96,19 +104,16 @@ impl Failed {
 }
 
 impl Calls {
-    /// Carries out calls on the replicas of a store.
-    pub fn new(
-        store: StoreId,
-        replicas: Replicas,
-        clock: Arc<PlacementClock>,
-        admission: Arc<Admission>,
-    ) -> Calls {
+    /// Carries out calls on the replicas of a node.
+    pub fn new(node: NodeHandle<RawMachine>, clock: Arc<PlacementClock>, tasks: Tasks) -> Calls {
         Calls {
             shared: Arc::new(Shared {
-                store,
-                replicas,
+                store: StoreId(node.identity().member_id),
+                admission: Admission::new(node.lsm().clone()),
+                node,
                 clock,
-                admission,
+                tasks,
+                figures: Figures::default(),
             }),
         }
     }
@@ -121,9 +126,24 @@ impl Calls {
         routes.routes()
     }
 
+    /// Adds the calls' figures to a registry.
+    pub fn register(&self, registry: &mut Registry) {
+        self.shared.figures.register(registry);
+    }
+
+    /// Counts a call by how it ended.
+    fn count<T>(&self, kind: Kind, outcome: &Result<T, Failed>) {
+        let ended = match outcome {
+            Ok(_) => Ended::Ok,
+            Err(Failed::Region(RegionError::Undetermined { .. })) => Ended::Undetermined,
+            Err(_) => Ended::DefinitelyNot,
+        };
+        self.shared.figures.count(kind, ended);
+    }
+
     /// The moment, on the monotonic clock, at which the asker stops waiting.
     fn deadline(&self, patience: Duration) -> Duration {
-        self.shared.replicas.now() + patience
+        self.shared.node.now() + patience
     }
 }
 

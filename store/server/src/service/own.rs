@@ -15,7 +15,7 @@ pub(super) fn server(calls: Calls) -> StoreServer<Calls> {
 }
 
 impl Calls {
-    async fn count(
+    async fn raw_count_in_region(
         &self,
         request: &pb::RawCountRequest,
         deadline: std::time::Duration,
@@ -46,7 +46,7 @@ impl Store for Calls {
         let patience = deadline::patience(request.metadata(), 0);
         let deadline = self.deadline(patience);
         let request = request.into_inner();
-        let response = match self.count(&request, deadline).await {
+        let response = match self.raw_count_in_region(&request, deadline).await {
             Ok(counted) => pb::RawCountResponse {
                 count: counted.count,
                 resume_key: counted.resume.unwrap_or_default(),

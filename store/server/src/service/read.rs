@@ -6,9 +6,9 @@ use std::time::Duration;
 
 use tinykv_lsm::Snapshot;
 use tinykv_node::directory::RegionEntry;
-use tinykv_node::lease::read_in_lease;
 use tinykv_replica::{Answer, Outcome, Region};
 
+use super::figures::Kind;
 use super::{Calls, Failed};
 use crate::checks::{Here, RegionError, Target, check_leader};
 use crate::command::Operation;
@@ -46,10 +46,22 @@ impl Calls {
         inside: impl Fn(&Arc<Region>) -> Result<(), RegionError>,
         work: impl Fn(&View<'_>) -> Result<T, Unanswered> + Clone + Send + 'static,
     ) -> Result<T, Failed> {
+        let outcome = self.try_read(target, deadline, first, inside, work).await;
+        self.count(Kind::Read, &outcome);
+        outcome
+    }
+
+    async fn try_read<T: Send + 'static>(
+        &self,
+        target: &Target,
+        deadline: Duration,
+        first: First,
+        inside: impl Fn(&Arc<Region>) -> Result<(), RegionError>,
+        work: impl Fn(&View<'_>) -> Result<T, Unanswered> + Clone + Send + 'static,
+    ) -> Result<T, Failed> {
         for _ in 0..TIME_MOVES_MAX {
             let granted = self.grant(target, deadline, &inside).await?;
-            let now = self.shared.clock.at(self.shared.replicas.now());
-            match self.answer(granted, now, first, work.clone()).await {
+            match self.answer(granted, self.time(), first, work.clone()).await {
                 Err(Unanswered::TimeBehind(now)) => self.move_time(target, now, deadline).await?,
                 Err(Unanswered::GoingDown) => {
                     return Err(Failed::Region(RegionError::NotLeader {
@@ -73,11 +85,15 @@ impl Calls {
         deadline: Duration,
         inside: &impl Fn(&Arc<Region>) -> Result<(), RegionError>,
     ) -> Result<Granted, Failed> {
-        let entry = self.region_here(target)?;
-        if let Some(granted) = self.grant_in_lease(target, &entry, inside) {
+        self.check_here(target)?;
+        if let Some(granted) = self.grant_in_lease(target, inside) {
             return Ok(granted);
         }
-        let outcome = self.shared.replicas.read_index(target, deadline).await;
+        let outcome = self
+            .shared
+            .node
+            .read(addressed(target, deadline), Some(target.epoch))
+            .await;
         match outcome {
             Outcome::Ok(Answer::Read(_)) => {}
             Outcome::Ok(_) => unreachable!("a read is answered by a grant"),
@@ -92,10 +108,10 @@ impl Calls {
                 }));
             }
         }
-        let snapshot = self.shared.replicas.snapshot();
+        let snapshot = self.shared.node.lsm().snapshot();
         // The region as published after the snapshot was taken: had a split, a merge or the end
         // of the peer changed the data in it, it would show here.
-        let published = self.shared.replicas.region(target.region);
+        let published = self.shared.node.directory().group(target.region);
         let region = match published.as_deref().and_then(here) {
             Some(here) if here.peer == target.peer => Arc::new(here.state.region.clone()),
             _ => {
@@ -118,22 +134,16 @@ impl Calls {
     fn grant_in_lease(
         &self,
         target: &Target,
-        entry: &RegionEntry,
         inside: &impl Fn(&Arc<Region>) -> Result<(), RegionError>,
     ) -> Option<Granted> {
         let region = RefCell::new(None);
-        let snapshot = read_in_lease(
-            entry.lease(),
-            |lease| {
-                let fits = lease.peer == target.peer
-                    && lease.region.epoch.version == target.epoch.version
-                    && inside(&lease.region).is_ok();
-                region.replace(fits.then(|| Arc::clone(&lease.region)));
-                fits
-            },
-            || self.shared.replicas.snapshot(),
-            || self.shared.replicas.now(),
-        );
+        let snapshot = self.shared.node.read_in_lease(target.region, |lease| {
+            let fits = lease.peer == target.peer
+                && lease.region.epoch.version == target.epoch.version
+                && inside(&lease.region).is_ok();
+            region.replace(fits.then(|| Arc::clone(&lease.region)));
+            fits
+        });
         let region = region.into_inner()?;
         let snapshot = snapshot.ok()?;
         Some(Granted { snapshot, region })
@@ -167,7 +177,7 @@ impl Calls {
                 depth: Depth::Disk,
             })
         };
-        match self.shared.replicas.pool().run(patient).await {
+        match self.shared.node.pool().run(patient).await {
             Ok(answer) => answer,
             Err(_closed) => Err(Unanswered::GoingDown),
         }
@@ -180,17 +190,26 @@ impl Calls {
         now: PlacementTime,
         deadline: Duration,
     ) -> Result<(), Failed> {
-        self.write(target, Operation::AdvanceTime, now, deadline).await.map(|_| ())
+        self.write(target, Operation::AdvanceTime, now, deadline)
+            .await
+            .map(|_| ())
     }
 
-    /// The region a request is for, if this store may be the one to ask.
-    pub(super) fn region_here(&self, target: &Target) -> Result<Arc<RegionEntry>, RegionError> {
-        let entry = self.shared.replicas.region(target.region);
+    /// Whether this store may be the one to ask.
+    pub(super) fn check_here(&self, target: &Target) -> Result<(), RegionError> {
+        let entry = self.shared.node.directory().group(target.region);
         let here = entry.as_deref().and_then(here);
-        check_leader(target, self.shared.store, here.as_ref())?;
-        entry.ok_or(RegionError::RegionNotFound {
-            region: target.region,
-        })
+        check_leader(target, self.shared.store, here.as_ref())
+    }
+}
+
+/// The request as the node wants to know it.
+pub(super) fn addressed(target: &Target, deadline: Duration) -> tinykv_node::handle::Target {
+    tinykv_node::handle::Target {
+        group: target.region,
+        peer: Some(target.peer),
+        term: None,
+        deadline,
     }
 }
 

@@ -39,8 +39,8 @@ fn open<T>(
     request: Request<T>,
     context: fn(&T) -> Option<&pb::Context>,
 ) -> (T, Duration) {
-    let execution_ms = context(request.get_ref())
-        .map_or(0, |context| context.max_execution_duration_ms);
+    let execution_ms =
+        context(request.get_ref()).map_or(0, |context| context.max_execution_duration_ms);
     let patience = deadline::patience(request.metadata(), execution_ms);
     (request.into_inner(), calls.deadline(patience))
 }
@@ -194,6 +194,9 @@ impl Calls {
             deadline,
         } = asked(context, column_family, deadline)?;
         let operation = plan(space)?;
+        if operation.is_nothing() {
+            return Ok(Reply::Done);
+        }
         let now = match needs_time(&operation) {
             NeedsTime::Never => PlacementTime(0),
             NeedsTime::IfKnown => self.time(),
@@ -364,7 +367,9 @@ impl Tikv for Calls {
         let context = request.context.as_ref();
         let response = match self.get(context, &request.cf, request.key, deadline).await {
             Ok(Some((value, now))) => pb::RawGetKeyTtlResponse {
-                ttl: value.expires_at.map_or(0, |at| at.0.saturating_sub(now.0).div_ceil(1000)),
+                ttl: value
+                    .expires_at
+                    .map_or(0, |at| at.0.saturating_sub(now.0).div_ceil(1000)),
                 ..pb::RawGetKeyTtlResponse::default()
             },
             Ok(None) => pb::RawGetKeyTtlResponse {
@@ -397,7 +402,9 @@ impl Tikv for Calls {
             };
             plan::put(space, pair)
         };
-        let done = self.change(context, &request.cf, deadline, by_ttl, plan).await;
+        let done = self
+            .change(context, &request.cf, deadline, by_ttl, plan)
+            .await;
         let Told { region_error, text } = done_or_told(done, context)?;
         Ok(Response::new(pb::RawPutResponse {
             region_error,
@@ -421,7 +428,9 @@ impl Tikv for Calls {
             });
             plan::batch_put(space, pairs)
         };
-        let done = self.change(context, &request.cf, deadline, by_ttl, plan).await;
+        let done = self
+            .change(context, &request.cf, deadline, by_ttl, plan)
+            .await;
         let Told { region_error, text } = done_or_told(done, context)?;
         Ok(Response::new(pb::RawBatchPutResponse {
             region_error,
@@ -436,7 +445,9 @@ impl Tikv for Calls {
         let (request, deadline) = open(self, request, |request| request.context.as_ref());
         let context = request.context.as_ref();
         let plan = |space| plan::delete(space, &request.key);
-        let done = self.change(context, &request.cf, deadline, never, plan).await;
+        let done = self
+            .change(context, &request.cf, deadline, never, plan)
+            .await;
         let Told { region_error, text } = done_or_told(done, context)?;
         Ok(Response::new(pb::RawDeleteResponse {
             region_error,
@@ -451,7 +462,9 @@ impl Tikv for Calls {
         let (request, deadline) = open(self, request, |request| request.context.as_ref());
         let context = request.context.as_ref();
         let plan = |space| plan::batch_delete(space, request.keys.iter().map(AsRef::as_ref));
-        let done = self.change(context, &request.cf, deadline, never, plan).await;
+        let done = self
+            .change(context, &request.cf, deadline, never, plan)
+            .await;
         let Told { region_error, text } = done_or_told(done, context)?;
         Ok(Response::new(pb::RawBatchDeleteResponse {
             region_error,
@@ -466,7 +479,9 @@ impl Tikv for Calls {
         let (request, deadline) = open(self, request, |request| request.context.as_ref());
         let context = request.context.as_ref();
         let plan = |space| plan::delete_range(space, &request.start_key, &request.end_key);
-        let done = self.change(context, &request.cf, deadline, never, plan).await;
+        let done = self
+            .change(context, &request.cf, deadline, never, plan)
+            .await;
         let Told { region_error, text } = done_or_told(done, context)?;
         Ok(Response::new(pb::RawDeleteRangeResponse {
             region_error,

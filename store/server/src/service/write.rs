@@ -9,7 +9,10 @@ use std::time::Duration;
 use tinykv_replica::{Answer, Command as Envelope, Outcome};
 use tokio::sync::oneshot;
 
+use super::figures::Kind;
+use super::read::addressed;
 use super::{Calls, Failed};
+use crate::admission::frees_space;
 use crate::checks::{RegionError, Target};
 use crate::command::{Command, Operation, Reply};
 use crate::outcome;
@@ -19,7 +22,7 @@ impl Calls {
     /// Placement's time, for a command whose decisions need it. A request with a time to live is
     /// refused while it is not known.
     pub(super) fn time(&self) -> PlacementTime {
-        self.shared.clock.at(self.shared.replicas.now())
+        self.shared.clock.at(self.shared.node.now())
     }
 
     /// Carries out a write, as the leader of its region.
@@ -30,22 +33,35 @@ impl Calls {
         now: PlacementTime,
         deadline: Duration,
     ) -> Result<Reply, Failed> {
-        self.region_here(target)?;
+        let outcome = self.try_write(target, operation, now, deadline).await;
+        self.count(Kind::Write, &outcome);
+        outcome
+    }
+
+    async fn try_write(
+        &self,
+        target: &Target,
+        operation: Operation,
+        now: PlacementTime,
+        deadline: Duration,
+    ) -> Result<Reply, Failed> {
+        self.check_here(target)?;
+        if self.shared.node.disk_is_low() && !frees_space(&operation) {
+            return Err(Failed::Region(RegionError::DiskFull {
+                store: self.shared.store,
+            }));
+        }
         let command = Command { now, operation };
         let len = command.encoded_len();
-        let patience = deadline.saturating_sub(self.shared.replicas.now());
-        let permit = self
-            .shared
-            .admission
-            .admit(&command.operation, len, patience)
-            .await?;
+        let patience = deadline.saturating_sub(self.shared.node.now());
+        let permit = self.shared.admission.admit(len, patience).await?;
         let envelope = Envelope::build(target.epoch, len, |out| command.encode_into(out));
         drop(command);
         let (answer, outcome) = oneshot::channel();
-        let calls = self.clone();
-        let target = *target;
-        self.shared.replicas.tasks().spawn("write", async move {
-            let outcome = calls.shared.replicas.propose(&target, envelope, deadline).await;
+        let node = self.shared.node.clone();
+        let address = addressed(target, deadline);
+        self.shared.tasks.spawn("write", async move {
+            let outcome = node.propose(address, envelope).await;
             drop(permit);
             // The asker may be gone; then nobody is left to tell.
             let _unheard = answer.send(outcome);
@@ -54,7 +70,7 @@ impl Calls {
             Ok(Outcome::Ok(Answer::Applied { reply, .. })) => Ok(reply),
             Ok(Outcome::Ok(_)) => unreachable!("a command is answered by its reply"),
             Ok(Outcome::DefinitelyNot(refusal)) => {
-                Err(Failed::Region(outcome::refused(refusal, &target)))
+                Err(Failed::Region(outcome::refused(refusal, target)))
             }
             Ok(Outcome::Undetermined(doubt)) => Err(Failed::Region(outcome::undetermined(doubt))),
             Err(_) => Err(Failed::Region(RegionError::Undetermined {

@@ -1,0 +1,273 @@
+//! Heartbeats of the regions that are led here, and the orders that come back.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use tinykv_keys::Asker;
+use tinykv_proto::{metapb, pdpb};
+use tinykv_raft::{GroupId, PeerId, Role};
+use tinykv_replica::{
+    AdminAction, AdminCommand, GroupStatus, Outcome, PeerRole, Region, RegionState,
+};
+use tokio::sync::mpsc;
+use tokio_stream::wrappers::ReceiverStream;
+use tonic::Streaming;
+
+use super::Reporting;
+use super::order::{NotCarriedOut, Order, order};
+use crate::service::{peer_to_proto, region_to_proto};
+use crate::space;
+
+/// Heartbeats that wait to be sent; further ones are sent later.
+const QUEUE_MAX: usize = 1024;
+/// Time between heartbeats of a region at rest.
+const INTERVAL_AT_REST: Duration = Duration::from_secs(10);
+/// Time between heartbeats of a region about which something is under way.
+const INTERVAL_UNDER_WAY: Duration = Duration::from_millis(300);
+/// How often it is looked which heartbeats are due.
+const LOOK_INTERVAL: Duration = Duration::from_millis(100);
+/// A peer that is silent for longer is reported as down.
+const DOWN_AFTER: Duration = Duration::from_secs(10);
+/// Time the leader has to carry out an order.
+const ORDER_TIME_MAX: Duration = Duration::from_secs(10);
+/// How long after an order a region counts as "something is under way".
+const AFTER_ORDER: Duration = Duration::from_secs(5);
+
+type Orders = Streaming<pdpb::RegionHeartbeatResponse>;
+
+/// Reports until it is told to stop; a broken stream is opened again, to whoever leads then.
+pub async fn run(reporting: Reporting) {
+    let mut reporter = Reporter {
+        due: BTreeMap::new(),
+        ordered: BTreeMap::new(),
+        reporting,
+    };
+    while !reporter.reporting.stop.is_requested() {
+        let (heartbeats, stream) = mpsc::channel(QUEUE_MAX);
+        // The first heartbeats wait in the stream when it is opened: a server may want to see
+        // one before it answers.
+        reporter.note_all();
+        reporter.send_due(&heartbeats).await;
+        let opening = reporter
+            .reporting
+            .placement
+            .region_heartbeats(ReceiverStream::new(stream));
+        let opened = tokio::select! {
+            opened = opening => opened,
+            () = reporter.reporting.stop.requested() => return,
+        };
+        match opened {
+            Ok(orders) => reporter.report(&heartbeats, orders).await,
+            Err(error) => tracing::debug!("cannot open the stream of heartbeats: {error}"),
+        }
+        reporter.reporting.placement.forget_leader();
+        tokio::select! {
+            () = tokio::time::sleep(LOOK_INTERVAL) => {}
+            () = reporter.reporting.stop.requested() => {}
+        }
+    }
+}
+
+struct Reporter {
+    reporting: Reporting,
+    /// When each region led here is to be reported next.
+    due: BTreeMap<GroupId, Duration>,
+    /// When a region was last ordered something.
+    ordered: BTreeMap<GroupId, Duration>,
+}
+
+type Heartbeats = mpsc::Sender<pdpb::RegionHeartbeatRequest>;
+
+impl Reporter {
+    fn note_all(&mut self) {
+        for entry in self.reporting.node.directory().all() {
+            self.due.insert(entry.group(), Duration::ZERO);
+        }
+    }
+
+    /// Works on one stream until it breaks or all is to stop.
+    async fn report(&mut self, heartbeats: &Heartbeats, mut orders: Orders) {
+        let mut look = tokio::time::interval(LOOK_INTERVAL);
+        look.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+        loop {
+            tokio::select! {
+                order = orders.message() => match order {
+                    Ok(Some(response)) => self.obey(&response),
+                    Ok(None) => return,
+                    Err(status) => {
+                        tracing::debug!("the stream of heartbeats broke: {}", status.message());
+                        return;
+                    }
+                },
+                () = self.reporting.news.arrived() => {
+                    for group in self.reporting.news.take() {
+                        self.due.insert(group, Duration::ZERO);
+                    }
+                    self.send_due(heartbeats).await;
+                }
+                _ = look.tick() => self.send_due(heartbeats).await,
+                () = self.reporting.stop.requested() => return,
+            }
+            if heartbeats.is_closed() {
+                return;
+            }
+        }
+    }
+
+    async fn send_due(&mut self, heartbeats: &Heartbeats) {
+        let now = self.reporting.node.now();
+        let due = self.due.iter().filter(|(_, at)| **at <= now);
+        let due: Vec<GroupId> = due.map(|(group, _)| *group).collect();
+        for group in due {
+            let status = self.reporting.node.status(group).await;
+            let Some(status) = status.filter(|status| status.raft.role == Role::Leader) else {
+                self.due.remove(&group);
+                self.ordered.remove(&group);
+                continue;
+            };
+            let Some(heartbeat) = self.heartbeat(&status) else {
+                self.due.remove(&group);
+                continue;
+            };
+            if heartbeats.try_send(heartbeat).is_err() {
+                // Full or broken; it stays due.
+                return;
+            }
+            self.open_if_complete(&status);
+            let ordered = self.ordered.get(&group).copied();
+            let interval = match is_under_way(&status, ordered, now) {
+                true => INTERVAL_UNDER_WAY,
+                false => INTERVAL_AT_REST,
+            };
+            self.due.insert(group, now + interval);
+        }
+    }
+
+    fn heartbeat(&self, status: &GroupStatus) -> Option<pdpb::RegionHeartbeatRequest> {
+        let region = &status.state.as_ref()?.region;
+        let lsm = self.reporting.node.lsm();
+        let sizes = space::ranges(region).into_iter();
+        let size = sizes
+            .map(|range| lsm.approximate_size(&range.start, &range.end))
+            .sum();
+        let mut heartbeat = heartbeat(status, region)?;
+        heartbeat.header = Some(self.reporting.placement.header());
+        heartbeat.approximate_size = size;
+        Some(heartbeat)
+    }
+
+    fn obey(&mut self, response: &pdpb::RegionHeartbeatResponse) {
+        let group = GroupId(response.region_id);
+        let entry = self.reporting.node.directory().group(group);
+        let view = entry.as_ref().map(|entry| entry.view());
+        let state = view.as_ref().and_then(|view| view.state.as_deref());
+        match order(response, state.map(|state| &state.region)) {
+            Ok(None) => {}
+            Ok(Some(order)) => {
+                let now = self.reporting.node.now();
+                self.ordered.insert(group, now);
+                self.carry_out(order);
+            }
+            Err(NotCarriedOut::HeartbeatRefused(reason)) => {
+                tracing::debug!(%group, "placement refused a heartbeat: {reason}");
+            }
+            Err(reason) => tracing::warn!(%group, "an order cannot be carried out: {reason}"),
+        }
+    }
+
+    fn carry_out(&self, order: Order) {
+        let Reporting { node, news, .. } = &self.reporting;
+        let (node, news) = (node.clone(), std::sync::Arc::clone(news));
+        self.reporting.tasks.spawn("order", async move {
+            let Order { group, action } = order;
+            let what = describe(&action);
+            let deadline = node.now() + ORDER_TIME_MAX;
+            match node.admin(group, action, deadline).await {
+                Outcome::Ok(_) => tracing::info!(%group, "{what}: done"),
+                Outcome::DefinitelyNot(refusal) => {
+                    tracing::debug!(%group, ?refusal, "{what}: refused");
+                }
+                Outcome::Undetermined(doubt) => {
+                    tracing::info!(%group, ?doubt, "{what}: may or may not have happened");
+                }
+            }
+            news.note(group);
+        });
+    }
+
+    /// Lets a region acknowledge writes once it has as many voters as placement wants (F4).
+    fn open_if_complete(&self, status: &GroupStatus) {
+        let Some(wanted) = self.reporting.told.wanted_replicas() else {
+            return;
+        };
+        let Some(state) = status
+            .state
+            .as_ref()
+            .filter(|state| may_open(state, wanted))
+        else {
+            return;
+        };
+        self.carry_out(Order {
+            group: state.region.id,
+            action: AdminAction::Command {
+                epoch: state.region.epoch,
+                command: AdminCommand::Open,
+            },
+        });
+    }
+}
+
+fn may_open(state: &RegionState, wanted_replicas: u32) -> bool {
+    let voters = state
+        .region
+        .peers
+        .iter()
+        .filter(|peer| peer.role == PeerRole::Voter);
+    !state.open && voters.count() >= wanted_replicas as usize
+}
+
+fn is_under_way(status: &GroupStatus, ordered: Option<Duration>, now: Duration) -> bool {
+    let changing = status.state.as_ref().is_some_and(|state| {
+        let peers = &state.region.peers;
+        !state.open || peers.iter().any(|peer| peer.role != PeerRole::Voter)
+    });
+    let ordered = ordered.is_some_and(|at| now < at + AFTER_ORDER);
+    changing || ordered || !status.pending_peers.is_empty()
+}
+
+/// What a leader tells about its region; `None` if it is no member of it any more.
+fn heartbeat(status: &GroupStatus, region: &Region) -> Option<pdpb::RegionHeartbeatRequest> {
+    let leader = region.peer(status.peer.id)?;
+    let member = |id: &PeerId| region.peer(*id).map(peer_to_proto);
+    let down = status
+        .silent
+        .iter()
+        .filter(|(_, silent)| *silent >= DOWN_AFTER);
+    let down = down.filter_map(|(id, silent)| {
+        Some(pdpb::PeerStats {
+            peer: Some(member(id)?),
+            down_seconds: silent.as_secs(),
+        })
+    });
+    Some(pdpb::RegionHeartbeatRequest {
+        region: region_to_proto(region, Asker::Stored),
+        leader: Some(peer_to_proto(leader)),
+        down_peers: down.collect(),
+        pending_peers: status
+            .pending_peers
+            .iter()
+            .filter_map(member)
+            .collect::<Vec<metapb::Peer>>(),
+        term: status.raft.hard_state.term.0,
+        ..pdpb::RegionHeartbeatRequest::default()
+    })
+}
+
+fn describe(action: &AdminAction) -> String {
+    match action {
+        AdminAction::TransferLeader { to: Some(to) } => format!("hand leadership to peer {to}"),
+        AdminAction::TransferLeader { to: None } => "hand leadership to any peer".to_owned(),
+        AdminAction::ChangePeer { change, .. } => format!("{change:?}"),
+        AdminAction::Command { command, .. } => format!("{command:?}"),
+    }
+}

@@ -1,0 +1,85 @@
+//! The heartbeat of the store.
+
+use std::time::Duration;
+
+use tinykv_proto::pdpb;
+
+use super::Reporting;
+use crate::placement::CallError;
+use crate::value::PlacementTime;
+
+/// Time between two heartbeats unless placement asks for another.
+const INTERVAL: Duration = Duration::from_secs(1);
+/// The shortest and longest interval placement may ask for.
+const INTERVAL_MIN: Duration = Duration::from_millis(100);
+const INTERVAL_MAX: Duration = Duration::from_secs(30);
+
+/// Sends heartbeats until it is told to stop; the last one says so.
+pub async fn run(reporting: Reporting) {
+    let started = reporting.env.wall_clock();
+    let mut interval = INTERVAL;
+    loop {
+        let stats = stats(&reporting, started);
+        let answer = reporting.placement.store_heartbeat(stats).await;
+        reporting.told.set_placement_hears(answer.is_ok());
+        match answer {
+            Ok(answer) => interval = hear(&reporting, &answer),
+            Err(error @ CallError::OtherCluster { .. }) => {
+                reporting.fatal.report(error.into_failure());
+                return;
+            }
+            Err(error) => tracing::debug!("the store's heartbeat failed: {error}"),
+        }
+        if reporting.stop.is_requested() {
+            return;
+        }
+        tokio::select! {
+            () = tokio::time::sleep(interval) => {}
+            () = reporting.stop.requested() => {}
+        }
+    }
+}
+
+/// Takes note of what placement told; the time to the next heartbeat.
+fn hear(reporting: &Reporting, answer: &pdpb::StoreHeartbeatResponse) -> Duration {
+    let time = PlacementTime(answer.time_ms);
+    reporting.clock.observe(time, reporting.node.now());
+    let before = reporting.told.wanted_replicas();
+    reporting.told.set_wanted_replicas(answer.wanted_replicas);
+    if reporting.told.wanted_replicas() != before {
+        // Regions that wait for their replica count may have reached it.
+        for entry in reporting.node.directory().all() {
+            reporting.news.note(entry.group());
+        }
+    }
+    match answer.interval_ms {
+        0 => INTERVAL,
+        ms => Duration::from_millis(u64::from(ms)).clamp(INTERVAL_MIN, INTERVAL_MAX),
+    }
+}
+
+fn stats(reporting: &Reporting, started: Duration) -> pdpb::StoreStats {
+    let node = &reporting.node;
+    let statistics = node.lsm().statistics();
+    let used: u64 = statistics.levels.iter().map(|level| level.bytes).sum();
+    let available = reporting
+        .env
+        .available_space(&reporting.data_dir)
+        .unwrap_or_else(|error| {
+            tracing::debug!("cannot tell the free space: {error}");
+            0
+        });
+    let count = u32::try_from(node.directory().all().len()).unwrap_or(u32::MAX);
+    pdpb::StoreStats {
+        store_id: node.identity().member_id,
+        capacity: used + available,
+        available,
+        used_size: used,
+        region_count: count,
+        start_time: u32::try_from(started.as_secs()).unwrap_or(u32::MAX),
+        is_busy: node.disk_is_low(),
+        damaged_regions_id: reporting.news.damaged(),
+        is_stopping: reporting.stop.is_requested(),
+        ..pdpb::StoreStats::default()
+    }
+}

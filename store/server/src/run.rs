@@ -1,0 +1,214 @@
+//! A store's life: who it is, what it finds, serving, reporting, and an orderly end.
+
+mod join;
+mod metrics;
+
+use std::ffi::OsString;
+use std::process::ExitCode;
+use std::sync::Arc;
+use std::time::Duration;
+
+use tinykv_engine::EngineOptions;
+use tinykv_env::{Env, OsEnv};
+use tinykv_node::failure::Failure;
+use tinykv_node::identity::{DataDir, Role};
+use tinykv_node::node::{Node, NodeParts};
+use tinykv_node::options::NodeOptions;
+use tinykv_node::pages::{self, Health};
+use tinykv_node::process::{self, Stop};
+use tinykv_node::server::{self, Listener};
+use tinykv_node::spawn::{Fatal, Tasks};
+use tinykv_node::storage::Storage;
+use tinykv_replica::{ShardConfig, StoreId};
+use tokio::runtime::Handle;
+
+use crate::clock::PlacementClock;
+use crate::config::Settings;
+use crate::machine::RawMachine;
+use crate::placement::{Placement, Stores};
+use crate::reporting::{self, News, Reporting, Told};
+use crate::service::Calls;
+
+/// How long requests that are being answered may take when the store ends.
+const LAST_ANSWERS_TIME_MAX: Duration = Duration::from_secs(1);
+/// How long the last words to placement may take.
+const LAST_WORDS_TIME_MAX: Duration = Duration::from_millis(500);
+
+/// The process of a store, from its command line (program name first) to its exit code. The
+/// playground calls this under a hidden subcommand.
+pub fn main(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
+    process::run(arguments, |settings: &Settings| &settings.common, run)
+}
+
+/// Runs a store until `stop` is requested or it cannot go on.
+///
+/// # Errors
+/// What keeps the store from working, in one sentence.
+pub async fn run(settings: Settings, stop: Stop) -> Result<(), Failure> {
+    settings.validate()?;
+    let listener = Listener::bind(settings.addr).await?;
+    let env = OsEnv::shared();
+    let mut dir = DataDir::open(Arc::clone(&env), &settings.data_dir, Role::Store)?;
+    let addresses = settings.placement.iter().map(ToString::to_string).collect();
+    let placement = Arc::new(Placement::new(addresses, dir.identity()));
+    if !join::identify(&mut dir, &placement, &stop).await? {
+        return Ok(());
+    }
+    let store = Store::start(settings, listener, env, dir, placement, &stop)?;
+    let outcome = match store.join(&stop).await {
+        Ok(()) => {
+            stop.requested().await;
+            Ok(())
+        }
+        Err(failure) => Err(failure),
+    };
+    store.end(&stop).await;
+    outcome
+}
+
+/// A store that serves.
+struct Store {
+    settings: Settings,
+    listening_on: std::net::SocketAddr,
+    env: Arc<dyn Env>,
+    node: Node<RawMachine>,
+    placement: Arc<Placement>,
+    reporting: Reporting,
+    /// Reporting and orders: they end first.
+    reporters: Tasks,
+    /// Writes that are under way, and the server.
+    servers: Tasks,
+    /// Ends the server.
+    serving: Stop,
+}
+
+impl Store {
+    fn start(
+        settings: Settings,
+        listener: Listener,
+        env: Arc<dyn Env>,
+        dir: DataDir,
+        placement: Arc<Placement>,
+        stop: &Stop,
+    ) -> Result<Store, Failure> {
+        let fatal = Fatal::exit_process();
+        let storage = Storage::open(&dir, EngineOptions::default())?;
+        let identity = dir.identity().expect("established before");
+        let news = Arc::new(News::default());
+        let node = Node::start(NodeParts {
+            dir,
+            storage,
+            options: NodeOptions::default(),
+            shard: ShardConfig::new(StoreId(identity.member_id), 0),
+            factory: Arc::new(|_| RawMachine),
+            resolver: Arc::new(Stores::new(Arc::clone(&placement))),
+            hooks: Arc::<News>::clone(&news),
+            runtime: Handle::current(),
+            fatal: fatal.clone(),
+        })?;
+        let clock = Arc::new(PlacementClock::default());
+        let told = Arc::new(Told::default());
+        let reporters = Tasks::new(Handle::current(), fatal.clone());
+        let servers = Tasks::new(Handle::current(), fatal.clone());
+        let reporting = Reporting {
+            node: node.handle(),
+            env: Arc::clone(&env),
+            data_dir: settings.data_dir.clone(),
+            placement: Arc::clone(&placement),
+            clock: Arc::clone(&clock),
+            news,
+            told: Arc::clone(&told),
+            tasks: reporters.clone(),
+            stop: stop.clone(),
+            fatal: fatal.clone(),
+        };
+        let listening_on = listener.address();
+        let serving = Stop::new();
+        let calls = Calls::new(node.handle(), clock, servers.clone());
+        let services = calls
+            .routes()
+            .add_service(node.peer_service().into_server());
+        let pages = pages::router(
+            move || health(&told),
+            Arc::new(metrics::registry(&node.handle(), &calls)),
+        );
+        let until = serving.clone();
+        let server = server::serve(listener, services, pages, async move {
+            until.requested().await;
+        });
+        servers.spawn("server", async move {
+            if let Err(failure) = server.await {
+                fatal.report(failure);
+            }
+        });
+        tracing::info!(
+            store = identity.member_id,
+            cluster = identity.cluster_id,
+            address = %listening_on,
+            "serving"
+        );
+        Ok(Store {
+            settings,
+            listening_on,
+            env,
+            node,
+            placement,
+            reporting,
+            reporters,
+            servers,
+            serving,
+        })
+    }
+
+    /// Reports for duty and, if nobody did before, founds the cluster; then reports on and on.
+    async fn join(&self, stop: &Stop) -> Result<(), Failure> {
+        let node = self.node.handle();
+        let card = join::card(
+            &self.settings,
+            self.listening_on,
+            &node,
+            self.env.wall_clock(),
+        );
+        let joined = join::report_for_duty(
+            &self.placement,
+            &card,
+            &node,
+            self.env.as_ref(),
+            &self.settings.data_dir,
+            stop,
+        );
+        if !joined.await? {
+            return Ok(());
+        }
+        let reporting = self.reporting.clone();
+        self.reporters
+            .spawn("heartbeats", reporting::store::run(reporting));
+        let reporting = self.reporting.clone();
+        self.reporters
+            .spawn("regions", reporting::regions::run(reporting));
+        Ok(())
+    }
+
+    /// Hands leaders away while everything still runs, then ends it in order.
+    async fn end(self, stop: &Stop) {
+        stop.request();
+        self.reporters.join(LAST_WORDS_TIME_MAX).await;
+        self.node.shutdown().await;
+        self.serving.request();
+        self.servers.join(LAST_ANSWERS_TIME_MAX).await;
+        tracing::info!("stopped");
+    }
+}
+
+fn health(told: &Told) -> Health {
+    match told.placement_hears() {
+        true => Health {
+            healthy: true,
+            message: "serving".to_owned(),
+        },
+        false => Health {
+            healthy: false,
+            message: "the placement driver does not answer this store".to_owned(),
+        },
+    }
+}
