@@ -206,6 +206,8 @@ impl Raft {
             let at = now + bound.min(limit);
             campaign.retry_at = Some(campaign.retry_at.map_or(at, |earlier| earlier.min(at)));
         }
+        // Somebody may never answer: the retry does not wait until the campaign is lost.
+        self.wake_at = campaign.retry_at;
         self.count_votes();
         Ok(())
     }

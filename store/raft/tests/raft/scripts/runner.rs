@@ -48,6 +48,15 @@ impl Runner for Cluster {
             }
             "heal" => self.isolated.clear(),
             "settle" => self.settle(args)?,
+            "run" => {
+                let count: u32 = key(args, "n")?.unwrap_or(1);
+                let ids = self.running(args)?;
+                for _ in 0..count {
+                    self.tick_once(&ids)?;
+                    self.run_until_quiet(&ids)?;
+                }
+                self.output.clear();
+            }
             "lead" => self.lead(args)?,
             "ready" | "persist" | "apply" | "provide" => {
                 let count = key(args, "n")?.unwrap_or(usize::MAX);
@@ -55,17 +64,26 @@ impl Runner for Cluster {
                     self.drive(&command.name, id, count);
                 }
             }
-            "deliver" | "drop" => {
+            "deliver" | "drop" | "duplicate" => {
                 let from = key(args, "from")?.map(PeerId);
                 let to = key(args, "to")?.map(PeerId);
+                let mut count = key(args, "n")?.unwrap_or(usize::MAX);
                 let all = std::mem::take(&mut self.network);
                 let (chosen, rest) = all.into_iter().partition(|packet: &Packet| {
-                    from.is_none_or(|from| from == packet.message.from)
-                        && to.is_none_or(|to| to == packet.message.to)
+                    let is_chosen = count > 0
+                        && from.is_none_or(|from| from == packet.message.from)
+                        && to.is_none_or(|to| to == packet.message.to);
+                    count -= usize::from(is_chosen);
+                    is_chosen
                 });
                 self.network = rest;
-                if command.name == "deliver" {
-                    self.deliver(chosen);
+                match command.name.as_str() {
+                    "deliver" => self.deliver(chosen),
+                    "duplicate" => {
+                        self.network.extend(chosen.iter().cloned());
+                        self.network.extend(chosen);
+                    }
+                    _ => {}
                 }
             }
             "status" | "log" | "members" | "lease" | "promised" | "reads" | "network" => {
@@ -148,11 +166,16 @@ impl Cluster {
         let count: u32 = key(args, "n")?.unwrap_or(1);
         let ids = self.running(args)?;
         for _ in 0..count {
-            self.now += TICK;
-            let now = self.now;
-            for id in &ids {
-                self.node(*id)?.raft().tick(now);
-            }
+            self.tick_once(&ids)?;
+        }
+        Ok(())
+    }
+
+    fn tick_once(&mut self, ids: &[PeerId]) -> Result<(), Failure> {
+        self.now += TICK;
+        let now = self.now;
+        for id in ids {
+            self.node(*id)?.raft().tick(now);
         }
         Ok(())
     }

@@ -444,6 +444,7 @@ impl World {
             // The next Ready says whether its data is wanted.
             self.drain(to);
         }
+        self.checks.commits(&mut self.nodes);
     }
 
     fn check(&mut self) {
