@@ -67,7 +67,7 @@ impl Admission {
         Verdict::After(DELAY_MAX.mul_f64(share * share))
     }
 
-    /// For Raft messages of others: they come in as long as the log keeps up.
+    /// For entries of other leaders: they come in as long as the log keeps up.
     pub(crate) fn messages(&self) -> bool {
         self.log_queue_bytes.load(Ordering::Relaxed) < self.log_queue_bytes_max
     }

@@ -18,6 +18,7 @@ use crate::directory::Directory;
 use crate::identity::Identity;
 use crate::inbox::Refused;
 use crate::lease::{Lease, NotInLease, read_in_lease};
+use crate::metrics::NodeMetrics;
 use crate::pool::Pool;
 use crate::shards::Shards;
 use crate::transport::Transport;
@@ -68,6 +69,7 @@ pub(crate) struct Inner<S: StateMachine> {
     pub(crate) transport: Transport,
     pub(crate) record_bytes_max: usize,
     pub(crate) last_waiter: AtomicU64,
+    pub(crate) metrics: NodeMetrics,
 }
 
 impl<S: StateMachine> Clone for NodeHandle<S> {
@@ -255,6 +257,10 @@ impl<S: StateMachine> NodeHandle<S> {
             inbox_dropped: inboxes.iter().map(|inbox| inbox.dropped()).sum(),
             transport_dropped: self.inner.transport.dropped(),
         }
+    }
+
+    pub(crate) fn metrics(&self) -> &NodeMetrics {
+        &self.inner.metrics
     }
 
     /// Sends one request to the group's shard and waits; it is always answered.

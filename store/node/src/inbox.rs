@@ -158,3 +158,6 @@ impl<S: StateMachine> Inbox<S> {
         self.wake.notify_one();
     }
 }
+
+#[cfg(test)]
+mod tests;

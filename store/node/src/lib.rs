@@ -39,6 +39,7 @@ pub mod storage;
 pub mod directory;
 pub mod handle;
 pub mod lease;
+pub mod metrics;
 pub mod node;
 pub mod pool;
 pub mod transport;

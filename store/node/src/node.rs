@@ -16,6 +16,7 @@ use crate::failure::Failure;
 use crate::handle::{Inner, NodeHandle};
 use crate::identity::{DataDir, Identity};
 use crate::jobs::Jobs;
+use crate::metrics::NodeMetrics;
 use crate::options::NodeOptions;
 use crate::pool::Pool;
 use crate::shard_thread::{LsmReader, ShardThread};
@@ -101,6 +102,7 @@ struct Common<S: StateMachine> {
     wal: Arc<WalQueue>,
     pool: Pool,
     trouble: Trouble,
+    metrics: NodeMetrics,
 }
 
 impl<S: StateMachine> Node<S> {
@@ -164,9 +166,8 @@ impl<S: StateMachine> Node<S> {
             files,
             pool: common.pool.clone(),
             trouble: common.trouble.clone(),
-            persisted: Box::new(move |shard, token| {
-                shards.all()[shard].push_notice(Event::Persisted(token));
-            }),
+            metrics: common.metrics.clone(),
+            notify: Box::new(move |notice| shards.hear(notice)),
         };
         wal_threads.spawn("log", move || wal_thread.run())?;
         Ok(Node {
@@ -275,6 +276,7 @@ impl<S: StateMachine> Common<S> {
             shards,
             transport,
             pool: Pool::start(threads, parts.options.pool_threads)?,
+            metrics: NodeMetrics::default(),
         })
     }
 
@@ -339,6 +341,7 @@ impl<S: StateMachine> Common<S> {
                     trouble: self.trouble.clone(),
                 },
                 trouble: self.trouble.clone(),
+                metrics: self.metrics.clone(),
             };
             threads.spawn(format!("shard-{number}"), move || thread.run(recovered))?;
         }
@@ -358,6 +361,7 @@ impl<S: StateMachine> Common<S> {
                 transport: self.transport.clone(),
                 record_bytes_max: storage.wal.record_bytes_max(),
                 last_waiter: AtomicU64::new(0),
+                metrics: self.metrics.clone(),
             }),
         }
     }

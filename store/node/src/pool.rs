@@ -126,3 +126,54 @@ impl Pool {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use super::*;
+    use crate::spawn::Fatal;
+
+    fn pool(count: usize) -> (Threads, Pool) {
+        let fatal = Fatal::new(|failure| panic!("{failure}"));
+        let threads = Threads::new(fatal);
+        let pool = Pool::start(&threads, count).expect("threads");
+        (threads, pool)
+    }
+
+    #[tokio::test]
+    async fn work_is_done_and_everybody_hears_of_the_end() {
+        let (threads, pool) = pool(2);
+        assert_eq!(pool.run(|| 6 * 7).await, Ok(42));
+        pool.close();
+        assert_eq!(pool.run(|| 6 * 7).await, Err(PoolClosed));
+        tokio::task::spawn_blocking(move || threads.join())
+            .await
+            .expect("joined");
+    }
+
+    #[tokio::test]
+    async fn what_waits_at_the_end_is_dropped_and_its_asker_told() {
+        let (threads, pool) = pool(1);
+        let (begin, begun) = oneshot::channel();
+        let (release, held) = std::sync::mpsc::channel::<()>();
+        pool.push(Box::new(move || {
+            begin.send(()).expect("the test waits");
+            held.recv().expect("the test lets go");
+        }));
+        begun.await.expect("it runs");
+        let waiting = pool.run(|| ());
+        let closing = async {
+            pool.close();
+            release.send(()).expect("it runs");
+        };
+        let both = async { tokio::join!(biased; waiting, closing) };
+        let (outcome, ()) = tokio::time::timeout(Duration::from_secs(10), both)
+            .await
+            .expect("in time");
+        assert_eq!(outcome, Err(PoolClosed));
+        tokio::task::spawn_blocking(move || threads.join())
+            .await
+            .expect("joined");
+    }
+}

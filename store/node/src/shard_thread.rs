@@ -15,6 +15,7 @@ use crate::directory::Directory;
 use crate::inbox::{Inbox, Item};
 use crate::jobs::Jobs;
 use crate::lease::Lease;
+use crate::metrics::NodeMetrics;
 use crate::node::Hooks;
 use crate::transport::Transport;
 use crate::trouble::Trouble;
@@ -36,6 +37,7 @@ pub(crate) struct ShardThread<S: StateMachine> {
     pub(crate) wal: Arc<WalQueue>,
     pub(crate) jobs: Jobs<S>,
     pub(crate) trouble: Trouble,
+    pub(crate) metrics: NodeMetrics,
 }
 
 /// The process must not go on; the failure is reported already.
@@ -95,49 +97,68 @@ impl<S: StateMachine> ShardThread<S> {
             if self.carry_out(effects).is_err() {
                 return;
             }
+            let taken = self.env.now().saturating_sub(now);
+            self.metrics.shard_run_seconds.observe(taken.as_secs_f64());
         }
     }
 
     /// The order is that of the fields; each step may tell somebody what the steps before it did.
-    fn carry_out(&mut self, effects: Effects<S::Reply>) -> Result<(), Stopped> {
-        for group in effects.lease_voids {
+    fn carry_out(&mut self, mut effects: Effects<S::Reply>) -> Result<(), Stopped> {
+        for group in std::mem::take(&mut effects.lease_voids) {
             if let Some(entry) = self.directory.group(group) {
                 entry.lease().publish(None);
             }
         }
-        self.transport.send(effects.messages);
+        self.transport.send(std::mem::take(&mut effects.messages));
         if !effects.apply.is_empty()
             && let Err(error) = self.engine.write(&effects.apply)
         {
             self.trouble.stop(&error);
             return Err(Stopped);
         }
+        self.tell(&mut effects);
+        self.persist(&mut effects);
+        self.hand_out(effects);
+        Ok(())
+    }
+
+    /// Everything that readers, askers and hooks learn from what was applied.
+    fn tell(&mut self, effects: &mut Effects<S::Reply>) {
         for change in &effects.region_changes {
             self.directory.apply(change);
             self.hooks.region_changed(change);
         }
-        for (waiter, outcome) in effects.replies {
+        for (waiter, outcome) in std::mem::take(&mut effects.replies) {
             self.waiters.answer(waiter, outcome);
         }
-        for lease in effects.leases {
+        for lease in std::mem::take(&mut effects.leases) {
             self.publish(lease);
         }
         for observed in &effects.observed {
             self.hooks.observed(observed);
         }
-        if let Some(token) = effects.persist {
-            self.wal.push(WalWork {
+    }
+
+    /// Records and the promises that rest on them go to the log's thread together (D1).
+    fn persist(&self, effects: &mut Effects<S::Reply>) {
+        let batch = std::mem::take(&mut effects.wal);
+        let messages = std::mem::take(&mut effects.messages_after_persist);
+        match effects.persist {
+            Some(token) => self.wal.push(WalWork {
                 shard: self.number,
                 token,
-                batch: effects.wal,
-                messages: effects.messages_after_persist,
-            });
-        } else {
-            assert!(
-                effects.wal.is_empty() && effects.messages_after_persist.is_empty(),
+                batch,
+                messages,
+            }),
+            None => assert!(
+                batch.is_empty() && messages.is_empty(),
                 "records or promises without a token"
-            );
+            ),
         }
+    }
+
+    /// Work for others; what comes of it comes back through the inbox.
+    fn hand_out(&self, effects: Effects<S::Reply>) {
         for fetch in effects.entry_fetches {
             self.jobs.fetch_entries(fetch);
         }
@@ -162,9 +183,9 @@ impl<S: StateMachine> ShardThread<S> {
             self.hooks.damaged(group, peer);
         }
         for dropped in &effects.dropped {
+            self.metrics.messages_unprocessed.inc();
             tracing::debug!(?dropped, "a message was not processed");
         }
-        Ok(())
     }
 
     /// Fills or extends a lease cell with the region as the directory shows it.

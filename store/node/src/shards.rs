@@ -3,12 +3,13 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use tinykv_raft::{GroupId, LogIndex};
-use tinykv_replica::{Event, PeerMessage, StateMachine, StoreId};
+use tinykv_raft::{GroupId, LogIndex, MessageBody};
+use tinykv_replica::{Event, PeerBody, PeerMessage, StateMachine, StoreId};
 
 use crate::admission::Admission;
 use crate::inbox::Inbox;
 use crate::transport::Sink;
+use crate::wal_thread::Notice;
 
 /// All shards of a process.
 pub(crate) struct Shards<S: StateMachine> {
@@ -46,6 +47,26 @@ impl<S: StateMachine> Shards<S> {
         }
     }
 
+    /// Passes on what the log's thread says.
+    pub(crate) fn hear(&self, notice: Notice) {
+        match notice {
+            Notice::Persisted(shard, token) => {
+                self.inboxes[shard].push_notice(Event::Persisted(token));
+            }
+            Notice::Cut(cuts) => {
+                let mut parts = vec![Vec::new(); self.inboxes.len()];
+                for (group, upto) in cuts {
+                    parts[self.number(group)].push((group, upto));
+                }
+                for (inbox, part) in self.inboxes.iter().zip(parts) {
+                    if !part.is_empty() {
+                        inbox.push_notice(Event::LogCut(part));
+                    }
+                }
+            }
+        }
+    }
+
     /// Tells each shard up to where its groups are flushed.
     pub(crate) fn flushed(&self, flushed: &BTreeMap<GroupId, LogIndex>) {
         let mut parts = vec![BTreeMap::new(); self.inboxes.len()];
@@ -62,12 +83,13 @@ impl<S: StateMachine> Shards<S> {
 
 impl<S: StateMachine> Sink for Shards<S> {
     fn deliver(&self, messages: Vec<PeerMessage>) {
-        if !self.admission.messages() {
-            return;
-        }
+        let log_keeps_up = self.admission.messages();
         let mut parts: Vec<Vec<PeerMessage>> = Vec::new();
         parts.resize_with(self.inboxes.len(), Vec::new);
         for message in messages {
+            if !log_keeps_up && carries_entries(&message) {
+                continue;
+            }
             parts[self.number(message.group)].push(message);
         }
         for (inbox, part) in self.inboxes.iter().zip(parts) {
@@ -83,5 +105,17 @@ impl<S: StateMachine> Sink for Shards<S> {
 
     fn dead(&self, store: StoreId) {
         self.broadcast(|| Event::StoreDead(store));
+    }
+}
+
+/// What makes the log longer. All else (heartbeats, votes, replies) is taken in whatever the log
+/// does, so that a slow disk costs nobody its leader.
+fn carries_entries(message: &PeerMessage) -> bool {
+    match &message.body {
+        PeerBody::Raft(raft) => match &raft.body {
+            MessageBody::Append(append) => !append.entries.is_empty(),
+            _ => false,
+        },
+        PeerBody::Gone | PeerBody::Probe => false,
     }
 }

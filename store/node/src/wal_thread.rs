@@ -10,10 +10,12 @@ use std::time::Duration;
 
 use tinykv_engine::{Engine, EngineError};
 use tinykv_env::Env;
+use tinykv_raft::{EntryId, GroupId};
 use tinykv_replica::{InstallRecord, PersistToken, SnapshotHandle};
 use tinykv_wal::{Batch, Record, Wal, WalError};
 
 use crate::admission::Admission;
+use crate::metrics::NodeMetrics;
 use crate::pool::Pool;
 use crate::transport::Transport;
 use crate::transport::snapshot::SnapshotFiles;
@@ -36,8 +38,17 @@ pub(crate) struct WalThread {
     pub(crate) files: SnapshotFiles,
     pub(crate) pool: Pool,
     pub(crate) trouble: Trouble,
-    /// Tells the shard with this number that everything up to the token is durable.
-    pub(crate) persisted: Box<dyn Fn(usize, PersistToken) + Send>,
+    pub(crate) metrics: NodeMetrics,
+    /// Tells the shards.
+    pub(crate) notify: Box<dyn Fn(Notice) + Send>,
+}
+
+/// What shards hear from the log.
+pub(crate) enum Notice {
+    /// Everything that the shard with this number pushed up to the token is durable.
+    Persisted(usize, PersistToken),
+    /// The logs of groups were cut, for the sake of its length.
+    Cut(Vec<(GroupId, EntryId)>),
 }
 
 /// The process must not go on; the failure is reported already.
@@ -72,16 +83,22 @@ impl WalThread {
             merged.add(work);
         }
         if !merged.batch.is_empty() {
+            let begun = self.env.now();
             let installed = installed_snapshots(&merged.batch);
             self.append(&mut merged)?;
             if let Err(error) = self.wal.sync() {
                 return Err(self.stop(&error));
             }
+            let taken = self.env.now().saturating_sub(begun);
+            self.metrics.log_sync_seconds.observe(taken.as_secs_f64());
+            self.metrics
+                .log_batch_bytes
+                .observe(merged.batch.size() as f64);
             self.discard(installed);
         }
         self.transport.send(merged.messages);
         for (shard, token) in merged.tokens {
-            (self.persisted)(shard, token);
+            (self.notify)(Notice::Persisted(shard, token));
         }
         Ok(())
     }
@@ -143,6 +160,9 @@ impl WalThread {
     fn maintain(&mut self) -> Result<(), Stopped> {
         match self.engine.maintain(&mut self.wal) {
             Ok(upkeep) => {
+                if !upkeep.truncated.is_empty() {
+                    (self.notify)(Notice::Cut(upkeep.truncated));
+                }
                 for group in upkeep.unreadable {
                     tracing::error!(%group, "the log of a replica cannot be read");
                 }

@@ -44,21 +44,26 @@ enum Broken {
 /// Keeps one store connected as long as there is something to say, until the transport stops.
 pub(super) async fn run(shared: Arc<Shared>, queue: Arc<PeerQueue>) {
     let work = async {
-        let mut wait = BACK_OFF_MIN;
+        let mut back_off = BackOff::new();
         queue.filled().await;
         loop {
+            let begun = tokio::time::Instant::now();
             let broken = match connect(&shared, queue.store()).await {
                 Ok((channel, destination)) => {
-                    wait = BACK_OFF_MIN;
                     tracing::debug!(store = %queue.store(), "connected to a peer");
                     stream(&shared, &queue, channel, &destination).await
                 }
                 Err(broken) => broken,
             };
             queue.clear();
-            report(&shared, queue.store(), &broken);
-            tokio::time::sleep(wait).await;
-            wait = (wait * 2).min(BACK_OFF_MAX);
+            let lasted = begun.elapsed() > CONNECT_TIMEOUT * 2;
+            report(
+                &shared,
+                queue.store(),
+                &broken,
+                back_off.is_first() || lasted,
+            );
+            tokio::time::sleep(back_off.next(lasted)).await;
             if !matches!(broken, Broken::Lost(_)) {
                 queue.filled().await;
             }
@@ -70,14 +75,43 @@ pub(super) async fn run(shared: Arc<Shared>, queue: Arc<PeerQueue>) {
     }
 }
 
-fn report(shared: &Shared, store: StoreId, broken: &Broken) {
-    match broken {
-        Broken::Unknown => tracing::debug!(%store, "the address of a peer is not known"),
-        Broken::Gone(error) => {
-            tracing::debug!(%store, error, "a peer is gone");
-            shared.sink.dead(store);
+/// The wait between two attempts.
+struct BackOff {
+    wait: Duration,
+}
+
+impl BackOff {
+    fn new() -> BackOff {
+        BackOff { wait: BACK_OFF_MIN }
+    }
+
+    fn is_first(&self) -> bool {
+        self.wait == BACK_OFF_MIN
+    }
+
+    /// The next wait; begins anew after a connection that lasted.
+    fn next(&mut self, lasted: bool) -> Duration {
+        if lasted {
+            self.wait = BACK_OFF_MIN;
         }
-        Broken::Lost(error) => tracing::info!(%store, error, "the connection to a peer is lost"),
+        let wait = self.wait;
+        self.wait = (wait * 2).min(BACK_OFF_MAX);
+        wait
+    }
+}
+
+/// Tells the shards; the log hears of the first failure of a series only.
+fn report(shared: &Shared, store: StoreId, broken: &Broken, is_news: bool) {
+    match broken {
+        Broken::Unknown if is_news => tracing::info!(%store, "the address of a peer is not known"),
+        Broken::Gone(error) if is_news => tracing::info!(%store, error, "a peer is gone"),
+        Broken::Lost(error) if is_news => {
+            tracing::info!(%store, error, "the connection to a peer is lost");
+        }
+        _ => tracing::debug!(%store, ?broken, "a peer is still out of reach"),
+    }
+    if matches!(broken, Broken::Gone(_)) {
+        shared.sink.dead(store);
     }
     shared.sink.unreachable(store);
 }

@@ -13,7 +13,7 @@ use parking_lot::Mutex;
 use prometheus_client::registry::Registry;
 use tempfile::TempDir;
 use tinykv_engine::EngineOptions;
-use tinykv_env::OsEnv;
+use tinykv_node::failure::Failure;
 use tinykv_node::handle::{NodeHandle, Target};
 use tinykv_node::identity::{DataDir, Role};
 use tinykv_node::node::{Node, NodeParts};
@@ -30,6 +30,7 @@ use tinykv_replica::{
 };
 use tonic::service::Routes;
 
+use crate::faulty::FaultyEnv;
 use crate::map::{Map, engine_key};
 
 const CLUSTER: u64 = 7;
@@ -66,22 +67,20 @@ pub(crate) struct Cluster {
     home: TempDir,
     addresses: Addresses,
     running: BTreeMap<u64, Running>,
-    tune: fn(&mut ShardConfig),
+    /// Disks that fail on demand.
+    disks: BTreeMap<u64, Arc<FaultyEnv>>,
+    failures: Arc<Mutex<BTreeMap<u64, Failure>>>,
 }
 
 impl Cluster {
     /// Starts nodes 1 to `count`.
     pub(crate) async fn start(count: u64) -> Cluster {
-        Cluster::start_tuned(count, |_| {}).await
-    }
-
-    /// As [`Cluster::start`], with other settings of the groups.
-    pub(crate) async fn start_tuned(count: u64, tune: fn(&mut ShardConfig)) -> Cluster {
         let mut cluster = Cluster {
             home: tempfile::tempdir().expect("temp dir"),
             addresses: Addresses::default(),
             running: BTreeMap::new(),
-            tune,
+            disks: BTreeMap::new(),
+            failures: Arc::default(),
         };
         for store in 1..=count {
             cluster.start_node(store).await;
@@ -92,10 +91,13 @@ impl Cluster {
     /// Starts a node on its directory, which may be new.
     pub(crate) async fn start_node(&mut self, store: u64) {
         let path = self.home.path().join(format!("store-{store}"));
-        let fatal = Fatal::new(move |failure| panic!("store {store} failed: {failure}"));
-        let mut shard = ShardConfig::new(StoreId(store), 0);
-        (self.tune)(&mut shard);
-        let (dir, storage) = open(&path, store);
+        let failures = Arc::clone(&self.failures);
+        let fatal = Fatal::new(move |failure| {
+            failures.lock().entry(store).or_insert(failure);
+        });
+        let disk = Arc::new(FaultyEnv::default());
+        self.disks.insert(store, Arc::clone(&disk));
+        let (dir, storage) = open(disk, &path, store);
         let runtime = tokio::runtime::Handle::current();
         let node = Node::start(NodeParts {
             dir,
@@ -107,7 +109,7 @@ impl Cluster {
                 disk_reserve_bytes: 0,
                 ..NodeOptions::default()
             },
-            shard,
+            shard: ShardConfig::new(StoreId(store), 0),
             factory: Arc::new(|_| Map),
             resolver: Arc::new(self.addresses.clone()),
             hooks: Arc::new(()),
@@ -154,8 +156,26 @@ impl Cluster {
         running.tasks.join(Duration::from_secs(5)).await;
     }
 
-    /// Ends everything.
+    /// From now on every sync of the store's disk fails.
+    pub(crate) fn break_disk(&self, store: u64) {
+        self.disks[&store].fail_syncs();
+    }
+
+    /// Waits until a store says that it must not go on, and ends what is left of it.
+    pub(crate) async fn fails(&mut self, store: u64) -> Failure {
+        let failure = self
+            .eventually("the failure of a store", || {
+                self.failures.lock().remove(&store)
+            })
+            .await;
+        self.kill(store).await;
+        self.failures.lock().clear();
+        failure
+    }
+
+    /// Ends everything; nothing may have failed unnoticed.
     pub(crate) async fn end(mut self) {
+        assert_eq!(*self.failures.lock(), BTreeMap::new());
         let stores: Vec<u64> = self.running.keys().copied().collect();
         for store in stores {
             self.kill(store).await;
@@ -267,8 +287,8 @@ pub(crate) fn voter(store: u64) -> Peer {
     Peer::voter(PeerId(store * 10), StoreId(store))
 }
 
-fn open(path: &Path, store: u64) -> (DataDir, Storage) {
-    let mut dir = DataDir::open(OsEnv::shared(), path, Role::Store).expect("data directory");
+fn open(disk: Arc<FaultyEnv>, path: &Path, store: u64) -> (DataDir, Storage) {
+    let mut dir = DataDir::open(disk, path, Role::Store).expect("data directory");
     if dir.identity().is_none() {
         dir.establish(CLUSTER, store).expect("identity");
     }

@@ -1,6 +1,7 @@
 //! Nodes in one process over loopback sockets: real threads, files, streams.
 
 mod cluster;
+mod faulty;
 mod map;
 
 use std::time::Duration;
@@ -159,6 +160,35 @@ async fn everybody_is_answered() {
             node.status(GroupId(1)).await.map(|status| status.peer.id),
             None::<PeerId>
         );
+        cluster.end().await;
+    })
+    .await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_failed_sync_ends_the_process_and_damages_its_replicas() {
+    in_time(async {
+        let mut cluster = Cluster::start(3).await;
+        cluster.create(1, &[1, 2, 3]);
+        cluster.put(1, "k", "v").await;
+        let broken = cluster.leader(1).await;
+        cluster.break_disk(broken);
+        let node = cluster.node(broken);
+        let doomed = async move {
+            let command = Command::new(RegionEpoch::FIRST, b"k=w");
+            node.propose(target(&node, 1), command).await
+        };
+        let (outcome, failure) = tokio::join!(doomed, cluster.fails(broken));
+        assert_eq!(failure.exit_code(), 74, "{failure}");
+        assert!(!matches!(outcome, Outcome::DefinitelyNot(_)), "{outcome:?}");
+        cluster.put(1, "k", "x").await;
+        for _ in 0..2 {
+            cluster.start_node(broken).await;
+            let status = cluster.node(broken).status(GroupId(1)).await;
+            assert!(status.is_some_and(|status| status.damaged));
+            cluster.kill(broken).await;
+        }
+        cluster.put(1, "k", "y").await;
         cluster.end().await;
     })
     .await;

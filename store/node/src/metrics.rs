@@ -1,0 +1,224 @@
+//! Figures of a node for `/metrics`.
+//!
+//! What happens often is counted where it happens ([`NodeMetrics`]); what stands somewhere anyway
+//! is read when somebody asks ([`register`]).
+
+use std::fmt;
+
+use prometheus_client::collector::Collector;
+use prometheus_client::encoding::{DescriptorEncoder, EncodeMetric};
+use prometheus_client::metrics::MetricType;
+use prometheus_client::metrics::counter::{ConstCounter, Counter};
+use prometheus_client::metrics::gauge::ConstGauge;
+use prometheus_client::metrics::histogram::{Histogram, exponential_buckets};
+use prometheus_client::registry::Registry;
+use tinykv_replica::StateMachine;
+
+use crate::handle::NodeHandle;
+
+/// Counted by the threads of a node. Clones are the same figures.
+#[derive(Clone, Debug)]
+pub struct NodeMetrics {
+    /// Seconds of each write and sync of the log.
+    pub(crate) log_sync_seconds: Histogram,
+    /// Bytes of the records of each.
+    pub(crate) log_batch_bytes: Histogram,
+    /// Seconds of each run of a shard, its effects included.
+    pub(crate) shard_run_seconds: Histogram,
+    /// Messages that a shard did not process, whatever the reason.
+    pub(crate) messages_unprocessed: Counter,
+}
+
+impl Default for NodeMetrics {
+    fn default() -> NodeMetrics {
+        NodeMetrics {
+            log_sync_seconds: Histogram::new(exponential_buckets(0.000_05, 2.0, 18)),
+            log_batch_bytes: Histogram::new(exponential_buckets(64.0, 4.0, 12)),
+            shard_run_seconds: Histogram::new(exponential_buckets(0.000_01, 2.0, 18)),
+            messages_unprocessed: Counter::default(),
+        }
+    }
+}
+
+/// Registers everything a node knows about itself.
+pub fn register<S: StateMachine>(registry: &mut Registry, node: &NodeHandle<S>) {
+    let metrics = node.metrics();
+    registry.register(
+        "tinykv_log_sync_seconds",
+        "Time of a write and sync of the log",
+        metrics.log_sync_seconds.clone(),
+    );
+    registry.register(
+        "tinykv_log_batch_bytes",
+        "Bytes of records in a write of the log",
+        metrics.log_batch_bytes.clone(),
+    );
+    registry.register(
+        "tinykv_shard_run_seconds",
+        "Time of a run of a shard",
+        metrics.shard_run_seconds.clone(),
+    );
+    registry.register(
+        "tinykv_raft_messages_unprocessed",
+        "Raft messages that a shard did not process",
+        metrics.messages_unprocessed.clone(),
+    );
+    registry.register_collector(Box::new(NodeCollector { node: node.clone() }));
+}
+
+/// Reads what stands elsewhere.
+struct NodeCollector<S: StateMachine> {
+    node: NodeHandle<S>,
+}
+
+impl<S: StateMachine> fmt::Debug for NodeCollector<S> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("NodeCollector")
+    }
+}
+
+impl<S: StateMachine> Collector for NodeCollector<S> {
+    fn encode(&self, mut encoder: DescriptorEncoder<'_>) -> Result<(), fmt::Error> {
+        let figures = self.node.figures();
+        let directory = self.node.directory();
+        let engine = self.node.lsm().statistics();
+        let pressure = self.node.lsm().pressure().fraction;
+        let gauges = [
+            (
+                "regions",
+                "Replicas that live here",
+                directory.all().len() as u64,
+            ),
+            ("leaders", "Replicas that lead", directory.leaders() as u64),
+            (
+                "log_queue_bytes",
+                "Bytes that wait for the log",
+                figures.log_queue_bytes as u64,
+            ),
+            (
+                "disk_is_low",
+                "1 if the disk is nearly full",
+                u64::from(self.node.disk_is_low()),
+            ),
+            (
+                "engine_memtable_bytes",
+                "Bytes in the memtable",
+                engine.memtable_bytes,
+            ),
+            (
+                "engine_immutable_memtables",
+                "Memtables that wait for their flush",
+                engine.immutable_memtables as u64,
+            ),
+            (
+                "engine_debt_bytes",
+                "Bytes that wait for compaction",
+                engine.debt_bytes,
+            ),
+            (
+                "engine_cache_bytes",
+                "Bytes in the block cache",
+                engine.cache_bytes,
+            ),
+            (
+                "engine_pressure_permille",
+                "How hard admission brakes, in thousandths",
+                (pressure * 1000.0) as u64,
+            ),
+        ];
+        for (name, help, value) in gauges {
+            gauge(&mut encoder, name, help, value)?;
+        }
+        let counters = [
+            (
+                "inbox_dropped",
+                "Raft messages dropped at a full inbox",
+                figures.inbox_dropped,
+            ),
+            (
+                "transport_dropped",
+                "Raft messages dropped at a full queue to a store",
+                figures.transport_dropped,
+            ),
+            (
+                "engine_cache_hits",
+                "Blocks found in the cache",
+                engine.cache_hits,
+            ),
+            (
+                "engine_cache_misses",
+                "Blocks read from disk",
+                engine.cache_misses,
+            ),
+            (
+                "engine_filter_skips",
+                "Tables a filter ruled out",
+                engine.filter_skips,
+            ),
+            ("engine_flushes", "Flushes", engine.flushes),
+            ("engine_compactions", "Compactions", engine.compactions),
+            (
+                "engine_bytes_in",
+                "Bytes of batches written",
+                engine.bytes_in,
+            ),
+            (
+                "engine_flush_bytes",
+                "Bytes written by flushes",
+                engine.flush_bytes,
+            ),
+            (
+                "engine_compaction_write_bytes",
+                "Bytes written by compactions",
+                engine.compaction_write_bytes,
+            ),
+        ];
+        for (name, help, value) in counters {
+            counter(&mut encoder, name, help, value)?;
+        }
+        encode_levels(&mut encoder, &engine.levels)
+    }
+}
+
+fn encode_levels(
+    encoder: &mut DescriptorEncoder<'_>,
+    levels: &[tinykv_lsm::LevelStatistics],
+) -> Result<(), fmt::Error> {
+    for (name, help, figure) in [
+        ("tinykv_engine_level_files", "Tables of a level", true),
+        ("tinykv_engine_level_bytes", "Bytes of a level", false),
+    ] {
+        let mut family = encoder.encode_descriptor(name, help, None, MetricType::Gauge)?;
+        for (level, statistics) in levels.iter().enumerate() {
+            let value = match figure {
+                true => statistics.files as u64,
+                false => statistics.bytes,
+            };
+            let labels = [("level", level.to_string())];
+            ConstGauge::new(value).encode(family.encode_family(&labels)?)?;
+        }
+    }
+    Ok(())
+}
+
+fn gauge(
+    encoder: &mut DescriptorEncoder<'_>,
+    name: &str,
+    help: &str,
+    value: u64,
+) -> Result<(), fmt::Error> {
+    let name = format!("tinykv_{name}");
+    let family = encoder.encode_descriptor(&name, help, None, MetricType::Gauge)?;
+    ConstGauge::new(value).encode(family)
+}
+
+fn counter(
+    encoder: &mut DescriptorEncoder<'_>,
+    name: &str,
+    help: &str,
+    value: u64,
+) -> Result<(), fmt::Error> {
+    let name = format!("tinykv_{name}");
+    let family = encoder.encode_descriptor(&name, help, None, MetricType::Counter)?;
+    ConstCounter::new(value).encode(family)
+}
