@@ -89,6 +89,13 @@ pub enum Event {
         /// The peer; a younger one of the same group is left alone.
         peer: PeerId,
     },
+    /// Nobody can ask for this dead peer any more (placement says so): its tombstone may go.
+    ForgetTombstone {
+        /// The group.
+        group: GroupId,
+        /// The dead peer.
+        peer: PeerId,
+    },
     /// The transport lost its connection to a store; messages to it may be lost.
     StoreUnreachable(StoreId),
     /// A store is gone for good or restarted: groups led from there should elect soon.

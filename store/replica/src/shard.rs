@@ -13,6 +13,7 @@ use crate::effects::{Effects, PersistToken};
 use crate::event::Event;
 use crate::grave::Grave;
 use crate::machine::{Reader, StateMachine};
+use crate::region::Peer;
 use crate::replica::{GroupStatus, Replica};
 use crate::run::{Awaiting, Run};
 
@@ -91,11 +92,16 @@ impl<S: StateMachine> Shard<S> {
         led.map(|(group, _)| *group)
     }
 
+    /// The peer of a group that lives here.
+    pub fn peer(&self, group: GroupId) -> Option<Peer> {
+        self.replicas.get(&group).map(Replica::peer)
+    }
+
     /// A picture of a group. It copies; not for hot paths.
     pub fn status(&self, group: GroupId) -> Option<GroupStatus> {
         self.replicas
             .get(&group)
-            .map(|replica| replica.status(self.now))
+            .map(|replica| replica.status(self.now, &self.config))
     }
 
     /// The state machine of a group that lives here.

@@ -117,6 +117,9 @@ impl<S: StateMachine> Replica<S> {
         if self.transfer.is_some() {
             return Err(busy(run.config, BusyReason::Transferring));
         }
+        if self.committed_bytes > run.config.apply_backlog_bytes_max {
+            return Err(busy(run.config, BusyReason::Uncommitted));
+        }
         self.check_version(Some(proposal.command.epoch()))?;
         if !self.state.as_ref().is_some_and(|state| state.open) {
             return Err(Refusal::NotOpen);

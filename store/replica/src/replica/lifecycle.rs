@@ -192,6 +192,7 @@ impl<S: StateMachine> Replica<S> {
         }
         self.damaged = true;
         self.fail_all(Doubt::Damaged, &Refusal::Damaged, run);
+        self.discard_offer(run);
         run.effects.damaged.push((self.group, self.peer.id, error));
     }
 

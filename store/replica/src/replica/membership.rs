@@ -2,7 +2,7 @@
 //! the entry's context.
 
 use bytes::Bytes;
-use tinykv_raft::{EntryId, MembershipChange, MembershipStep, PeerId, PeerState};
+use tinykv_raft::{EntryId, MembershipChange, MembershipStep, PeerId, PeerState, PeerStatus};
 
 use super::Replica;
 use crate::command::{MembershipContext, PeerChange};
@@ -32,8 +32,15 @@ impl<S: StateMachine> Replica<S> {
             PeerChange::Remove(id) if id == self.peer.id => {
                 return Err(Refusal::Membership(MembershipRefusal::RemovesLeader(id)));
             }
-            PeerChange::Promote(id) if !self.keeps_up(id, run.config.promote_lag_max) => {
-                return Err(busy(run.config, BusyReason::LearnerBehind));
+            PeerChange::Promote(id) => {
+                let peers = self.raft.status().peers;
+                let lag_max = run.config.promote_lag_max;
+                if !peers
+                    .get(&id)
+                    .is_some_and(|peer| self.keeps_up(peer, lag_max))
+                {
+                    return Err(busy(run.config, BusyReason::LearnerBehind));
+                }
             }
             _ => {}
         }
@@ -91,6 +98,16 @@ impl<S: StateMachine> Replica<S> {
         );
         let before = self.region.clone();
         self.change_state(state, run);
+        if self.is_leader() {
+            for peer in self
+                .region
+                .peers
+                .iter()
+                .filter(|peer| peer.id != self.peer.id)
+            {
+                self.heard.entry(peer.id).or_insert(run.now);
+            }
+        }
         self.say_farewell(&before, run);
         Ok(Ok(()))
     }
@@ -131,13 +148,10 @@ impl<S: StateMachine> Replica<S> {
 
     /// Whether a learner has the region and takes part in replication. One that was never heard of
     /// might not even exist: as a voter it would only raise the quorum.
-    fn keeps_up(&self, id: PeerId, lag_max: u64) -> bool {
-        let status = self.raft.status();
-        status.peers.get(&id).is_some_and(|peer| {
-            peer.state == PeerState::Replicate
-                && peer.matched >= self.log.truncated.index
-                && self.raft.commit().0.saturating_sub(peer.matched.0) <= lag_max
-        })
+    pub(super) fn keeps_up(&self, peer: &PeerStatus, lag_max: u64) -> bool {
+        peer.state == PeerState::Replicate
+            && peer.matched >= self.log.truncated.index
+            && self.raft.commit().0.saturating_sub(peer.matched.0) <= lag_max
     }
 }
 

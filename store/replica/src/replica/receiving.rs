@@ -47,11 +47,11 @@ impl<S: StateMachine> Replica<S> {
         }
         self.check_content(&raft, run)?;
         self.remember(message.from);
-        if let MessageBody::Append(_) = raft.body {
-            self.log.leader_keeps_after = message.keep_after;
-        }
         let from = raft.from;
         self.raft.step(raft, run.now).map_err(DropReason::Refused)?;
+        if self.raft.leader() == Some(from) {
+            self.log.leader_keeps_after = message.keep_after;
+        }
         if let Some(heard) = self.heard.get_mut(&from) {
             *heard = run.now;
         }

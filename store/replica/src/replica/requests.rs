@@ -50,10 +50,6 @@ impl Requests {
         assert!(previous.is_none(), "entry {entry} was proposed twice");
     }
 
-    pub(super) fn no_proposals(&self) -> bool {
-        self.proposed.is_empty()
-    }
-
     /// An entry was applied: its own waiter, and those whose entries lost that place to it.
     pub(super) fn take_applied(&mut self, entry: EntryId) -> (Option<Proposed>, Vec<Proposed>) {
         let mut own = None;

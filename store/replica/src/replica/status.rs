@@ -3,9 +3,10 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use tinykv_raft::{EntryId, PeerId, PeerState, Role, Status};
+use tinykv_raft::{EntryId, PeerId, Role, Status};
 
 use super::Replica;
+use crate::config::ShardConfig;
 use crate::machine::StateMachine;
 use crate::region::{Peer, RegionState};
 
@@ -20,7 +21,8 @@ pub struct GroupStatus {
     pub applied: EntryId,
     /// The Raft core's own picture: role, leader, term, and, of a leader, how far its peers are.
     pub raft: Status,
-    /// Of a leader: peers whose log does not agree yet, or that are being sent a snapshot.
+    /// Of a leader: peers that are not caught up (no log in common yet, being sent a snapshot, or
+    /// too far behind); a learner in here cannot be promoted.
     pub pending_peers: Vec<PeerId>,
     /// Of a leader: each other peer, and how long it has been silent.
     pub silent: Vec<(PeerId, Duration)>,
@@ -33,24 +35,18 @@ pub struct GroupStatus {
 }
 
 impl<S: StateMachine> Replica<S> {
-    pub(crate) fn status(&self, now: Duration) -> GroupStatus {
+    pub(crate) fn status(&self, now: Duration, config: &ShardConfig) -> GroupStatus {
         let raft = self.raft.status();
+        let lag_max = config.promote_lag_max;
         let pending = raft
             .peers
             .iter()
-            .filter(|(_, peer)| peer.state != PeerState::Replicate);
+            .filter(|(_, peer)| !self.keeps_up(peer, lag_max));
         let pending_peers = pending.map(|(id, _)| *id).collect();
-        let heard: &dyn Fn() -> Vec<(PeerId, Duration)> = &|| {
-            self.heard
-                .iter()
-                .map(|(id, at)| (*id, now.saturating_sub(*at)))
-                .collect()
-        };
-        let silent = if raft.role == Role::Leader {
-            heard()
-        } else {
-            Vec::new()
-        };
+        let heard = self.heard.iter().filter(|_| raft.role == Role::Leader);
+        let silent = heard
+            .map(|(id, at)| (*id, now.saturating_sub(*at)))
+            .collect();
         GroupStatus {
             peer: self.peer,
             state: self.state.clone(),

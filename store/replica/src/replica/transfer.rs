@@ -68,7 +68,7 @@ impl<S: StateMachine> Replica<S> {
 
     /// Lets go once everything that was proposed is applied and answered.
     pub(super) fn hand_over_when_drained(&mut self, run: &mut Run<'_, S::Reply>) {
-        let drained = self.applied.index == self.raft.last().index && self.requests.no_proposals();
+        let drained = self.applied.index == self.raft.last().index;
         let Some(transfer) = &mut self.transfer else {
             return;
         };

@@ -2,6 +2,8 @@
 
 use tinykv_raft::{GroupId, MessageBody, PeerId};
 
+use tinykv_wal::Record;
+
 use super::Shard;
 use crate::effects::{DropReason, PersistToken};
 use crate::event::{AdminRequest, Birth, Event, PeerBody, PeerMessage, ReceivedSnapshot};
@@ -88,6 +90,7 @@ impl<S: StateMachine> Shard<S> {
                     replica.leave();
                 }
             }
+            Event::ForgetTombstone { group, peer } => self.on_forget(group, peer, run),
             Event::StoreUnreachable(store) => self.on_store_unreachable(store),
             Event::StoreDead(store) => self.on_store_dead(store, run),
             Event::EvictLeaders { deadline } => {
@@ -289,6 +292,16 @@ impl<S: StateMachine> Shard<S> {
         let replica = Replica::found(birth, machine, run);
         self.replicas.insert(group, replica);
         self.touched.insert(group);
+    }
+
+    fn on_forget(&mut self, group: GroupId, peer: PeerId, run: &mut Run<'_, S::Reply>) {
+        let is_closed = self
+            .grave_of(group, peer)
+            .is_some_and(|grave| grave.stage == Stage::Closed);
+        if is_closed {
+            self.graves.remove(&group);
+            run.record(Record::ForgetTombstone { group });
+        }
     }
 
     fn on_store_unreachable(&mut self, store: StoreId) {

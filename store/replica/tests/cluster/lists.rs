@@ -44,6 +44,10 @@ pub(crate) fn data_key(key: &[u8]) -> Bytes {
     out.freeze()
 }
 
+fn marker_key(key: &[u8], len: usize) -> Bytes {
+    data_key(&[key, format!("~{len}").as_bytes()].concat())
+}
+
 impl StateMachine for Lists {
     type Reply = Vec<u32>;
 
@@ -98,12 +102,15 @@ impl StateMachine for Lists {
         context: &mut ApplyContext<'_>,
     ) -> Result<Vec<u32>, NeedsKeys> {
         let (key, number) = decode_append(command).expect("checked");
-        let count_key = data_key(&key);
-        let old = context.get(&count_key)?.unwrap_or_default();
+        let list_key = data_key(&key);
+        let old = context.get(&list_key)?.unwrap_or_default();
         let mut list = BytesMut::from(old.as_ref());
         list.put_u32(number);
         let list = list.freeze();
-        context.put(count_key, list.clone());
+        context.put(list_key, list.clone());
+        // A marker that moves, so that whatever should have been removed shows.
+        context.delete(marker_key(&key, list.len() / 4 - 1));
+        context.put(marker_key(&key, list.len() / 4), Bytes::new());
         context.observe(key, ObservationKind::Put);
         self.applied_commands += 1;
         if self.applied_commands.is_multiple_of(16) {

@@ -1,7 +1,7 @@
 //! One store: the shard with a shell around it that does what the effects say.
 
 use std::cell::RefCell;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -61,6 +61,8 @@ pub(crate) struct Store {
     pub(crate) inbox: Vec<Event>,
     /// Background jobs, by the time they end.
     jobs: Vec<(u64, Job)>,
+    /// Peers whose tombstones are durable: they never come back (M7).
+    pub(crate) dead: BTreeSet<(GroupId, PeerId)>,
     pub(crate) leases: BTreeMap<GroupId, LeaseCell>,
     pub(crate) regions: BTreeMap<GroupId, (PeerId, Arc<RegionState>)>,
     /// Until then the process stands still (SIGSTOP), clocks run on.
@@ -82,6 +84,7 @@ impl Store {
             next_file: 0,
             inbox: Vec::new(),
             jobs: Vec::new(),
+            dead: BTreeSet::new(),
             leases: BTreeMap::new(),
             regions: BTreeMap::new(),
             paused_until: 0,
@@ -308,6 +311,7 @@ impl Store {
             self.files.remove(&handle.0);
         }
         for destroy in effects.destroys {
+            self.dead.insert((destroy.group, destroy.peer));
             self.later(now, Job::Destroy(destroy));
         }
     }

@@ -8,6 +8,7 @@ use tinykv_replica::{
 };
 
 use super::{Cluster, Open};
+use crate::store::Outbox;
 
 impl Cluster {
     pub(super) fn break_something(&mut self) {
@@ -38,6 +39,9 @@ impl Cluster {
 
     pub(super) fn crash(&mut self, victim: u64) {
         self.figures.crashes += 1;
+        if self.random.chance(4) {
+            self.stop(victim);
+        }
         self.stores[victim as usize - 1].crash();
         let down = self.random.between(20, 1_500);
         self.down_until.insert(victim, self.now + down);
@@ -131,5 +135,24 @@ impl Cluster {
         self.stores[store as usize - 1]
             .inbox
             .push(Event::Admin(request));
+    }
+
+    /// A shutdown: everybody is answered before the process is gone.
+    fn stop(&mut self, victim: u64) {
+        let mut out = Outbox::default();
+        let store = &mut self.stores[victim as usize - 1];
+        store.paused_until = 0;
+        store.inbox.push(Event::Shutdown);
+        store.turn(self.now, &mut out, &mut |_, _| {});
+        self.take_outbox(victim, out);
+        let waiting = self
+            .open
+            .keys()
+            .filter(|(store, _)| *store == victim)
+            .count();
+        assert_eq!(
+            waiting, 0,
+            "store {victim} went down and answered not everybody"
+        );
     }
 }

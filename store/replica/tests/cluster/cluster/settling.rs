@@ -3,14 +3,26 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use tinykv_raft::{GroupId, LogIndex, PeerId};
-use tinykv_replica::Event;
+use tinykv_replica::{Event, StateMachine};
 
 use super::{Cluster, Faults, KEYS_PER_GROUP};
+use crate::lists::Lists;
 
 impl Cluster {
     pub(super) fn check_leaders(&mut self) {
         for store in &self.stores {
-            let Some(shard) = &store.shard else { continue };
+            let Some(shard) = &store.shard else {
+                continue;
+            };
+            for (group, peer) in &store.dead {
+                let here = shard.status(*group).map(|status| status.peer.id);
+                assert_ne!(
+                    here,
+                    Some(*peer),
+                    "{group} is resurrected on {} (M7)",
+                    store.id
+                );
+            }
             for group in shard.led_groups() {
                 let Some(status) = shard.status(group) else {
                     continue;
@@ -122,7 +134,7 @@ impl Cluster {
         for group in &self.groups {
             let state = self.newest(group.id)?;
             let mut applied = BTreeSet::new();
-            let mut lists = BTreeSet::new();
+            let mut images = BTreeSet::new();
             for peer in &state.region.peers {
                 let store = &self.stores[peer.store.0 as usize - 1];
                 let here = store
@@ -133,15 +145,11 @@ impl Cluster {
                     return Some(format!("peer {} is not in service: {here:?}", peer.id));
                 }
                 applied.insert(store.applied(group.id));
-                let keys = (0..KEYS_PER_GROUP).map(|key| format!("g{}k{key}", group.id.0));
-                lists.insert(
-                    keys.map(|key| store.list(key.as_bytes()))
-                        .collect::<Vec<_>>(),
-                );
+                images.insert(store.lsm.current.copy(&Lists::ranges(&state.region)));
             }
-            if applied.len() != 1 || lists.len() != 1 {
+            if applied.len() != 1 || images.len() != 1 {
                 return Some(format!(
-                    "{}: applied {applied:?}, lists {lists:?}",
+                    "{}: applied {applied:?}, images {images:?}",
                     group.id
                 ));
             }
