@@ -2,7 +2,43 @@
 //!
 //! It is written once and used twice: a store runs thousands of groups through it, placement runs
 //! one. It does no I/O, reads no clock and draws no randomness: [`Shard::run_once`] takes what
-//! happened and the time, and returns what is to be done as [`Effects`].
+//! happened ([`Event`]) and the time, and returns what is to be done ([`Effects`]). The shell does
+//! that in the order of the fields, and reports back with further events. What is replicated is a
+//! [`StateMachine`].
+//!
+//! # The way of a write
+//!
+//! [`Event::Propose`] is checked (leader, epoch, range, deadline, limits) and proposed; the entry
+//! leaves in [`Effects::messages`] to the followers and in [`Effects::wal`] to the own log. Whoever
+//! has it durable says so in [`Effects::messages_after_persist`]. Once a majority has it *and* it is
+//! durable here, it is applied: the state machine decides through [`ApplyContext`], its writes, the
+//! region's state and the applied index go into one batch ([`Effects::apply`]), and the waiter gets
+//! its [`Outcome`]. A decision that needs a value from disk parks its group alone
+//! ([`Effects::value_fetches`]), and resumes with exactly what was asked for.
+//!
+//! # Invariants
+//!
+//! * A promise (vote, acknowledgement, birth, death) leaves only after its record is durable (D1).
+//! * Only entries durable in the own log are applied; the applied index and the region's state are
+//!   in the batch of the data. A founder's first state is written once its birth is durable.
+//! * Epoch and range are checked at propose and again at apply, by values that are replicated.
+//! * Every waiter is answered exactly once: applied; refused; superseded by another entry *committed*
+//!   at its place; or undetermined at its deadline, by a snapshot that jumped over it, at the end of
+//!   the replica, at damage or shutdown. Losing office alone settles nothing: the waiter stays until
+//!   its place in the log is decided.
+//! * The lease is published only when an entry of the own term is applied, and is void before
+//!   anything leaves that could end it ([`Effects::lease_voids`] comes first).
+//! * A tombstone is durable before the data goes, the data is gone durably before a younger peer of
+//!   the group may be born, and the dead peer (or an elder) never comes back (M7).
+//! * A snapshot replaces data only after its `Installing` record is durable; until then and until it
+//!   is installed nothing is applied.
+//! * The log is cut only up to what the engine has flushed, and not before those who live have it,
+//!   unless that costs too much ([`ShardConfig::log_bytes_max`]).
+//!
+//! # Where splits and merges will stand
+//!
+//! In [`AdminCommand`]: they are applied by the driver, not by the state machine, because they
+//! concern births and ranges. Joint changes: [`PeerRole`] and the formats know them already.
 
 mod codec;
 

@@ -172,9 +172,10 @@ impl Store {
                 let cuts = flushed.iter().filter_map(|(group, index)| {
                     self.wal.cut(*group, *index).map(|upto| (*group, upto))
                 });
-                self.inbox.push(Event::LogCut(cuts.collect()));
+                let cuts = Event::LogCut(cuts.collect());
+                self.later(now, Job::Answer(Box::new(cuts)));
             }
-            self.inbox.push(Event::Flushed(flushed));
+            self.later(now, Job::Answer(Box::new(Event::Flushed(flushed))));
         }
         if self.next_tick <= now {
             self.next_tick = now + 50;
