@@ -234,6 +234,10 @@ impl World {
         let id = self.random.one_of(&all).expect("there are nodes");
         match self.random.below(10) {
             0..3 => {
+                // Best while something is being written.
+                let is_writing = |id: &PeerId| !self.nodes[id].writes.is_empty();
+                let writing: Vec<PeerId> = all.iter().copied().filter(is_writing).collect();
+                let id = self.random.one_of(&writing).unwrap_or(id);
                 let kept = usize::try_from(self.random.below(4)).expect("small");
                 let node = self.nodes.get_mut(&id).expect("named");
                 if node.raft.is_some() {
@@ -276,6 +280,7 @@ impl World {
         let node = self.nodes.get_mut(&id).expect("up");
         match choice {
             0 => node.raft().campaign(now),
+            4 => self.storm(),
             1..3 => {
                 if node.raft().transfer_leader(other, now).is_ok() {
                     self.count("transfer");
@@ -286,6 +291,16 @@ impl World {
                 node.flush();
                 let upto = node.machine.applied.index;
                 node.compact(upto);
+            }
+        }
+    }
+
+    /// Everybody campaigns at once.
+    fn storm(&mut self) {
+        for (id, node) in &mut self.nodes {
+            let now = self.clocks[id].at(self.real);
+            if let Some(raft) = &mut node.raft {
+                raft.campaign(now);
             }
         }
     }
