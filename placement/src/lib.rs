@@ -5,9 +5,40 @@
 //!
 //! Pure, without clock or I/O: [`state`] (what the group replicates), [`view`] (what its leader
 //! hears), [`schedule`] (what it decides), [`timestamps`] and [`ids`] (what it hands out).
+//!
+//! Around them: [`machine`] puts the state under the replication driver; `desk` begins and ends
+//! leaderships, plans, and hands things out; `service` and `pages` are gRPC and HTTP on one port;
+//! [`config`] and [`process`] make a process of it.
+//!
+//! # Invariants
+//!
+//! * Nothing is answered from the view, and no timestamp is served, unless the lease of the same
+//!   term holds at that moment (M9).
+//! * A route is shown only once the entry that brought it is applied; an older epoch or a deposed
+//!   leader never takes the place of a newer one (M1, M8).
+//! * No order takes away a voter that is needed (M10).
+//! * A store is who it registered as, or refused (D9).
 
+pub mod config;
 pub mod ids;
+pub mod machine;
+pub mod process;
 pub mod schedule;
 pub mod state;
 pub mod timestamps;
 pub mod view;
+
+mod desk;
+mod group;
+mod leadership;
+mod pages;
+mod service;
+
+use std::ffi::OsString;
+use std::process::ExitCode;
+
+/// Runs the process: settings from `arguments` (program name first), environment and file; serves
+/// until SIGTERM or SIGINT.
+pub fn main(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
+    tinykv_node::process::run::<config::Args, _>(arguments, |args| &args.common, process::run)
+}

@@ -1,2 +1,10 @@
 //! The `tinykv-placement` binary.
-fn main() {}
+
+use std::process::ExitCode;
+
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
+fn main() -> ExitCode {
+    tinykv_placement::main(std::env::args_os())
+}

@@ -14,10 +14,10 @@ pub const BATCH_MAX: u32 = 1 << LOGICAL_BITS;
 
 /// How far ahead of the clock the bound is persisted, in milliseconds. After a fail-over
 /// timestamps run ahead of the clock by at most this much.
-const WINDOW_MS: u64 = 1_000;
+const WINDOW_MS: u64 = 3_000;
 
 /// When less than this is left below the bound a new one is asked for, in milliseconds.
-const REFILL_MS: u64 = 500;
+const REFILL_MS: u64 = 1_000;
 
 /// One timestamp, or the largest of a batch.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
@@ -67,6 +67,8 @@ struct Serving {
     last: Timestamp,
     /// Persisted; timestamps stay below it.
     bound_ms: u64,
+    /// Whether anybody asked since the bound was raised: nobody, no writes.
+    asked: bool,
 }
 
 impl Oracle {
@@ -90,6 +92,7 @@ impl Oracle {
                 logical: 0,
             },
             bound_ms,
+            asked: false,
         });
     }
 
@@ -104,14 +107,17 @@ impl Oracle {
             && serving.term == term
         {
             serving.bound_ms = serving.bound_ms.max(bound_ms);
+            serving.asked = false;
         }
     }
 
-    /// The bound to propose, with its term, if the one in force is nearly reached.
+    /// The bound to propose, with its term, if the one in force is nearly reached and somebody has
+    /// drawn since it was raised.
     pub fn wanted_bound(&self, now_ms: u64) -> Option<(u64, u64)> {
         let serving = self.serving.as_ref()?;
         let position = now_ms.max(serving.last.physical_ms);
-        (position + REFILL_MS >= serving.bound_ms).then_some((serving.term, position + WINDOW_MS))
+        (serving.asked && position + REFILL_MS >= serving.bound_ms)
+            .then_some((serving.term, position + WINDOW_MS))
     }
 
     /// Draws `count` timestamps that follow each other (1 to [`BATCH_MAX`]).
@@ -123,6 +129,7 @@ impl Oracle {
         let Some(serving) = &mut self.serving else {
             return Draw::NotServing;
         };
+        serving.asked = true;
         let last = serving.last;
         let mut physical_ms = now_ms.max(last.physical_ms);
         // The first logical number of a millisecond is 1, so that every batch lies above `last`.

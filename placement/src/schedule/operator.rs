@@ -43,6 +43,8 @@ pub struct Operator {
     pub began_at: Duration,
     /// When the step under way began.
     pub step_began_at: Duration,
+    /// When it was last asked what comes next.
+    pub advanced_at: Duration,
     /// The version of the region it was made for; a split or merge ends it.
     version: u64,
 }
@@ -150,6 +152,7 @@ impl Operator {
             position: 0,
             began_at: now,
             step_began_at: now,
+            advanced_at: now,
             version: decision.epoch.version,
         })
     }
@@ -169,6 +172,7 @@ impl Operator {
 
     /// Looks at the region, passes over the steps that are done, and says what comes next.
     pub fn advance(&mut self, view: &ClusterView, settings: &Settings, now: Duration) -> Progress {
+        self.advanced_at = now;
         let Some(region) = view.regions.get(&self.region) else {
             return Progress::Ended(Ending::Cancelled);
         };

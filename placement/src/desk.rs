@@ -1,0 +1,271 @@
+//! The desk: where questions reach the leader, and what the leader does of its own accord.
+//!
+//! A leadership begins in this order: the cluster has an id; the timestamp bound is raised and
+//! applied, so that nothing served before lies above it; the view is made from the routes. Only
+//! then is it published. It ends when this member no longer leads in its term. Between, the desk
+//! keeps the bound ahead, plans, and repeats orders.
+
+use std::ops::Range;
+use std::sync::Arc;
+use std::time::Duration;
+
+use arc_swap::ArcSwapOption;
+use parking_lot::Mutex;
+use tinykv_node::process::Stop;
+use tinykv_raft::PeerId;
+use tokio::sync::watch;
+
+use crate::group::{Group, ProposeError};
+use crate::ids::{self, IdRun};
+use crate::leadership::Leadership;
+use crate::schedule::Decision;
+use crate::state::{Command, IDS_PER_COMMAND_MAX, MemberRecord, Reply, Settings};
+use crate::timestamps::{Draw, Oracle, Timestamp};
+
+/// How often the desk looks after itself.
+const TICK: Duration = Duration::from_millis(50);
+/// A plan is made this often even if nothing is known to have happened: time itself matters.
+const PLAN_INTERVAL: Duration = Duration::from_secs(1);
+
+/// The one place that hands out what the leader has.
+pub(crate) struct Desk {
+    group: Group,
+    /// This member, registered at the beginning of each leadership.
+    member: MemberRecord,
+    current: ArcSwapOption<Leadership>,
+    ids: Mutex<IdRun>,
+    /// One proposal for ids at a time.
+    reserving: tokio::sync::Mutex<()>,
+    /// One proposal for a bound at a time.
+    raising: tokio::sync::Mutex<()>,
+    /// Rises when a leadership begins or ends here, or another member is known to lead.
+    turns: watch::Sender<u64>,
+}
+
+impl Desk {
+    pub(crate) fn new(group: Group, member: MemberRecord) -> Desk {
+        Desk {
+            group,
+            member,
+            current: ArcSwapOption::empty(),
+            ids: Mutex::new(IdRun::default()),
+            reserving: tokio::sync::Mutex::new(()),
+            raising: tokio::sync::Mutex::new(()),
+            turns: watch::Sender::new(0),
+        }
+    }
+
+    pub(crate) fn group(&self) -> &Group {
+        &self.group
+    }
+
+    /// The leadership of this member, if it surely leads at this moment.
+    pub(crate) fn leadership(&self) -> Option<Arc<Leadership>> {
+        let current = self.current.load_full()?;
+        self.group.holds_lease(current.term).then_some(current)
+    }
+
+    /// The leadership of this member, waiting out an election for `patience` at most. Ends at once
+    /// when another member is known to lead.
+    pub(crate) async fn await_leadership(&self, patience: Duration) -> Option<Arc<Leadership>> {
+        let mut turns = self.turns.subscribe();
+        let waited = tokio::time::timeout(patience, async {
+            loop {
+                turns.mark_unchanged();
+                if let Some(leadership) = self.leadership() {
+                    return Some(leadership);
+                }
+                let office = self.group.office();
+                if office.leader.is_some() && !office.leads {
+                    return None;
+                }
+                // The lease may come back without a turn; look again soon.
+                let _elapsed_or_turned = tokio::time::timeout(TICK, turns.changed()).await;
+            }
+        });
+        waited.await.ok().flatten()
+    }
+
+    /// A run of ids that nobody has.
+    pub(crate) async fn take_ids(&self, count: u32) -> Result<Range<u64>, ProposeError> {
+        loop {
+            if let Some(taken) = self.ids.lock().take(count) {
+                return Ok(taken);
+            }
+            let _one_at_a_time = self.reserving.lock().await;
+            // Somebody may have refilled the run while this one waited.
+            if let Some(taken) = self.ids.lock().take(count) {
+                return Ok(taken);
+            }
+            let count = count.max(ids::RUN).min(IDS_PER_COMMAND_MAX);
+            match self
+                .group
+                .propose(&Command::ReserveIds { count }, None)
+                .await?
+            {
+                Reply::Ids { first, count } => {
+                    self.ids.lock().refill(first..first + u64::from(count));
+                }
+                other => return Err(unexpected(&other)),
+            }
+        }
+    }
+
+    /// Draws timestamps that are certain to lie above all served before, by anybody; returns the
+    /// largest of the run.
+    pub(crate) async fn draw_timestamps(
+        &self,
+        leadership: &Leadership,
+        count: u32,
+    ) -> Result<Timestamp, ProposeError> {
+        loop {
+            let drawn = leadership
+                .oracle
+                .lock()
+                .draw(count, self.group.wall_clock_ms());
+            match drawn {
+                // The lease is checked after the draw: a new leader can only have begun to serve
+                // after this one's lease had run out.
+                Draw::Drawn { last, .. } if self.group.holds_lease(leadership.term) => {
+                    return Ok(last);
+                }
+                Draw::Drawn { .. } | Draw::NotServing => return Err(ProposeError::NotLeader),
+                Draw::BoundReached => self.raise_bound(leadership).await?,
+            }
+        }
+    }
+
+    /// Persists a higher bound if one is wanted.
+    async fn raise_bound(&self, leadership: &Leadership) -> Result<(), ProposeError> {
+        let _one_at_a_time = self.raising.lock().await;
+        let wanted = leadership
+            .oracle
+            .lock()
+            .wanted_bound(self.group.wall_clock_ms());
+        let Some((term, bound_ms)) = wanted else {
+            return Ok(());
+        };
+        let command = Command::RaiseTimestampBound { bound_ms };
+        match self.group.propose(&command, Some(leadership.term)).await? {
+            Reply::TimestampBound { .. } => {
+                leadership.oracle.lock().raise_bound(term, bound_ms);
+                Ok(())
+            }
+            other => Err(unexpected(&other)),
+        }
+    }
+
+    /// Works until asked to stop.
+    pub(crate) async fn run(&self, stop: Stop) {
+        let mut office = self.group.office();
+        let mut planned_at = Duration::ZERO;
+        while !stop.is_requested() {
+            tokio::select! {
+                () = tokio::time::sleep(TICK) => {}
+                () = stop.requested() => break,
+            }
+            let before = std::mem::replace(&mut office, self.group.office());
+            if before != office {
+                self.note_turn();
+            }
+            let current = self.current.load_full();
+            match current {
+                Some(leadership) if office.leads && office.term == leadership.term => {
+                    self.look_after(&leadership, &mut planned_at).await;
+                }
+                Some(leadership) => self.end(&leadership),
+                None if office.leads => {
+                    if let Err(error) = self.begin(office.term).await {
+                        tracing::debug!("leadership has not begun yet: {error}");
+                    }
+                }
+                None => {}
+            }
+        }
+        if let Some(leadership) = self.current.load_full() {
+            self.end(&leadership);
+        }
+    }
+
+    async fn begin(&self, term: tinykv_raft::Term) -> Result<(), ProposeError> {
+        let found = Command::Found {
+            cluster_id: self.group.random(),
+        };
+        // Applied in this term, so everything of earlier terms is applied, too.
+        let Reply::Cluster { id } = self.group.propose(&found, Some(term)).await? else {
+            return Err(ProposeError::Refused("the cluster has no id".into()));
+        };
+        let register = Command::RegisterMember(self.member.clone());
+        if let Reply::Refused(refusal) = self.group.propose(&register, Some(term)).await? {
+            tracing::error!("{refusal}");
+            return Err(ProposeError::Refused(refusal.to_string()));
+        }
+        let found_ms = self.group.state().read().timestamp_bound_ms();
+        let now_ms = self.group.wall_clock_ms();
+        let bound_ms = Oracle::first_bound(found_ms, now_ms);
+        let raise = Command::RaiseTimestampBound { bound_ms };
+        let Reply::TimestampBound { .. } = self.group.propose(&raise, Some(term)).await? else {
+            return Err(ProposeError::Refused("no timestamp bound".into()));
+        };
+        let mut oracle = Oracle::default();
+        oracle.begin(term.0, found_ms, now_ms, bound_ms);
+        let leadership = {
+            let state = self.group.state().read();
+            Leadership::new(term, &state, oracle, self.group.now())
+        };
+        tracing::info!(%term, cluster = id, "this member leads the placement group");
+        self.current.store(Some(Arc::new(leadership)));
+        self.note_turn();
+        Ok(())
+    }
+
+    fn end(&self, leadership: &Leadership) {
+        tracing::info!(term = %leadership.term, "this member does not lead any more");
+        self.current.store(None);
+        leadership.oracle.lock().end();
+        leadership.ended.cancel();
+        self.note_turn();
+    }
+
+    fn note_turn(&self) {
+        self.turns.send_modify(|turns| *turns += 1);
+    }
+
+    async fn look_after(&self, leadership: &Leadership, planned_at: &mut Duration) {
+        if let Err(error) = self.raise_bound(leadership).await {
+            tracing::debug!("the timestamp bound was not raised: {error}");
+        }
+        let settings = *self.group.state().read().settings();
+        let now = self.group.now();
+        leadership.nudge(&settings, now);
+        let due = now.saturating_sub(*planned_at) >= PLAN_INTERVAL;
+        if leadership.take_replan() || due {
+            *planned_at = now;
+            for decision in leadership.plan(&settings, now) {
+                if let Err(error) = self.admit(leadership, decision, &settings).await {
+                    tracing::debug!("an operator was not begun: {error}");
+                    return;
+                }
+            }
+        }
+    }
+
+    async fn admit(
+        &self,
+        leadership: &Leadership,
+        decision: Decision,
+        settings: &Settings,
+    ) -> Result<(), ProposeError> {
+        let ids = self.take_ids(2).await?;
+        let now = self.group.now();
+        leadership.admit(decision, ids.start, PeerId(ids.start + 1), settings, now);
+        Ok(())
+    }
+}
+
+fn unexpected(reply: &Reply) -> ProposeError {
+    match reply {
+        Reply::Refused(refusal) => ProposeError::Refused(refusal.to_string()),
+        other => ProposeError::Refused(format!("unexpected reply {other:?}")),
+    }
+}
