@@ -139,8 +139,12 @@ impl WriteBatch {
         &self.applied
     }
 
-    /// Refuses what the format cannot hold.
-    pub(crate) fn validate(&self) -> Result<(), LsmError> {
+    /// Refuses what the format cannot hold. [`Lsm::write`](crate::Lsm::write) does so itself; a
+    /// caller with a log asks before the batch goes into the log.
+    ///
+    /// # Errors
+    /// `InvalidInput` for a key over 1 MiB or a value over 1 GiB.
+    pub fn validate(&self) -> Result<(), LsmError> {
         for operation in &self.operations {
             match operation {
                 Operation::Put { key, value } => key::check_lengths(key.len(), value.len())?,

@@ -70,6 +70,12 @@ impl LsmError {
         matches!(self, LsmError::Final { .. } | LsmError::Closed)
     }
 
+    /// Whether the disk is full: nothing was changed, and the same call succeeds once there is
+    /// room (D8).
+    pub fn is_disk_full(&self) -> bool {
+        matches!(self, LsmError::Io { source } if source.kind() == io::ErrorKind::StorageFull)
+    }
+
     pub(crate) fn corruption(file: &Path, offset: u64, reason: impl Into<String>) -> LsmError {
         LsmError::Corruption {
             file: file.to_owned(),
