@@ -11,11 +11,6 @@ const DELAY_MAX: Duration = Duration::from_millis(50);
 /// What a refused asker is told to wait.
 const WAIT: Duration = Duration::from_millis(50);
 
-/// What is said when the disk is full.
-const DISK_FULL: BusyReason = BusyReason::Waiters;
-/// What is said when engine or log lag behind.
-const WRITE_STALL: BusyReason = BusyReason::Waiters;
-
 /// The state of everything that may be short. All of it is a hint: what must not happen is
 /// prevented where it would happen.
 #[derive(Debug)]
@@ -57,11 +52,11 @@ impl Admission {
     pub(crate) fn command(&self) -> Verdict {
         let busy = |reason| Verdict::Busy { reason, wait: WAIT };
         if self.log_is_stuck.load(Ordering::Relaxed) && self.disk_is_low() {
-            return busy(DISK_FULL);
+            return busy(BusyReason::DiskFull);
         }
         let pressure = self.pressure.load(Ordering::Relaxed);
         if pressure >= 1000 || !self.messages() {
-            return busy(WRITE_STALL);
+            return busy(BusyReason::WriteStall);
         }
         let share = f64::from(pressure) / 1000.0;
         Verdict::After(DELAY_MAX.mul_f64(share * share))
@@ -138,7 +133,7 @@ mod tests {
         assert_eq!(
             verdict,
             Verdict::Busy {
-                reason: DISK_FULL,
+                reason: BusyReason::DiskFull,
                 wait: WAIT
             }
         );

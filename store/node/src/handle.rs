@@ -281,7 +281,7 @@ impl<S: StateMachine> NodeHandle<S> {
                 .await
                 .unwrap_or(Outcome::Undetermined(Doubt::ShuttingDown)),
             Err(Refused::Full) => Outcome::DefinitelyNot(Refusal::Busy {
-                reason: BusyReason::Waiters,
+                reason: BusyReason::Inbox,
                 wait: INBOX_WAIT,
             }),
             Err(Refused::Closed) => Outcome::DefinitelyNot(Refusal::ShuttingDown),

@@ -92,7 +92,7 @@ impl DataDir {
     /// by a newer version or cannot be read.
     pub fn open(env: Arc<dyn Env>, path: &Path, role: Role) -> Result<DataDir, Failure> {
         let fail = |error: io::Error| Failure::storage(format!("data directory {error}"));
-        env.create_dir_all(path).map_err(fail)?;
+        create_durably(env.as_ref(), path).map_err(fail)?;
         let lock = env.lock_dir(path).map_err(|error| match error.kind() {
             io::ErrorKind::WouldBlock => Failure::storage(format!(
                 "the data directory {} is in use by another process",
@@ -190,6 +190,25 @@ pub fn leave_marker(env: &dyn Env, data_dir: &Path, sentence: &str) -> io::Resul
     file.write_at(sentence.as_bytes(), 0)?;
     file.sync_data()?;
     env.sync_dir(data_dir)
+}
+
+/// Creates a directory and those above it that are missing, each durable in its parent (D2).
+fn create_durably(env: &dyn Env, path: &Path) -> io::Result<()> {
+    let mut missing = Vec::new();
+    for ancestor in path.ancestors() {
+        if ancestor.as_os_str().is_empty() || env.exists(ancestor)? {
+            break;
+        }
+        missing.push(ancestor);
+    }
+    env.create_dir_all(path)?;
+    for created in missing.into_iter().rev() {
+        match created.parent() {
+            Some(parent) if !parent.as_os_str().is_empty() => env.sync_dir(parent)?,
+            _ => env.sync_dir(Path::new("."))?,
+        }
+    }
+    Ok(())
 }
 
 fn read_marker(env: &dyn Env, path: &Path) -> io::Result<Option<String>> {

@@ -134,3 +134,48 @@ async fn end_after_signal(stop: &Stop) -> Result<(), Failure> {
         ))),
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use clap::Parser;
+
+    use super::*;
+
+    #[derive(Parser)]
+    #[command(name = "trial")]
+    struct Trial {
+        #[command(flatten)]
+        common: CommonArgs,
+    }
+
+    fn code(arguments: &[&str], outcome: Result<(), Failure>) -> String {
+        let arguments = std::iter::once("trial").chain(arguments.iter().copied());
+        let role = |_, stop: Stop| async move {
+            assert!(!stop.is_requested());
+            outcome
+        };
+        let code = run(
+            arguments.map(OsString::from),
+            |trial: &Trial| &trial.common,
+            role,
+        );
+        format!("{code:?}")
+    }
+
+    #[test]
+    fn exit_codes_are_those_that_are_documented() {
+        let expected = |code: u8| format!("{:?}", ExitCode::from(code));
+        assert_eq!(code(&["--log-level", "error"], Ok(())), expected(0));
+        assert_eq!(
+            code(&["--version"], Err(Failure::other("not reached"))),
+            expected(0)
+        );
+        assert_eq!(code(&["--log-level", "loud"], Ok(())), expected(2));
+        assert_eq!(code(&["--config", "/no/such.toml"], Ok(())), expected(2));
+        assert_eq!(code(&[], Err(Failure::storage("locked"))), expected(3));
+        assert_eq!(
+            code(&[], Err(Failure::FailedSync("disk".to_owned()))),
+            expected(74)
+        );
+    }
+}

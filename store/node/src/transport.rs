@@ -137,3 +137,6 @@ impl Transport {
         Arc::clone(queue)
     }
 }
+
+#[cfg(test)]
+mod tests;

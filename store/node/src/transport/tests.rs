@@ -1,0 +1,238 @@
+//! Two ends over a loopback socket.
+
+use std::collections::BTreeSet;
+use std::net::SocketAddr;
+use std::time::Duration;
+
+use axum::Router;
+use futures::FutureExt;
+use tempfile::TempDir;
+use tinykv_env::OsEnv;
+use tinykv_lsm::LsmOptions;
+use tinykv_raft::{GroupId, LogIndex, PeerId};
+use tinykv_replica::{Peer, PeerBody, RegionEpoch};
+use tokio::runtime::Handle;
+use tonic::service::Routes;
+
+use super::*;
+use crate::identity::Role;
+use crate::pool::Pool;
+use crate::process::Stop;
+use crate::server::{self, Listener};
+use crate::spawn::{Fatal, Threads};
+use snapshot::{SnapshotFiles, SnapshotReceiver};
+
+/// How long a condition may take to come true.
+const PATIENCE: Duration = Duration::from_secs(20);
+
+#[derive(Default)]
+struct Heard {
+    groups: Mutex<Vec<u64>>,
+    unreachable: Mutex<BTreeSet<StoreId>>,
+    dead: Mutex<BTreeSet<StoreId>>,
+}
+
+impl Sink for Heard {
+    fn deliver(&self, messages: Vec<PeerMessage>) {
+        let groups = messages.iter().map(|message| message.group.0);
+        self.groups.lock().extend(groups);
+    }
+
+    fn unreachable(&self, store: StoreId) {
+        self.unreachable.lock().insert(store);
+    }
+
+    fn dead(&self, store: StoreId) {
+        self.dead.lock().insert(store);
+    }
+}
+
+#[derive(Clone, Default)]
+struct Addresses(Arc<Mutex<BTreeMap<StoreId, SocketAddr>>>);
+
+impl Resolver for Addresses {
+    fn resolve(&self, store: StoreId) -> BoxFuture<'_, Option<Destination>> {
+        let address = self.0.lock().get(&store).copied();
+        let destination = address.map(|address| Destination {
+            address: format!("http://{address}"),
+            incarnation: None,
+            start_number: None,
+        });
+        futures::future::ready(destination).boxed()
+    }
+}
+
+struct End {
+    transport: Transport,
+    heard: Arc<Heard>,
+    tasks: Tasks,
+    stop: Stop,
+    pool: Pool,
+    threads: Threads,
+    _dir: TempDir,
+}
+
+impl End {
+    async fn start(store: u64, cluster_id: u64, start_number: u64, at: &Addresses) -> End {
+        let identity = Identity {
+            role: Role::Store,
+            cluster_id,
+            member_id: store,
+            incarnation: store,
+            start_number,
+        };
+        let fatal = Fatal::new(|failure| panic!("{failure}"));
+        let tasks = Tasks::new(Handle::current(), fatal.clone());
+        let heard = Arc::new(Heard::default());
+        let sink = Arc::<Heard>::clone(&heard);
+        let transport = Transport::new(identity, Arc::new(at.clone()), sink, tasks.clone());
+        let dir = tempfile::tempdir().expect("temp dir");
+        let path = dir.path().join("snapshots");
+        let files = SnapshotFiles::open(
+            OsEnv::shared(),
+            path,
+            LsmOptions::default(),
+            &BTreeSet::new(),
+        )
+        .expect("a folder");
+        let threads = Threads::new(fatal);
+        let pool = Pool::start(&threads, 1).expect("a thread");
+        let receiver =
+            SnapshotReceiver::new(StoreId(store), files, pool.clone(), |_| Vec::new(), |_| {});
+        let service = PeerService::new(&transport, receiver);
+        let loopback = SocketAddr::from(([127, 0, 0, 1], 0));
+        let listener = Listener::bind(loopback).await.expect("a free port");
+        at.0.lock().insert(StoreId(store), listener.address());
+        let stop = Stop::new();
+        let stopped = stop.clone();
+        tasks.spawn("server", async move {
+            let services = Routes::new(service.into_server());
+            let until = async move { stopped.requested().await };
+            let served = server::serve(listener, services, Router::new(), until).await;
+            served.expect("the server ends well");
+        });
+        End {
+            transport,
+            heard,
+            tasks,
+            stop,
+            pool,
+            threads,
+            _dir: dir,
+        }
+    }
+
+    async fn end(self) {
+        self.transport.stop();
+        self.stop.request();
+        self.tasks.join(Duration::from_secs(5)).await;
+        self.pool.close();
+        let threads = self.threads;
+        let joined = tokio::task::spawn_blocking(move || threads.join());
+        joined.await.expect("joined");
+    }
+}
+
+fn message(from: u64, to: u64, group: u64) -> PeerMessage {
+    PeerMessage {
+        group: GroupId(group),
+        from: Peer::voter(PeerId(from), StoreId(from)),
+        to: Peer::voter(PeerId(to), StoreId(to)),
+        epoch: RegionEpoch::FIRST,
+        keep_after: LogIndex(0),
+        body: PeerBody::Probe,
+    }
+}
+
+async fn eventually(what: &str, condition: impl Fn() -> bool) {
+    let polled = async {
+        while !condition() {
+            tokio::time::sleep(Duration::from_millis(2)).await;
+        }
+    };
+    let outcome = tokio::time::timeout(PATIENCE, polled).await;
+    assert!(outcome.is_ok(), "waited in vain: {what}");
+}
+
+#[tokio::test]
+async fn messages_arrive_in_order_and_a_dead_process_is_noticed_at_once() {
+    let addresses = Addresses::default();
+    let one = End::start(1, 7, 1, &addresses).await;
+    let two = End::start(2, 7, 1, &addresses).await;
+    let numbers: Vec<u64> = (0..500).collect();
+    for group in &numbers {
+        one.transport.send(vec![message(1, 2, *group)]);
+    }
+    eventually("all messages", || two.heard.groups.lock().len() == 500).await;
+    assert_eq!(*two.heard.groups.lock(), numbers);
+    assert!(one.heard.unreachable.lock().is_empty());
+    two.end().await;
+    eventually("the death is noticed without a message", || {
+        one.heard.dead.lock().contains(&StoreId(2))
+    })
+    .await;
+    assert!(one.heard.unreachable.lock().contains(&StoreId(2)));
+
+    let again = End::start(2, 7, 2, &addresses).await;
+    eventually("the connection comes back", || {
+        one.transport.send(vec![message(1, 2, 1000)]);
+        again.heard.groups.lock().contains(&1000)
+    })
+    .await;
+    one.end().await;
+    again.end().await;
+}
+
+#[tokio::test]
+async fn a_restart_is_noticed_by_those_it_speaks_to() {
+    let addresses = Addresses::default();
+    let one = End::start(1, 7, 1, &addresses).await;
+    for start_number in [1, 2] {
+        assert!(one.heard.dead.lock().is_empty());
+        let two = End::start(2, 7, start_number, &addresses).await;
+        two.transport.send(vec![message(2, 1, start_number)]);
+        eventually("the message", || {
+            one.heard.groups.lock().contains(&start_number)
+        })
+        .await;
+        two.end().await;
+    }
+    assert!(one.heard.dead.lock().contains(&StoreId(2)));
+    one.end().await;
+}
+
+#[tokio::test]
+async fn strangers_and_impostors_are_not_heard() {
+    let addresses = Addresses::default();
+    let one = End::start(1, 7, 1, &addresses).await;
+    let stranger = End::start(2, 8, 1, &addresses).await;
+    stranger.transport.send(vec![message(2, 1, 5)]);
+    eventually("the refusal", || {
+        stranger.heard.unreachable.lock().contains(&StoreId(1))
+    })
+    .await;
+    assert!(one.heard.groups.lock().is_empty());
+    stranger.end().await;
+    let friend = End::start(3, 7, 1, &addresses).await;
+    friend
+        .transport
+        .send(vec![message(2, 1, 6), message(3, 1, 7)]);
+    eventually("its own message", || !one.heard.groups.lock().is_empty()).await;
+    assert_eq!(*one.heard.groups.lock(), [7], "it spoke for another store");
+    friend.end().await;
+    one.end().await;
+}
+
+#[tokio::test]
+async fn a_queue_that_nobody_empties_drops_what_is_too_much() {
+    let queue = queue::PeerQueue::new(StoreId(2));
+    let size = message_size(&message(1, 2, 0));
+    let fits = (64 << 20) / size;
+    for group in 0..fits + 10 {
+        queue.push(message(1, 2, group as u64));
+    }
+    assert_eq!(queue.dropped(), 10);
+    assert_eq!(queue.take().await.len(), (1usize << 20).div_ceil(size));
+    queue.push(message(1, 2, 0));
+    assert_eq!(queue.dropped(), 10);
+}
