@@ -5,3 +5,4 @@ mod support;
 mod corruption;
 mod crash;
 mod model;
+mod threads;
