@@ -7,7 +7,7 @@ use bytes::Bytes;
 use thiserror::Error;
 use tinykv_keys::LimitError;
 
-use crate::story::Story;
+use crate::story::{Millis, Story};
 
 /// Why a call brought no result. What it prints tells the attempts, one a line.
 #[derive(Clone, Debug, Error)]
@@ -88,7 +88,7 @@ pub enum Reason {
         cause: String,
     },
     /// The deadline had passed before anything was tried.
-    #[error("no time was left of the {limit:?} allowed")]
+    #[error("no time was left of the {} allowed", Millis(*limit))]
     NoTime {
         /// The time allowed.
         limit: Duration,
@@ -105,7 +105,7 @@ pub enum Doubt {
         cause: String,
     },
     /// No answer came before the deadline.
-    #[error("no answer within {after:?}")]
+    #[error("no answer within {}", Millis(*after))]
     Deadline {
         /// How long that was.
         after: Duration,

@@ -103,12 +103,13 @@ impl fmt::Display for Story {
         if self.is_empty() {
             return Ok(());
         }
-        write!(
-            f,
-            "\n{} failed attempts, {:?} allowed:",
-            self.len(),
-            self.limit
-        )?;
+        let attempts = if self.len() == 1 {
+            "attempt"
+        } else {
+            "attempts"
+        };
+        let limit = Millis(self.limit);
+        write!(f, "\n{} {attempts} failed, {limit} allowed:", self.len())?;
         for (index, chapter) in self.chapters.iter().enumerate() {
             if index == HEAD && self.omitted > 0 {
                 write!(f, "\n  … {} more …", self.omitted)?;
@@ -121,12 +122,8 @@ impl fmt::Display for Story {
 
 impl fmt::Display for Chapter {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let (at, took) = (self.at.as_millis(), self.took.as_millis());
-        write!(
-            f,
-            "at {at} ms, for {took} ms: {}: {}",
-            self.tried, self.ended
-        )
+        let (at, took) = (Millis(self.at), Millis(self.took));
+        write!(f, "at {at}, for {took}: {}: {}", self.tried, self.ended)
     }
 }
 
@@ -147,5 +144,19 @@ impl fmt::Display for Tried {
                 )
             }
         }
+    }
+}
+
+/// A duration as people read it here: `15 ms`.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Millis(pub(crate) Duration);
+
+impl fmt::Display for Millis {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(
+            f,
+            "{} ms",
+            (self.0 + Duration::from_micros(500)).as_millis()
+        )
     }
 }

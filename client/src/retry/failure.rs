@@ -4,6 +4,7 @@ use std::fmt;
 use std::time::Duration;
 
 use crate::routing::{Peer, Route};
+use crate::story::Millis;
 
 /// Why an attempt at a store brought no result.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -129,14 +130,14 @@ impl fmt::Display for Failure {
                 )
             }
             Failure::Misrouted { how, message } => write!(f, "{how}: {message}"),
-            Failure::Busy { reason, wait } => write!(f, "busy ({reason}), wait {wait:?}"),
+            Failure::Busy { reason, wait } => write!(f, "busy ({reason}), wait {}", Millis(*wait)),
             Failure::DiskFull { reason } => write!(f, "disk full ({reason})"),
             Failure::Refused { message } => write!(f, "refused: {message}"),
             Failure::NotNow { what } => write!(f, "cannot serve now ({what})"),
             Failure::Undetermined { message } => write!(f, "undetermined: {message}"),
             Failure::NotSent { cause } => write!(f, "cannot connect: {cause}"),
             Failure::Lost { cause } => write!(f, "connection lost: {cause}"),
-            Failure::TimedOut { after } => write!(f, "no answer within {after:?}"),
+            Failure::TimedOut { after } => write!(f, "no answer within {}", Millis(*after)),
         }
     }
 }

@@ -581,7 +581,7 @@ fn the_story_tells_each_attempt() {
     assert_eq!(
         scene.gives_up().to_string(),
         "the fate of the write is unknown: the connection was lost (connection reset)\n\
-         2 failed attempts, 5s allowed:\n  \
+         2 attempts failed, 5000 ms allowed:\n  \
          at 0 ms, for 3 ms: region 1 (epoch 1/1), peer 11 on store 1 at store1:1: \
          not leader, peer 12 on store 2 is\n  \
          at 3 ms, for 40 ms: region 1 (epoch 1/1), peer 12 on store 2 at store2:1: \

@@ -107,7 +107,10 @@ pub(super) fn failure(error: errorpb::Error) -> Failure {
             message: undetermined.message,
         };
     }
-    Failure::NotNow {
-        what: error.message,
-    }
+    let what = if error.message.is_empty() {
+        format!("{error:?}")
+    } else {
+        error.message
+    };
+    Failure::NotNow { what }
 }
