@@ -10,6 +10,7 @@ use std::future::Future;
 use std::ops::RangeInclusive;
 use std::time::Duration;
 
+use futures::future::BoxFuture;
 use parking_lot::Mutex;
 use tinykv_node::failure::Failure;
 use tinykv_node::identity::Identity;
@@ -288,10 +289,10 @@ impl Placement {
 
     /// Makes a call again and again until placement answers it, one way or the other. The first
     /// failure and the recovery are logged. `None` when `stop` was requested before.
-    pub async fn insist<T>(
+    pub async fn insist<'a, T>(
         &self,
         stop: &Stop,
-        mut call: impl AsyncFnMut() -> Result<T, CallError>,
+        call: impl Fn() -> BoxFuture<'a, Result<T, CallError>>,
     ) -> Option<Result<T, CallError>> {
         let mut waited = false;
         loop {

@@ -5,6 +5,8 @@ use std::net::SocketAddr;
 use std::path::Path;
 use std::time::Duration;
 
+use futures::FutureExt;
+use futures::future::BoxFuture;
 use tinykv_env::Env;
 use tinykv_keys::Asker;
 use tinykv_node::failure::Failure;
@@ -37,11 +39,17 @@ pub(super) async fn identify(
             Err(_) | Ok(_) => Ok(true),
         };
     }
-    let Some(cluster_id) = placement.insist(stop, || placement.cluster_id()).await else {
+    let Some(cluster_id) = placement
+        .insist(stop, || placement.cluster_id().boxed())
+        .await
+    else {
         return Ok(false);
     };
     let cluster_id = cluster_id.map_err(CallError::into_failure)?;
-    let Some(ids) = placement.insist(stop, || placement.allocate(1)).await else {
+    let Some(ids) = placement
+        .insist(stop, || placement.allocate(1).boxed())
+        .await
+    else {
         return Ok(false);
     };
     let store_id = *ids.map_err(CallError::into_failure)?.start();
@@ -98,7 +106,7 @@ pub(super) async fn report_for_duty(
         Some(founded) => founded?,
     }
     let reported = placement
-        .insist(stop, || placement.put_store(card.clone()))
+        .insist(stop, || placement.put_store(card.clone()).boxed())
         .await;
     match reported {
         None => Ok(false),
@@ -128,7 +136,10 @@ impl Founding<'_> {
             Err(error) => Some(Err(storage(error))),
             Ok(Some(plan)) => self.offer(&plan).await,
             Ok(None) if !self.node.directory().all().is_empty() => Some(Ok(())),
-            Ok(None) => match self.ask(|| self.placement.is_bootstrapped()).await? {
+            Ok(None) => match self
+                .ask(|| self.placement.is_bootstrapped().boxed())
+                .await?
+            {
                 Err(failure) => Some(Err(failure)),
                 Ok(true) => Some(Ok(())),
                 Ok(false) => self.plan().await,
@@ -138,7 +149,7 @@ impl Founding<'_> {
 
     async fn plan(&self) -> Outcome<()> {
         let ids = self
-            .ask(|| self.placement.allocate(Plan::ids_needed()))
+            .ask(|| self.placement.allocate(Plan::ids_needed()).boxed())
             .await?;
         let plan = match ids {
             Ok(ids) => Plan::new(ids),
@@ -158,21 +169,7 @@ impl Founding<'_> {
             .iter()
             .filter_map(|region| region_to_proto(region, Asker::Stored));
         let shown: Vec<metapb::Region> = shown.collect();
-        let accepted = async || {
-            let offered = self
-                .placement
-                .bootstrap(self.card.clone(), shown.clone())
-                .await;
-            match offered {
-                Ok(()) => Ok(true),
-                Err(CallError::Refused {
-                    kind: pdpb::ErrorType::AlreadyBootstrapped,
-                    ..
-                }) => self.is_ours(&shown).await,
-                Err(error) => Err(error),
-            }
-        };
-        match self.ask(accepted).await? {
+        match self.ask(|| self.is_accepted(&shown).boxed()).await? {
             Err(failure) => return Some(Err(failure)),
             Ok(true) => {
                 self.carry_out(plan, store).await?;
@@ -182,6 +179,22 @@ impl Founding<'_> {
         }
         let removed = Plan::remove(self.env, self.data_dir);
         Some(removed.map_err(storage))
+    }
+
+    /// Whether placement takes these regions as the cluster's first.
+    async fn is_accepted(&self, planned: &[metapb::Region]) -> Result<bool, CallError> {
+        let offered = self
+            .placement
+            .bootstrap(self.card.clone(), planned.to_vec())
+            .await;
+        match offered {
+            Ok(()) => Ok(true),
+            Err(CallError::Refused {
+                kind: pdpb::ErrorType::AlreadyBootstrapped,
+                ..
+            }) => self.is_ours(planned).await,
+            Err(error) => Err(error),
+        }
     }
 
     /// Whether the cluster was founded by this very plan, in an earlier try whose answer was lost.
@@ -216,7 +229,10 @@ impl Founding<'_> {
         Some(())
     }
 
-    async fn ask<T>(&self, call: impl AsyncFnMut() -> Result<T, CallError>) -> Outcome<T> {
+    async fn ask<'a, T>(
+        &self,
+        call: impl Fn() -> BoxFuture<'a, Result<T, CallError>>,
+    ) -> Outcome<T> {
         let answer = self.placement.insist(self.stop, call).await?;
         Some(answer.map_err(CallError::into_failure))
     }
