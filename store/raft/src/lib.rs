@@ -16,6 +16,9 @@
 //! 3. Apply `committed` in order; for every membership entry call [`Raft::apply_membership`];
 //!    then [`Raft::on_applied`].
 //!
+//! `now` is a monotonic clock that counts suspension, read after the input it comes with has arrived
+//! and before the output it leads to is sent.
+//!
 //! # Leadership, reads and the lease
 //!
 //! Every message of a leader carries a [`Pulse`]: a `seq` that rises within the term, and a
@@ -55,6 +58,8 @@ mod ready;
 mod status;
 
 mod raft;
+mod requests;
+mod view;
 
 mod drain;
 mod election;
@@ -62,6 +67,7 @@ mod follower;
 mod leadership;
 mod membership;
 mod replication;
+mod sending;
 
 mod log;
 mod persistence;

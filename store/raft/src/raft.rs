@@ -1,21 +1,19 @@
-//! The state machine itself: what goes in. The parts of it stand in `election`, `follower`,
-//! `replication` and `membership`; what comes out in `drain`.
+//! The state machine itself and what drives it. Its parts stand in `election`, `follower`,
+//! `replication`, `sending` and `membership`, what clients ask in `requests`, what comes out in
+//! `drain`.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::mem;
 use std::time::Duration;
 
-use bytes::Bytes;
-
 use crate::config::{Birth, Config, Initial};
-use crate::error::{ProposeError, ReadError, StepError, TransferError};
-use crate::leadership::{Leadership, READS_MAX, Transfer};
+use crate::error::StepError;
+use crate::leadership::Leadership;
 use crate::log::Log;
 use crate::message::{Force, Message, MessageBody};
 use crate::persistence::Persistence;
 use crate::prng::Prng;
 use crate::ready::{Fetch, LeadershipChange, ReadId, ReadReady, SnapshotRequest};
-use crate::status::{Lease, Role, Status};
 use crate::types::{
     Configuration, Entry, EntryId, HardState, LogIndex, Payload, PeerId, SnapshotMetadata, Term,
 };
@@ -174,7 +172,8 @@ impl Raft {
         }
     }
 
-    /// Processes a message of another peer. On an error nothing has changed.
+    /// Processes a message of another peer. On an error nothing has changed. `now` must have been
+    /// read after the message arrived: a promise given for it counts from there.
     pub fn step(&mut self, message: Message, now: Duration) -> Result<(), StepError> {
         self.observe(now);
         let Message {
@@ -201,71 +200,6 @@ impl Raft {
         }
     }
 
-    /// Appends a command to the log, if this is the leader. The returned id is the command's for
-    /// ever: it is done when an entry of that id is applied, and was not done when another
-    /// entry is applied at that index.
-    pub fn propose(&mut self, command: Bytes) -> Result<EntryId, ProposeError> {
-        let leader = self.leader;
-        let Office::Leader(lead) = &self.office else {
-            return Err(ProposeError::NotLeader { leader });
-        };
-        if lead.transfer.is_some() {
-            return Err(ProposeError::Transferring);
-        }
-        let payload = Payload::Command(command);
-        let size = Entry {
-            id: EntryId::default(),
-            payload: payload.clone(),
-        }
-        .size();
-        let full = lead.uncommitted_bytes + size > self.config.uncommitted_bytes_max;
-        if full && lead.uncommitted_bytes > 0 {
-            return Err(ProposeError::Busy);
-        }
-        Ok(self.append_own(payload))
-    }
-
-    /// Asks for the index from which a read that arrived now is current (§6.4). The answer is
-    /// in [`Ready::reads`](crate::Ready) or [`Ready::failed_reads`](crate::Ready).
-    pub fn read_index(&mut self, id: ReadId, now: Duration) -> Result<(), ReadError> {
-        self.observe(now);
-        let leader = self.leader;
-        let Office::Leader(lead) = &mut self.office else {
-            return Err(ReadError::NotLeader { leader });
-        };
-        if lead.transfer.is_some() {
-            return Err(ReadError::Transferring);
-        }
-        if lead.pending_reads() >= READS_MAX {
-            return Err(ReadError::Busy);
-        }
-        lead.push_read(id, self.log.commit());
-        Ok(())
-    }
-
-    /// Hands leadership to another voter: stops proposing and reading, voids the lease, lets the
-    /// target catch up, then tells it to campaign. Given up after `election_ticks_min` ticks.
-    pub fn transfer_leader(&mut self, target: PeerId, now: Duration) -> Result<(), TransferError> {
-        self.observe(now);
-        let leader = self.leader;
-        let Office::Leader(lead) = &mut self.office else {
-            return Err(TransferError::NotLeader { leader });
-        };
-        if let Some(transfer) = &lead.transfer {
-            return Err(TransferError::Transferring(transfer.target));
-        }
-        if target == self.config.id || !self.configuration.is_voter(target) {
-            return Err(TransferError::NotAVoter(target));
-        }
-        lead.transfer = Some(Transfer {
-            target,
-            elapsed: 0,
-            released: None,
-            is_due: true,
-        });
-        Ok(())
-    }
-
     /// Campaigns as soon as the own promise allows: the driver knows that the leader is gone
     /// (staggered by the driver, so that not all campaign at once). Ignored by leaders,
     /// candidates, and peers that are no voters.
@@ -285,112 +219,6 @@ impl Raft {
     /// The log on disk was cut: entries up to `upto` (at most applied) are gone.
     pub fn compact(&mut self, upto: LogIndex) {
         self.log.compact(upto);
-    }
-
-    /// The lease, if there is one; compare `valid_until` with the clock *after* taking the
-    /// read's snapshot. `None` before the first entry of the term is applied here. It changes with
-    /// any input: publish it after every batch of input, before sending what that caused.
-    pub fn lease(&self) -> Option<Lease> {
-        let Office::Leader(lead) = &self.office else {
-            return None;
-        };
-        if self.log.applied() < lead.term_start || !self.configuration.is_voter(self.config.id) {
-            return None;
-        }
-        let drift = self.config.drift_percent;
-        let length = self.config.promise * (100 - drift) / (100 + drift);
-        Some(Lease {
-            term: self.term,
-            valid_until: lead.lease_since()? + length,
-        })
-    }
-
-    /// A picture of the group.
-    pub fn status(&self) -> Status {
-        let lead = match &self.office {
-            Office::Leader(lead) => Some(lead),
-            _ => None,
-        };
-        let peers = lead.iter().flat_map(|lead| &lead.progress);
-        Status {
-            id: self.config.id,
-            role: self.role(),
-            leader: self.leader,
-            hard_state: self.hard_state(),
-            applied: self.log.applied(),
-            durable: self.persistence.durable(),
-            last: self.log.last(),
-            truncated: self.log.truncated(),
-            memory_bytes: self.log.memory_bytes(),
-            uncommitted_bytes: lead.map_or(0, |lead| lead.uncommitted_bytes),
-            configuration: self.configuration.clone(),
-            peers: peers
-                .map(|(id, progress)| (*id, progress.status()))
-                .collect(),
-            transfer: self.transferring(),
-            seq: lead.map_or_else(Default::default, |lead| lead.seq),
-            confirmed: lead.map_or_else(Default::default, |lead| lead.confirmed.seq),
-            lease: self.lease(),
-            promised_until: self.promise.until.max(self.restart_until),
-        }
-    }
-
-    /// This peer's id.
-    pub fn id(&self) -> PeerId {
-        self.config.id
-    }
-
-    /// The role of this peer.
-    pub fn role(&self) -> Role {
-        match self.office {
-            Office::Follower => Role::Follower,
-            Office::PreCandidate(_) => Role::PreCandidate,
-            Office::Candidate(_) => Role::Candidate,
-            Office::Leader(_) => Role::Leader,
-        }
-    }
-
-    /// The current term.
-    pub fn term(&self) -> Term {
-        self.term
-    }
-
-    /// The leader of the current term, if known.
-    pub fn leader(&self) -> Option<PeerId> {
-        self.leader
-    }
-
-    /// To whom this leader is handing its office.
-    pub fn transferring(&self) -> Option<PeerId> {
-        match &self.office {
-            Office::Leader(lead) => lead.transfer.as_ref().map(|transfer| transfer.target),
-            _ => None,
-        }
-    }
-
-    /// Known committed up to here.
-    pub fn commit(&self) -> LogIndex {
-        self.log.commit()
-    }
-
-    /// Applied up to here.
-    pub fn applied(&self) -> LogIndex {
-        self.log.applied()
-    }
-
-    /// The last entry of the log.
-    pub fn last(&self) -> EntryId {
-        self.log.last()
-    }
-
-    /// The term of the entry at `index`, if it is in the log (or is the one it was cut at).
-    pub fn term_at(&self, index: LogIndex) -> Option<Term> {
-        self.log.term(index)
-    }
-
-    /// The membership in force.
-    pub fn configuration(&self) -> &Configuration {
-        &self.configuration
     }
 
     /// Time never goes back.

@@ -4,11 +4,13 @@
 //! disks, how wrong the clocks. `TINYKV_SEEDS=n` runs n seeds, `TINYKV_SEED=s` replays one.
 
 mod checks;
+mod environment;
 mod world;
 
 use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 
-use world::{Counts, World};
+use environment::Counts;
+use world::World;
 
 const SEEDS: u64 = 300;
 const STEPS: u32 = 6_000;
