@@ -166,6 +166,34 @@ async fn a_batch_is_cut_again_when_its_region_was_split() {
 }
 
 #[tokio::test]
+async fn a_batch_that_runs_out_of_time_says_what_was_never_sent() {
+    let fake = Fake::start().await;
+    let client = fake.warm_client(SHORT).await;
+    fake.world().split("k00010");
+    fake.world().inject(1, [Fault::Hang, Fault::Hang]);
+    let error = client
+        .batch_put(pairs(0, 30))
+        .await
+        .expect_err("the first part hangs");
+    let [first, second] = &error.failed[..] else {
+        panic!("two parts: {error}")
+    };
+    assert_eq!(
+        (first.keys.len(), first.error.is_undetermined()),
+        (10, true)
+    );
+    assert_eq!(
+        (second.keys.len(), second.error.is_undetermined()),
+        (20, false)
+    );
+    assert_eq!(
+        fake.world().count("batch_put"),
+        2,
+        "one refused for its epoch, one that hangs"
+    );
+}
+
+#[tokio::test]
 async fn scans_go_both_ways_over_pages_and_regions() {
     let fake = four_regions().await;
     let client = fake.client(LONG);

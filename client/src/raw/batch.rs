@@ -156,8 +156,9 @@ impl RawClient {
                     request(&rest[..covered])
                 })
                 .await;
-            // Without an attempt the failure is the first item's, at least.
-            let (part, after) = rest.split_at(covered.max(1));
+            // Without any attempt there is no time left, for all that is left.
+            let taken = if covered == 0 { rest.len() } else { covered };
+            let (part, after) = rest.split_at(taken);
             let keys = part.iter().map(|item| item.key().clone());
             match written {
                 Ok(_) => report.applied.extend(keys),

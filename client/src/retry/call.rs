@@ -380,7 +380,7 @@ impl Call {
             let here = route
                 .peers
                 .iter()
-                .find(|peer| peer.store == sent.peer.store);
+                .find(|peer| peer.votes && peer.store == sent.peer.store);
             route.leader = here.map(|peer| peer.id);
             routes.insert(route);
         }
