@@ -27,7 +27,10 @@ fn invariants_hold_under_faults() {
         total.add(&run(seed));
     }
     println!("{seeds} seeds: {total:?}");
-    let missing: Vec<_> = total.iter().filter(|(_, count)| *count < seeds).collect();
+    let missing: Vec<_> = total
+        .iter()
+        .filter(|(_, count)| *count < seeds / 2)
+        .collect();
     assert!(
         missing.is_empty(),
         "hardly ever happened in {seeds} seeds: {missing:?}"

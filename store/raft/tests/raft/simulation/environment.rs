@@ -8,6 +8,7 @@ pub struct Environment {
     pub loss: u64,
     pub duplication: u64,
     pub reordering: u64,
+    pub delay: u64,
     pub faults: u64,
     pub membership: u64,
     pub persist: u64,
@@ -51,8 +52,9 @@ impl Environment {
             loss: random.pick(&[0, 5, 50, 200]),
             duplication: random.pick(&[0, 10, 100]),
             reordering: random.pick(&[0, 100, 500]),
+            delay: random.pick(&[0, 5, 50]),
             faults: random.pick(&[0, 2, 5, 10]),
-            membership: random.pick(&[0, 3, 10]),
+            membership: random.pick(&[0, 5, 20]),
             persist: random.pick(&[30, 150, 300]),
             apply: random.pick(&[30, 150, 300]),
         }

@@ -22,6 +22,8 @@ pub struct World {
     /// Real time, by which all clocks are wrong.
     real: Duration,
     network: Vec<Packet>,
+    /// Messages that are delayed beyond all timeouts.
+    delayed: Vec<Packet>,
     /// Directed links that lose everything.
     cut: BTreeSet<(PeerId, PeerId)>,
     environment: Environment,
@@ -47,6 +49,7 @@ impl World {
             clocks: BTreeMap::new(),
             real: Duration::ZERO,
             network: Vec::new(),
+            delayed: Vec::new(),
             cut: BTreeSet::new(),
             environment,
             is_healed: false,
@@ -144,10 +147,10 @@ impl World {
             match choice {
                 0..20 => self.serve(id),
                 20..60 if !self.is_quiet => self.propose(leader),
-                60..80 if !self.is_quiet => self.read(leader),
-                80..84 if !is_calm => self.disturb(id),
-                84..90 if !is_calm => self.disturb(leader),
-                90.. if !is_calm && choice < 90 + membership => self.change(leader),
+                60..70 if !self.is_quiet => self.read(leader),
+                70..74 if !is_calm => self.disturb(id),
+                74..80 if !is_calm => self.disturb(leader),
+                80.. if !is_calm && choice < 80 + membership => self.change(leader),
                 100..300 => self.drain(id),
                 300.. if choice < 300 + persist => self.persist(id),
                 600.. if choice < 600 + apply => self.apply(id),
@@ -377,8 +380,14 @@ impl World {
             loss,
             duplication,
             reordering,
+            delay,
             ..
         } = self.environment;
+        if !self.delayed.is_empty() && self.random.below(200) == 0 {
+            let length = u64::try_from(self.delayed.len()).expect("small");
+            let position = usize::try_from(self.random.below(length)).expect("small");
+            self.network.insert(0, self.delayed.swap_remove(position));
+        }
         if self.network.is_empty() {
             return;
         }
@@ -392,6 +401,10 @@ impl World {
             self.network.remove(position)
         };
         let (from, to) = (packet.message.from, packet.message.to);
+        if !self.is_healed && self.random.below(1000) < delay {
+            self.delayed.push(packet);
+            return;
+        }
         let is_lost = !self.is_healed && self.random.below(1000) < loss;
         if is_lost || self.cut.contains(&(from, to)) {
             return;
