@@ -49,6 +49,8 @@ pub mod server;
 
 mod admission;
 mod inbox;
+#[cfg(test)]
+mod inert;
 mod install;
 mod jobs;
 mod shard_thread;

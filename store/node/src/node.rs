@@ -115,7 +115,7 @@ impl<S: StateMachine> Node<S> {
     ///
     /// # Panics
     /// When the data directory has no identity yet.
-    pub fn start(parts: NodeParts<S>) -> Result<Node<S>, Failure> {
+    pub fn start(mut parts: NodeParts<S>) -> Result<Node<S>, Failure> {
         parts.options.validate()?;
         let other_threads = Threads::new(parts.fatal.clone());
         let common = Common::new(&parts, &other_threads)?;

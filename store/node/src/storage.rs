@@ -7,7 +7,7 @@ use tinykv_engine::{Engine, EngineError, EngineOptions, ErrorKind, GroupRecovery
 use tinykv_lsm::Lsm;
 use tinykv_raft::{Entry, GroupId, LogIndex};
 use tinykv_replica::{InstallRecord, RecoveredReplica, RecoveredTombstone, StateMachine};
-use tinykv_wal::{RecoveredGroup, Wal, WalReader};
+use tinykv_wal::{Batch, Record, RecoveredGroup, Wal, WalReader};
 
 use crate::failure::Failure;
 use crate::identity::DataDir;
@@ -95,7 +95,7 @@ impl Storage {
     }
 
     /// Finishes what a crash interrupted and gathers what the shards start from.
-    pub(crate) fn recover<S: StateMachine>(&self, dir: &DataDir) -> Result<Found, Failure> {
+    pub(crate) fn recover<S: StateMachine>(&mut self, dir: &DataDir) -> Result<Found, Failure> {
         let installing = self.unfinished()?;
         let keep: BTreeSet<_> = installing.values().map(|record| record.handle).collect();
         let files = SnapshotFiles::open(
@@ -105,39 +105,38 @@ impl Storage {
             &keep,
         )
         .map_err(Failure::storage)?;
-        let reader = self.engine.log_reader();
-        let mut groups = Vec::new();
-        for (group, found) in &self.groups {
-            if let Some(record) = installing.get(group) {
-                self.redo::<S>(*group, &found.log, record, &files)?;
-            }
-            groups.push(RecoveredReplica {
-                group: *group,
-                log: found.log.clone(),
-                tail: tail(&reader, *group, &found.log),
-                applied: self.engine.applied(*group),
-            });
+        for (group, record) in &installing {
+            self.redo::<S>(*group, record, &files)?;
         }
+        let reader = self.engine.log_reader();
+        let found = self.groups.iter().map(|(group, found)| RecoveredReplica {
+            group: *group,
+            log: found.log.clone(),
+            tail: tail(&reader, *group, &found.log),
+            applied: self.engine.applied(*group),
+        });
         let tombstone = |(group, payload): (&GroupId, &bytes::Bytes)| RecoveredTombstone {
             group: *group,
             payload: payload.clone(),
         };
         Ok(Found {
-            groups,
+            groups: found.collect(),
             tombstones: self.tombstones.iter().map(tombstone).collect(),
             files,
         })
     }
 
-    /// Installs again what was being installed at the crash.
+    /// Installs again what was being installed at the crash, and says so in the log: from there
+    /// on it is as if the crash had come a moment later.
     fn redo<S: StateMachine>(
-        &self,
+        &mut self,
         group: GroupId,
-        log: &RecoveredGroup,
         record: &InstallRecord,
         files: &SnapshotFiles,
     ) -> Result<(), Failure> {
-        let Some((snapshot, _)) = log.installing else {
+        let found = self.groups.get_mut(&group);
+        let log = &mut found.expect("the record stands in this group's log").log;
+        let Some((snapshot, payload)) = log.installing.take() else {
             return Ok(());
         };
         let mut drop = S::ranges(&record.after.region);
@@ -151,7 +150,18 @@ impl Storage {
             handle: record.handle,
         };
         install::ingest(&self.engine, files, &ingestion).map_err(|error| failure(&error))?;
-        tracing::info!(%group, "finished the installation of a snapshot");
+        let installed = Record::Installed {
+            group,
+            snapshot,
+            payload: payload.clone(),
+        };
+        let appended = self.wal.append(&Batch::from(vec![installed]));
+        appended
+            .and_then(|_| self.wal.sync())
+            .map_err(|error| failure(&EngineError::from(error)))?;
+        log.installed = Some((snapshot, payload));
+        files.discard(record.handle).map_err(Failure::storage)?;
+        tracing::info!(%group, %snapshot, "finished the installation of a snapshot");
         Ok(())
     }
 
@@ -197,3 +207,6 @@ pub(crate) fn failure(error: &EngineError) -> Failure {
         ErrorKind::Retry | ErrorKind::Unusable | ErrorKind::Closed => Failure::storage(error),
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -51,7 +51,7 @@ pub(crate) enum Notice {
     Cut(Vec<(GroupId, EntryId)>),
 }
 
-/// The process must not go on; the failure is reported already.
+/// The thread ends: the failure is reported already, or the process ends anyway.
 struct Stopped;
 
 impl WalThread {
@@ -84,7 +84,6 @@ impl WalThread {
         }
         if !merged.batch.is_empty() {
             let begun = self.env.now();
-            let installed = installed_snapshots(&merged.batch);
             self.append(&mut merged)?;
             if let Err(error) = self.wal.sync() {
                 return Err(self.stop(&error));
@@ -94,7 +93,7 @@ impl WalThread {
             self.metrics
                 .log_batch_bytes
                 .observe(merged.batch.size() as f64);
-            self.discard(installed);
+            self.discard(installed_snapshots(&merged.batch));
         }
         self.transport.send(merged.messages);
         for (shard, token) in merged.tokens {
@@ -135,6 +134,10 @@ impl WalThread {
     fn make_room(&mut self, merged: &mut Merged) -> Result<(), Stopped> {
         self.maintain()?;
         let taken = self.queue.take(RETRY_INTERVAL);
+        if taken.closed && taken.works.is_empty() {
+            tracing::warn!("the process ends while its log waits for space");
+            return Err(Stopped);
+        }
         let mut cuts = Batch::default();
         for mut work in taken.works {
             let records = std::mem::take(&mut work.batch.records);

@@ -1,51 +1,14 @@
 //! What happens at the limits.
 
-use std::sync::Arc;
-
 use bytes::Bytes;
 use tinykv_raft::{
     Append, Entry, EntryId, GroupId, LogIndex, Message, MessageBody, Payload, PeerId, Term,
 };
-use tinykv_replica::{
-    ApplyContext, KeyRange, NeedsKeys, Outcome, Peer, PeerBody, PersistToken, ReadError, Reader,
-    Refusal, Region, RegionEpoch, RegionState, StoreId,
-};
+use tinykv_replica::{Outcome, Peer, PeerBody, PersistToken, Refusal, RegionEpoch, StoreId};
 
 use super::*;
+use crate::inert::Inert;
 use crate::waiters::refuse;
-
-/// Never runs: the inbox only carries what is for it.
-struct Nothing;
-
-impl StateMachine for Nothing {
-    type Reply = ();
-
-    fn ranges(_region: &Region) -> Vec<KeyRange> {
-        Vec::new()
-    }
-
-    fn state_key(_group: GroupId) -> Bytes {
-        Bytes::new()
-    }
-
-    fn check(_region: &Arc<Region>, _command: &Bytes) -> Result<(), Refusal> {
-        Ok(())
-    }
-
-    fn restore(&mut self, _state: &RegionState, _reader: &dyn Reader) -> Result<(), ReadError> {
-        Ok(())
-    }
-
-    fn apply(
-        &mut self,
-        _region: &Arc<Region>,
-        _entry: EntryId,
-        _command: &Bytes,
-        _context: &mut ApplyContext<'_>,
-    ) -> Result<(), NeedsKeys> {
-        Ok(())
-    }
-}
 
 fn append(bytes: usize) -> PeerMessage {
     let (from, to) = (PeerId(1), PeerId(2));
@@ -73,14 +36,14 @@ fn append(bytes: usize) -> PeerMessage {
     }
 }
 
-fn request(inbox: &Inbox<Nothing>, waiter: u64) -> Result<(), Refused> {
+fn request(inbox: &Inbox<Inert>, waiter: u64) -> Result<(), Refused> {
     let (reply, _) = oneshot::channel();
     inbox.push_request(Event::Tick, WaiterId(waiter), reply)
 }
 
 #[test]
 fn messages_over_the_limit_are_dropped_and_notices_are_not() {
-    let inbox = Inbox::<Nothing>::new();
+    let inbox = Inbox::<Inert>::new();
     inbox.push_messages((0..10).map(|_| append(MESSAGE_BYTES_MAX / 8)));
     assert_eq!(inbox.dropped(), 3);
     inbox.push_notice(Event::Persisted(PersistToken(1)));
@@ -92,7 +55,7 @@ fn messages_over_the_limit_are_dropped_and_notices_are_not() {
 
 #[test]
 fn requests_over_the_limit_are_refused() {
-    let inbox = Inbox::<Nothing>::new();
+    let inbox = Inbox::<Inert>::new();
     for waiter in 0..REQUESTS_MAX as u64 {
         assert_eq!(request(&inbox, waiter), Ok(()));
     }
@@ -103,7 +66,7 @@ fn requests_over_the_limit_are_refused() {
 
 #[test]
 fn a_closed_inbox_gives_back_what_waits_and_takes_nothing() {
-    let inbox = Inbox::<Nothing>::new();
+    let inbox = Inbox::<Inert>::new();
     let (reply, mut outcome) = oneshot::channel();
     let pushed = inbox.push_request(Event::Tick, WaiterId(1), reply);
     assert_eq!(pushed, Ok(()));
