@@ -1,0 +1,7 @@
+//! A placement member over loopback: real port, real disk, real driver.
+
+mod answers;
+mod cluster;
+mod heartbeats;
+mod restart;
+mod timestamps;
