@@ -23,7 +23,7 @@ use crate::shard_thread::{LsmReader, ShardThread};
 use crate::shards::Shards;
 use crate::spawn::{Fatal, Tasks, Threads};
 use crate::storage::{Found, Storage};
-use crate::transport::snapshot::{SnapshotReceiver, SnapshotSender};
+use crate::transport::snapshot::{SnapshotFiles, SnapshotReceiver, SnapshotSender};
 use crate::transport::{PeerService, Resolver, Transport};
 use crate::trouble::Trouble;
 use crate::upkeep::{Upkeep, UpkeepParts};
@@ -141,35 +141,11 @@ impl<S: StateMachine> Node<S> {
             },
             &common.shards,
         )?;
-        let received = Arc::clone(&common.shards);
-        let receiver = SnapshotReceiver::new(
-            StoreId(common.identity.member_id),
-            files.clone(),
-            common.pool.clone(),
-            S::ranges,
-            move |snapshot| {
-                let inbox = received.of(snapshot.message.group);
-                inbox.push_notice(Event::SnapshotReceived(snapshot));
-            },
-        );
         let tasks = common.transport.tasks();
         let handle = common.handle(&parts.storage);
+        let receiver = common.snapshot_receiver(&files);
         let wal_threads = Threads::new(parts.fatal.clone());
-        let shards = Arc::clone(&common.shards);
-        let wal_thread = WalThread {
-            engine: parts.storage.engine.clone(),
-            wal: parts.storage.wal,
-            queue: Arc::clone(&common.wal),
-            admission: Arc::clone(&common.admission),
-            transport: common.transport.clone(),
-            env: Arc::clone(&common.env),
-            files,
-            pool: common.pool.clone(),
-            trouble: common.trouble.clone(),
-            metrics: common.metrics.clone(),
-            notify: Box::new(move |notice| shards.hear(notice)),
-        };
-        wal_threads.spawn("log", move || wal_thread.run())?;
+        common.start_log(parts.storage, files, &wal_threads)?;
         Ok(Node {
             service: PeerService::new(&common.transport, receiver),
             handle,
@@ -346,6 +322,43 @@ impl<S: StateMachine> Common<S> {
             threads.spawn(format!("shard-{number}"), move || thread.run(recovered))?;
         }
         Ok(())
+    }
+
+    fn snapshot_receiver(&self, files: &SnapshotFiles) -> SnapshotReceiver {
+        let shards = Arc::clone(&self.shards);
+        SnapshotReceiver::new(
+            StoreId(self.identity.member_id),
+            files.clone(),
+            self.pool.clone(),
+            S::ranges,
+            move |snapshot| {
+                let inbox = shards.of(snapshot.message.group);
+                inbox.push_notice(Event::SnapshotReceived(snapshot));
+            },
+        )
+    }
+
+    fn start_log(
+        &self,
+        storage: Storage,
+        files: SnapshotFiles,
+        threads: &Threads,
+    ) -> Result<(), Failure> {
+        let shards = Arc::clone(&self.shards);
+        let thread = WalThread {
+            engine: storage.engine,
+            wal: storage.wal,
+            queue: Arc::clone(&self.wal),
+            admission: Arc::clone(&self.admission),
+            transport: self.transport.clone(),
+            env: Arc::clone(&self.env),
+            files,
+            pool: self.pool.clone(),
+            trouble: self.trouble.clone(),
+            metrics: self.metrics.clone(),
+            notify: Box::new(move |notice| shards.hear(notice)),
+        };
+        threads.spawn("log", move || thread.run())
     }
 
     fn handle(&self, storage: &Storage) -> NodeHandle<S> {

@@ -69,17 +69,28 @@ pub(crate) struct Cluster {
     running: BTreeMap<u64, Running>,
     /// Disks that fail on demand.
     disks: BTreeMap<u64, Arc<FaultyEnv>>,
+    engine: EngineOptions,
     failures: Arc<Mutex<BTreeMap<u64, Failure>>>,
 }
 
 impl Cluster {
     /// Starts nodes 1 to `count`.
     pub(crate) async fn start(count: u64) -> Cluster {
+        let mut engine = EngineOptions::default();
+        engine.wal.segment_bytes = 1 << 20;
+        engine.lsm.memtable_bytes_max = 1 << 20;
+        engine.lsm.cache_bytes_max = 8 << 20;
+        Cluster::start_with(count, engine).await
+    }
+
+    /// As [`Cluster::start`], with other settings of log and engine.
+    pub(crate) async fn start_with(count: u64, engine: EngineOptions) -> Cluster {
         let mut cluster = Cluster {
             home: tempfile::tempdir().expect("temp dir"),
             addresses: Addresses::default(),
             running: BTreeMap::new(),
             disks: BTreeMap::new(),
+            engine,
             failures: Arc::default(),
         };
         for store in 1..=count {
@@ -97,7 +108,7 @@ impl Cluster {
         });
         let disk = Arc::new(FaultyEnv::default());
         self.disks.insert(store, Arc::clone(&disk));
-        let (dir, storage) = open(disk, &path, store);
+        let (dir, storage) = open(disk, &path, store, self.engine.clone());
         let runtime = tokio::runtime::Handle::current();
         let node = Node::start(NodeParts {
             dir,
@@ -287,15 +298,16 @@ pub(crate) fn voter(store: u64) -> Peer {
     Peer::voter(PeerId(store * 10), StoreId(store))
 }
 
-fn open(disk: Arc<FaultyEnv>, path: &Path, store: u64) -> (DataDir, Storage) {
+fn open(
+    disk: Arc<FaultyEnv>,
+    path: &Path,
+    store: u64,
+    engine: EngineOptions,
+) -> (DataDir, Storage) {
     let mut dir = DataDir::open(disk, path, Role::Store).expect("data directory");
     if dir.identity().is_none() {
         dir.establish(CLUSTER, store).expect("identity");
     }
-    let mut options = EngineOptions::default();
-    options.wal.segment_bytes = 1 << 20;
-    options.lsm.memtable_bytes_max = 1 << 20;
-    options.lsm.cache_bytes_max = 8 << 20;
-    let storage = Storage::open(&dir, options).expect("storage");
+    let storage = Storage::open(&dir, engine).expect("storage");
     (dir, storage)
 }

@@ -7,6 +7,7 @@ mod map;
 use std::time::Duration;
 
 use cluster::{Cluster, target, voter};
+use tinykv_engine::EngineOptions;
 use tinykv_raft::{GroupId, PeerId};
 use tinykv_replica::{
     AdminAction, Answer, Command, Outcome, Peer, PeerChange, Refusal, RegionEpoch,
@@ -104,6 +105,42 @@ async fn a_new_member_gets_a_snapshot_and_then_the_log() {
         cluster.put(4, "k01", "later").await;
         cluster.holds(2, 4, "k01", "later").await;
         assert_eq!(cluster.value(2, 4, "k00").as_deref(), Some(&b"small"[..]));
+        cluster.end().await;
+    })
+    .await;
+}
+
+/// Three megabytes go through a log of one and a half: it is cut behind flushes while writes go
+/// on, and a member that was away meanwhile comes back by a snapshot.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_short_log_is_cut_and_who_was_away_gets_a_snapshot() {
+    in_time(async {
+        let mut engine = EngineOptions::default();
+        engine.wal.segment_bytes = 256 << 10;
+        engine.wal.segments_target = 2;
+        engine.wal.segments_max = 6;
+        engine.lsm.cache_bytes_max = 8 << 20;
+        let mut cluster = Cluster::start_with(3, engine).await;
+        cluster.create(1, &[1, 2, 3]);
+        cluster.put(1, "first", "v").await;
+        let away = cluster.leader(1).await % 3 + 1;
+        cluster.kill(away).await;
+        let large = "x".repeat(16 << 10);
+        for number in 0..200 {
+            cluster.put(1, &format!("k{number:03}"), &large).await;
+        }
+        cluster.start_node(away).await;
+        cluster.holds(away, 1, "k199", &large).await;
+        for number in 0..200 {
+            let value = cluster.value(away, 1, &format!("k{number:03}"));
+            assert_eq!(
+                value.map(|value| value.len()),
+                Some(large.len()),
+                "{number}"
+            );
+        }
+        cluster.put(1, "last", "v").await;
+        cluster.holds(away, 1, "last", "v").await;
         cluster.end().await;
     })
     .await;
