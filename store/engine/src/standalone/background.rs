@@ -73,11 +73,12 @@ impl Inner {
                 }
                 return Ok(());
             }
-            if let Some(error) = self.committer.stalled() {
-                return Err(error);
+            if self.run_job()? {
+                continue;
             }
-            if !self.run_job()? {
-                self.committer.brake(BRAKE_MAX)?;
+            match self.committer.stalled() {
+                Some(error) => return Err(error),
+                None => self.committer.brake(BRAKE_MAX)?,
             }
         }
     }

@@ -7,6 +7,7 @@
 //! for itself.
 
 use std::collections::VecDeque;
+use std::io;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -144,16 +145,40 @@ impl Committer {
             self.changed.wait(&mut queue);
         }
         queue.accepting()?;
-        queue.leading = true;
-        drop(queue);
+        let leadership = Leadership::take(self, queue);
         let result = act(&mut self.log.lock());
-        let mut queue = self.queue.lock();
         if let Err(error) = &result {
-            queue.note(error);
+            self.queue.lock().note(error);
+        }
+        drop(leadership);
+        result
+    }
+}
+
+/// Being the leader; given up when dropped. A leader that panics leaves log and tree in a state
+/// nobody knows, so nobody writes after it.
+#[derive(Debug)]
+struct Leadership<'a> {
+    committer: &'a Committer,
+}
+
+impl<'a> Leadership<'a> {
+    fn take(committer: &'a Committer, mut queue: MutexGuard<'a, Queue>) -> Leadership<'a> {
+        assert!(!queue.leading, "there is one leader");
+        queue.leading = true;
+        Leadership { committer }
+    }
+}
+
+impl Drop for Leadership<'_> {
+    fn drop(&mut self) {
+        let mut queue = self.committer.queue.lock();
+        if std::thread::panicking() {
+            let error = io::Error::other("a thread panicked while it wrote the log");
+            queue.note(&EngineError::Wal(WalError::Failed(Arc::new(error))));
         }
         queue.leading = false;
-        self.changed.notify_all();
-        result
+        self.committer.changed.notify_all();
     }
 }
 
@@ -225,20 +250,17 @@ impl Inner {
             }
             group.extend(queue.waiting.pop_front());
         }
-        queue.leading = true;
         let accepting = queue.accepting();
-        drop(queue);
+        let leadership = Leadership::take(&self.committer, queue);
         let result = accepting.and_then(|()| self.commit(&mut self.committer.log.lock(), &group));
         for ticket in group {
             *ticket.outcome.lock() = Some(result.clone());
         }
-        let mut queue = self.committer.queue.lock();
         if let Err(error) = &result {
-            queue.note(error);
+            self.committer.queue.lock().note(error);
         }
-        queue.leading = false;
-        self.committer.changed.notify_all();
-        queue
+        drop(leadership);
+        self.committer.queue.lock()
     }
 
     /// Append, sync, apply.
@@ -259,9 +281,14 @@ impl Inner {
             group: LOCAL,
             entries,
         }]);
-        if let Err(WalError::Full { .. }) = log.wal.append(&batch) {
-            self.make_room(log)?;
-            log.wal.append(&batch)?;
+        match log.wal.append(&batch) {
+            Err(WalError::Full { .. }) => {
+                self.make_room(log)?;
+                log.wal.append(&batch)?;
+            }
+            other => {
+                other?;
+            }
         }
         log.last = last;
         if group.iter().any(|t| t.durability == Durability::Synced) {

@@ -31,8 +31,8 @@ struct ModelGroup {
     /// What log and tree must hold at least after a crash: the last snapshot known installed, or
     /// the birth.
     snapshot: u64,
-    /// A snapshot that may or may not be installed after a crash.
-    installing: Option<(u64, Data)>,
+    /// Snapshots whose installation began; after a crash the last ones may or may not be there.
+    installing: BTreeMap<u64, Data>,
     /// Whether its death may have been recorded.
     dying: bool,
 }
@@ -293,7 +293,7 @@ impl Life {
         let written = writer.finish()?.is_some();
         let group = self.groups.get_mut(&id).expect("alive");
         let index = group.last + self.random.between(1, 5);
-        group.installing = Some((index, data.clone()));
+        group.installing.insert(index, data.clone());
         let snapshot = id_of(index);
         let name = if written {
             file.display().to_string()
@@ -337,8 +337,8 @@ impl Life {
         engine.install(GroupId(id), snapshot, &ingest)?;
         let group = self.groups.get_mut(&id).expect("alive");
         if group.snapshot < index {
-            let installing = group.installing.take();
-            let (_, data) = installing.clone().expect("being installed");
+            let installing = std::mem::take(&mut group.installing);
+            let data = installing[&index].clone();
             *group = ModelGroup {
                 states: BTreeMap::from([(index, data)]),
                 last: index,
@@ -405,22 +405,20 @@ impl Life {
             ..
         } = recovery;
         self.open = Some((engine, writer));
-        let model = std::mem::take(&mut self.groups);
-        for (id, mut group) in model {
+        let ids: Vec<u64> = self.groups.keys().copied().collect();
+        for id in ids {
+            let group = &self.groups[&id];
             match groups.get(&GroupId(id)) {
                 None if tombstones.contains_key(&GroupId(id)) => {
                     assert!(group.dying, "group {id} is dead and nobody killed it");
-                    self.groups.insert(id, group);
                     self.bury(id)?;
                 }
                 None => {
                     let unborn = group.durable == 0 && group.applied == 0 && group.last == 0;
                     assert!(unborn || group.dying, "group {id} is gone");
+                    self.groups.remove(&id);
                 }
-                Some(found) => {
-                    group.dying = false;
-                    self.adopt(id, group, found)?;
-                }
+                Some(found) => self.adopt(id, found)?,
             }
         }
         let orphan = groups.keys().find(|id| !self.groups.contains_key(&id.0));
@@ -430,33 +428,29 @@ impl Life {
     }
 
     /// Takes over what a restart found of a group, and replays it.
-    fn adopt(
-        &mut self,
-        id: u64,
-        mut group: ModelGroup,
-        found: &tinykv_engine::GroupRecovery,
-    ) -> Result<(), EngineError> {
+    fn adopt(&mut self, id: u64, found: &tinykv_engine::GroupRecovery) -> Result<(), EngineError> {
+        let group = self.groups.get_mut(&id).expect("alive");
+        group.dying = false;
         let last = found.log.last.index.0;
         let mut applied = found.applied.0;
         match &found.log.installing {
             Some((snapshot, payload)) => {
-                let known = group.installing.as_ref().map(|(index, _)| *index);
-                assert_eq!(
-                    Some(snapshot.index.0),
+                let known = group.installing.contains_key(&snapshot.index.0);
+                assert!(
                     known,
-                    "group {id} installs another snapshot"
+                    "group {id} installs {snapshot}, of which nobody knows"
                 );
-                self.groups.insert(id, group);
+                group.installing.split_off(&(snapshot.index.0 + 1));
                 self.finish_install(id, *snapshot, payload)?;
-                group = self.groups.remove(&id).expect("alive");
                 applied = applied.max(snapshot.index.0);
             }
             // It never became durable; its index may be used by another entry.
-            None if group.snapshot < group.installing.as_ref().map_or(0, |(index, _)| *index) => {
-                group.installing = None;
+            // What never became durable leaves its index to other entries.
+            None => {
+                group.installing.split_off(&(group.snapshot + 1));
             }
-            None => {}
         }
+        let group = self.groups.get_mut(&id).expect("alive");
         assert!(
             (group.durable..=group.last).contains(&last) && last >= group.snapshot,
             "group {id}: the log ends at {last}; {} was durable, {} appended",
@@ -465,7 +459,6 @@ impl Life {
         );
         (group.last, group.durable, group.applied) = (last, last, applied);
         group.states.split_off(&(last + 1));
-        self.groups.insert(id, group);
         self.apply_upto(id, last)
     }
 
@@ -479,14 +472,14 @@ impl Life {
             .map(|(origin, index)| (origin.0, index))
             .collect();
         // An installation is durable at once, ahead of memtables that do not touch its range.
-        let installed = |id: u64| {
-            let installing = self.groups.get(&id)?.installing.as_ref();
-            installing.map(|(index, _)| *index)
+        let installed = |id: u64, index: &u64| {
+            let group = self.groups.get(&id);
+            group.is_some_and(|group| group.installing.contains_key(index))
         };
         let matches = |applied: &BTreeMap<u64, u64>| {
             (1..=3).all(|id| {
                 let found = found.get(&id);
-                found == applied.get(&id) || (found.is_some() && found == installed(id).as_ref())
+                found == applied.get(&id) || found.is_some_and(|index| installed(id, index))
             })
         };
         let Some(at) = self.order.iter().rposition(matches) else {
@@ -502,14 +495,8 @@ impl Life {
                 continue;
             };
             let applied = recovered.applied.0;
-            let installed = group
-                .installing
-                .as_ref()
-                .filter(|(index, _)| *index == applied);
-            let expected = match installed {
-                Some((_, data)) => data,
-                None => &group.states[&applied],
-            };
+            let installed = group.installing.get(&applied);
+            let expected = installed.unwrap_or_else(|| &group.states[&applied]);
             assert_eq!(&data_of(engine, *id), expected, "group {id} at {applied}");
         }
     }
