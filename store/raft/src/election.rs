@@ -70,12 +70,19 @@ impl Raft {
             self.wake_at = Some(self.now);
             return;
         }
+        let is_alone = self.configuration.all_voters() == BTreeSet::from([self.config.id]);
         if let Some(bound) = self.bound_for(None) {
-            self.wake_at = Some(self.now + bound);
+            // Others were bound by the same round; whoever asks first should be alone.
+            let spread = if is_alone {
+                Duration::ZERO
+            } else {
+                self.spread()
+            };
+            self.wake_at = Some(self.now + bound + spread);
             return;
         }
         self.leader = None;
-        if self.configuration.all_voters() == BTreeSet::from([self.config.id]) {
+        if is_alone {
             self.stand(None);
             return;
         }
@@ -128,9 +135,13 @@ impl Raft {
             ));
         }
         let refusal = self.judge(from, request);
-        if refusal.is_none() && request.kind == VoteKind::Vote {
-            self.vote = Some(from);
-            self.elapsed = 0;
+        match (refusal, request.kind) {
+            (None, VoteKind::Vote) => {
+                self.vote = Some(from);
+                self.elapsed = 0;
+            }
+            (None, VoteKind::PreVote) => self.give_way(),
+            (Some(_), _) => {}
         }
         let wait = match (refusal, request.kind) {
             (None, VoteKind::Vote) => Wait::Persist,
@@ -146,6 +157,26 @@ impl Raft {
         };
         self.send(from, MessageBody::VoteReply(reply), wait);
         Ok(())
+    }
+
+    /// Who grants a pre-vote lets its candidate go first: two that stand in the same term only take
+    /// votes from each other.
+    fn give_way(&mut self) {
+        if let Some(at) = self.wake_at {
+            self.wake_at = Some(at.max(self.now + self.spread_max()));
+        }
+        let ticks = self.config.heartbeat_ticks + 1;
+        self.elapsed = self.elapsed.min(self.timeout.saturating_sub(ticks));
+    }
+
+    /// Time enough for an election among peers that are well, and little against a promise.
+    fn spread_max(&self) -> Duration {
+        self.config.promise / 5
+    }
+
+    fn spread(&mut self) -> Duration {
+        const STEPS: u32 = 64;
+        self.spread_max() * self.prng.between(0, STEPS) / STEPS
     }
 
     /// Whether to refuse the vote; enters the term of a vote that no promise forbids.

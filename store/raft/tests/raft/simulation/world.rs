@@ -6,7 +6,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use tinykv_raft::{
     Config, Configuration, MembershipChange, MembershipStep, MessageBody, PeerId, ReadId, Role,
-    SnapshotFailed,
+    SnapshotFailed, VoteKind,
 };
 
 use super::checks::Checks;
@@ -22,8 +22,8 @@ pub struct World {
     /// Real time, by which all clocks are wrong.
     real: Duration,
     network: Vec<Packet>,
-    /// Messages that are delayed beyond all timeouts.
-    delayed: Vec<Packet>,
+    /// Messages that are delayed beyond all timeouts and partitions, and until when.
+    delayed: BTreeMap<(Duration, u64), Packet>,
     /// Directed links that lose everything.
     cut: BTreeSet<(PeerId, PeerId)>,
     environment: Environment,
@@ -49,7 +49,7 @@ impl World {
             clocks: BTreeMap::new(),
             real: Duration::ZERO,
             network: Vec::new(),
-            delayed: Vec::new(),
+            delayed: BTreeMap::new(),
             cut: BTreeSet::new(),
             environment,
             is_healed: false,
@@ -114,6 +114,7 @@ impl World {
     pub fn step(&mut self) {
         self.real += Duration::from_micros(self.random.below(4_000));
         self.tick_clocks();
+        self.deliver_delayed();
         let Environment {
             faults,
             membership,
@@ -192,14 +193,7 @@ impl World {
                 let is_writing = |id: &PeerId| !self.nodes[id].writes.is_empty();
                 let writing: Vec<PeerId> = all.iter().copied().filter(is_writing).collect();
                 let id = self.random.one_of(&writing).unwrap_or(id);
-                let kept = usize::try_from(self.random.below(4)).expect("small");
-                let node = self.nodes.get_mut(&id).expect("named");
-                if node.raft.is_some() {
-                    self.checks.forget(id);
-                    node.crash(kept);
-                    self.checks.disk(node);
-                    self.count("crash");
-                }
+                self.crash(id);
             }
             3..7 => all.into_iter().for_each(|id| self.restart(id)),
             7..9 => {
@@ -240,7 +234,10 @@ impl World {
                     self.count("transfer");
                 }
             }
-            3 => node.raft().on_unreachable(other),
+            3 => {
+                let target = node.raft().transferring();
+                node.raft().on_unreachable(target.unwrap_or(other));
+            }
             _ => {
                 node.flush();
                 let upto = node.machine.applied.index;
@@ -342,9 +339,30 @@ impl World {
         }
     }
 
+    /// A voter is most likely to crash right after its vote has left: whatever it has forgotten
+    /// then shows when a request of the same term comes late.
     fn send(&mut self, packet: Packet) {
         self.checks.sent(&packet.message);
+        let is_vote = matches!(
+            &packet.message.body,
+            MessageBody::VoteReply(reply) if reply.kind == VoteKind::Vote && reply.refusal.is_none()
+        );
+        let voter = packet.message.from;
         self.network.push(packet);
+        if is_vote && !self.is_healed && self.random.below(100) < self.environment.faults {
+            self.crash(voter);
+        }
+    }
+
+    fn crash(&mut self, id: PeerId) {
+        let kept = usize::try_from(self.random.below(4)).expect("small");
+        let node = self.nodes.get_mut(&id).expect("named");
+        if node.raft.is_some() {
+            self.checks.forget(id);
+            node.crash(kept);
+            self.checks.disk(node);
+            self.count("crash");
+        }
     }
 
     fn persist(&mut self, id: PeerId) {
@@ -383,11 +401,6 @@ impl World {
             delay,
             ..
         } = self.environment;
-        if !self.delayed.is_empty() && self.random.below(200) == 0 {
-            let length = u64::try_from(self.delayed.len()).expect("small");
-            let position = usize::try_from(self.random.below(length)).expect("small");
-            self.network.insert(0, self.delayed.swap_remove(position));
-        }
         if self.network.is_empty() {
             return;
         }
@@ -400,15 +413,36 @@ impl World {
         } else {
             self.network.remove(position)
         };
-        let (from, to) = (packet.message.from, packet.message.to);
+        let is_request = matches!(
+            &packet.message.body,
+            MessageBody::VoteRequest(request) if request.kind == VoteKind::Vote
+        );
+        let delay = if is_request { (10 * delay).min(300) } else { delay };
         if !self.is_healed && self.random.below(1000) < delay {
-            self.delayed.push(packet);
+            let until = self.real + Duration::from_millis(self.random.below(1500));
+            self.next_command += 1;
+            self.delayed.insert((until, self.next_command), packet);
             return;
         }
+        let (from, to) = (packet.message.from, packet.message.to);
         let is_lost = !self.is_healed && self.random.below(1000) < loss;
-        if is_lost || self.cut.contains(&(from, to)) {
-            return;
+        if !is_lost && !self.cut.contains(&(from, to)) {
+            self.arrive(packet);
         }
+    }
+
+    /// What was delayed arrives, one at a time.
+    fn deliver_delayed(&mut self) {
+        if let Some(first) = self.delayed.first_entry()
+            && first.key().0 <= self.real
+        {
+            let packet = first.remove();
+            self.arrive(packet);
+        }
+    }
+
+    fn arrive(&mut self, packet: Packet) {
+        let to = packet.message.to;
         let now = self.now(to);
         let Some(node) = self.nodes.get_mut(&to).filter(|node| node.raft.is_some()) else {
             return;
