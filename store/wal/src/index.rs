@@ -117,6 +117,13 @@ impl Index {
         }
     }
 
+    /// Bytes of the records that hold living entries.
+    pub(crate) fn entry_bytes(&self) -> u64 {
+        let logs = self.groups.values();
+        let runs = logs.flat_map(|log| log.runs.values());
+        runs.map(|run| u64::from(run.len)).sum()
+    }
+
     /// After a replay: cuts every log at its first gap and names the groups that had one, or that
     /// nothing told the birth of.
     pub(crate) fn check(&mut self) -> Vec<GroupId> {

@@ -18,7 +18,8 @@ use crate::{Upkeep, Wal, WalError};
 /// Segments emptied by copying in one call, so that a call stays short.
 const COPIED_PER_CALL: u32 = 2;
 
-/// A segment is copied forward when no more than this part of it is entries that live.
+/// A segment is copied forward when no more than this part of it is entries that live: the rest
+/// is better cut by their groups.
 const COPY_PART: u64 = 4;
 
 impl Wal {
@@ -66,8 +67,7 @@ impl Wal {
                 if !crowded {
                     break;
                 }
-                let len = self.index.lock().segments[&number].segment.len;
-                if alive.entry_bytes > u64::from(len) / COPY_PART {
+                if alive.entry_bytes > self.copied_bytes_max(number, numbers.len()) {
                     upkeep.pinned = alive.pins;
                     break;
                 }
@@ -87,6 +87,22 @@ impl Wal {
             self.declare_dead(oldest, upkeep)?;
         }
         Ok(())
+    }
+
+    /// Bytes of living entries up to which a segment is copied forward.
+    ///
+    /// A group that cannot commit cannot be cut either. Before it fills the log for all others
+    /// its entries are copied whatever they take, as long as most of the log behind is dead: else
+    /// the copying would never end.
+    fn copied_bytes_max(&self, number: u32, used: usize) -> u64 {
+        let index = self.index.lock();
+        let len = u64::from(index.segments[&number].segment.len);
+        let urgent = (self.options.segments_target + self.options.segments_max) / 2;
+        if used > urgent as usize && index.entry_bytes() <= used as u64 * len / 2 {
+            len
+        } else {
+            len / COPY_PART
+        }
     }
 
     /// Everything below `oldest` is dead or copied: make that durable, say so, let go.

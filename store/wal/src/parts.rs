@@ -19,26 +19,32 @@ pub(crate) struct Part {
 /// Entries are cut into records of about this size, so that reading one back is cheap.
 const RECORD_BYTES_TARGET: usize = 256 << 10;
 
-/// Encodes a batch, record by record.
+/// Checks a batch against the books: how each record is stored. `None`: it is entries, or changes
+/// nothing any more.
 ///
 /// # Panics
 /// When a record is impossible after those before it.
-pub(crate) fn encode_batch(
-    log_id: u64,
-    index: &Index,
-    batch: &Batch,
-    payload_max: usize,
-) -> Result<Vec<Part>, WalError> {
-    let mut parts = Vec::with_capacity(batch.records.len());
+pub(crate) fn check_batch(index: &Index, batch: &Batch) -> Vec<Option<Stored>> {
     let mut view = View {
         index,
         changed: BTreeMap::new(),
     };
-    for record in &batch.records {
+    let records = batch.records.iter();
+    records.map(|record| view.check(record)).collect()
+}
+
+/// Encodes a checked batch, record by record.
+pub(crate) fn encode_batch(
+    log_id: u64,
+    batch: &Batch,
+    checked: Vec<Option<Stored>>,
+    payload_max: usize,
+) -> Result<Vec<Part>, WalError> {
+    let mut parts = Vec::with_capacity(batch.records.len());
+    for (record, stored) in batch.records.iter().zip(checked) {
         if let Record::Entries { group, entries } = record {
-            view.check_entries(*group, entries);
             encode_entries(log_id, *group, entries, false, &mut parts);
-        } else if let Some(stored) = view.check(record) {
+        } else if let Some(stored) = stored {
             let mut bytes = Vec::new();
             codec::encode(log_id, &mut bytes, &stored);
             parts.push(Part { bytes, stored });
@@ -104,12 +110,14 @@ struct Outline {
 }
 
 impl View<'_> {
-    /// Asserts that the record is possible, and says how it is stored. `None`: it changes
-    /// nothing any more.
+    /// Asserts that the record is possible, and says how it is stored.
     fn check(&mut self, record: &Record) -> Option<Stored> {
         let group = record.group();
         Some(match record {
-            Record::Entries { .. } => unreachable!("entries are checked on their own"),
+            Record::Entries { entries, .. } => {
+                self.check_entries(group, entries);
+                return None;
+            }
             Record::HardState { hard_state, .. } => {
                 self.outline(group, "a hard state");
                 Stored::HardState {

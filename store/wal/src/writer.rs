@@ -11,7 +11,7 @@ use tinykv_raft::{GroupId, LogIndex};
 use crate::codec::{self, RECORD_HEADER};
 use crate::frame::{FRAME_ALIGN, FRAME_HEADER, FrameHeader, SYNC_ALIGN, align};
 use crate::index::{Index, SegmentUse};
-use crate::parts::{Part, encode_batch};
+use crate::parts::{Part, check_batch, encode_batch};
 use crate::segment::{self, Pool, PrepareError, Segment};
 use crate::stored::Stored;
 use crate::{Batch, Position, Record, Recovered, WalError, WalOptions, WalReader, recover};
@@ -144,7 +144,8 @@ impl Wal {
             Purpose::Ordinary
         };
         let payload_max = WalOptions::payload_max(self.options.segment_bytes);
-        let parts = encode_batch(self.log_id, &self.index.lock(), batch, payload_max)?;
+        let checked = check_batch(&self.index.lock(), batch);
+        let parts = encode_batch(self.log_id, batch, checked, payload_max)?;
         if parts.is_empty() {
             return Ok(self.end.continues);
         }

@@ -203,6 +203,32 @@ fn an_idle_group_does_not_hold_the_log() {
 }
 
 #[test]
+fn a_group_that_cannot_commit_does_not_fill_the_log_for_others() {
+    let life = Life::new(10);
+    let (mut wal, _) = open(&life);
+    let stuck = GroupId(1);
+    wal.append(&birth(stuck)).expect("append");
+    wal.append(&entries(stuck, 1, 4, 2500)).expect("append");
+    wal.append(&birth(GROUP)).expect("append");
+    for index in 1..1000 {
+        wal.append(&entries(GROUP, index, 1, 500)).expect("append");
+        if index % 10 == 0 {
+            wal.append(&Batch::from(vec![Record::Truncated {
+                group: GROUP,
+                upto: entry(index, 0).id,
+            }]))
+            .expect("append");
+            wal.maintain().expect("maintain");
+        }
+    }
+    let kept = wal
+        .reader()
+        .entries(stuck, LogIndex(1), LogIndex(4), 100_000)
+        .expect("copied forward");
+    assert_eq!(kept, (1..=4).map(|i| entry(i, 2500)).collect::<Vec<_>>());
+}
+
+#[test]
 fn a_reader_keeps_its_segment() {
     // A recycled file is written over; whoever reads from it must be done first. Here the reads
     // and the recycling alternate; that nobody reads a wrong entry is checked each time.
