@@ -194,14 +194,23 @@ impl World {
                 let writing: Vec<PeerId> = all.iter().copied().filter(is_writing).collect();
                 let id = self.random.one_of(&writing).unwrap_or(id);
                 self.crash(id);
+                if self.random.below(2) == 0 {
+                    self.restart(id);
+                }
             }
             3..7 => all.into_iter().for_each(|id| self.restart(id)),
             7..9 => {
-                let is_one_way = self.random.below(3) == 0;
+                // A node alone, deaf or mute; or two that do not hear each other.
+                let kind = self.random.below(4);
+                let only = self.random.one_of(&all).filter(|_| kind == 0);
                 for other in all {
-                    self.cut.insert((id, other));
-                    if !is_one_way {
-                        self.cut.insert((other, id));
+                    if only.is_none_or(|only| only == other) {
+                        if kind != 1 {
+                            self.cut.insert((id, other));
+                        }
+                        if kind != 2 {
+                            self.cut.insert((other, id));
+                        }
                     }
                 }
                 self.count("partition");
@@ -417,7 +426,11 @@ impl World {
             &packet.message.body,
             MessageBody::VoteRequest(request) if request.kind == VoteKind::Vote
         );
-        let delay = if is_request { (10 * delay).min(300) } else { delay };
+        let delay = if is_request {
+            (10 * delay).min(300)
+        } else {
+            delay
+        };
         if !self.is_healed && self.random.below(1000) < delay {
             let until = self.real + Duration::from_millis(self.random.below(1500));
             self.next_command += 1;
