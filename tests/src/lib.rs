@@ -1,3 +1,6 @@
 //! How TinyKV is proved: the simulator, the linearizability checker, clusters of real processes.
 
 pub mod checker;
+pub mod cluster;
+pub mod ledger;
+pub mod sim;

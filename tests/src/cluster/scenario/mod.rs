@@ -1,0 +1,52 @@
+//! What the stores of a cluster go through while clients write.
+
+mod failover;
+mod power;
+mod rolling;
+
+pub use failover::{Distribution, failover};
+pub use power::{PowerReport, power};
+pub use rolling::{RollingReport, rolling};
+
+use std::path::Path;
+use std::time::Duration;
+
+use super::health::wait_until_whole;
+use super::{Cluster, Node};
+
+/// How long a cluster may take to become whole.
+const WHOLE_LIMIT: Duration = Duration::from_secs(60);
+
+/// A cluster of one placement member and three stores, whole.
+async fn whole_cluster(binary: &Path) -> Result<Cluster, String> {
+    let mut cluster = Cluster::new(binary, 1, 3).map_err(|error| error.to_string())?;
+    cluster.start_all().map_err(|error| error.to_string())?;
+    wait(&mut cluster).await?;
+    Ok(cluster)
+}
+
+/// Waits until it is whole again.
+async fn wait(cluster: &mut Cluster) -> Result<tinykv_proto::placement::OverviewResponse, String> {
+    let (placements, stores) = (cluster.placements(), cluster.stores().len());
+    let whole = wait_until_whole(&placements, stores, WHOLE_LIMIT).await;
+    whole.map_err(|problem| {
+        let ended: Vec<String> = cluster
+            .nodes()
+            .into_iter()
+            .filter_map(|node| match cluster.ended(node) {
+                Ok(Some(status)) => Some(format!("{node:?} ended: {status}")),
+                _ => None,
+            })
+            .collect();
+        format!("{problem}\n{}\n{}", ended.join("\n"), cluster.logs())
+    })
+}
+
+/// The store with this address.
+fn store_at(cluster: &Cluster, address: &str) -> Option<Node> {
+    cluster
+        .stores()
+        .iter()
+        .position(|store| store == address)
+        .map(Node::Store)
+}

@@ -1,0 +1,59 @@
+//! `tests/ledger.jsonl`: figures appended by the run that made them, never typed.
+
+use std::fs::OpenOptions;
+use std::io::{self, Write};
+use std::path::Path;
+use std::process::Command;
+
+use serde::Serialize;
+
+#[derive(Serialize)]
+struct Line<'a, T> {
+    kind: &'a str,
+    /// The commit that was checked out; with `+` if the tree was changed.
+    commit: String,
+    /// The arguments of the run.
+    command: String,
+    figures: &'a T,
+}
+
+/// Appends one line.
+///
+/// # Errors
+/// The file cannot be written.
+pub fn append<T: Serialize>(path: &Path, kind: &str, figures: &T) -> io::Result<()> {
+    let mut arguments: Vec<String> = std::env::args().collect();
+    if let Some(program) = arguments.first_mut() {
+        *program = Path::new(program)
+            .file_name()
+            .map_or_else(String::new, |name| name.to_string_lossy().into_owned());
+    }
+    let line = Line {
+        kind,
+        commit: commit(),
+        command: arguments.join(" "),
+        figures,
+    };
+    let mut text = serde_json::to_string(&line)?;
+    text.push('\n');
+    OpenOptions::new()
+        .create(true)
+        .append(true)
+        .open(path)?
+        .write_all(text.as_bytes())
+}
+
+fn commit() -> String {
+    let git = |arguments: &[&str]| {
+        Command::new("git")
+            .args(arguments)
+            .output()
+            .ok()
+            .filter(|output| output.status.success())
+            .map(|output| String::from_utf8_lossy(&output.stdout).trim().to_owned())
+    };
+    let changed = git(&["status", "--porcelain", "--untracked-files=no"])
+        .is_some_and(|changes| changes.lines().any(|line| !line.ends_with("ledger.jsonl")));
+    let commit = git(&["rev-parse", "--short=12", "HEAD"]).unwrap_or_else(|| "unknown".to_owned());
+    if changed { commit + "+" } else { commit }
+}

@@ -1,0 +1,50 @@
+//! Short runs of what the `kill9` binary does at length: real processes, real kills.
+
+use std::path::Path;
+use std::time::Duration;
+
+use tinykv_tests::cluster::scenario;
+
+/// Any of these tests is over by then, or has failed.
+const TIME_LIMIT: Duration = Duration::from_secs(180);
+
+fn within_limit<T>(work: impl Future<Output = Result<T, String>>) -> T {
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()
+        .expect("a runtime");
+    let result = runtime.block_on(async { tokio::time::timeout(TIME_LIMIT, work).await });
+    match result {
+        Ok(Ok(value)) => value,
+        Ok(Err(problem)) => panic!("{problem}"),
+        Err(_) => panic!("not done within {TIME_LIMIT:?}"),
+    }
+}
+
+fn binary() -> &'static Path {
+    Path::new(env!("CARGO_BIN_EXE_role"))
+}
+
+#[test]
+fn no_acknowledged_record_is_lost_while_stores_die_in_turn() {
+    let pause = Duration::from_millis(1_500);
+    let report = within_limit(scenario::rolling(binary(), 4_000, 16, pause));
+    assert!(report.acknowledged > 3_000, "{report:?}");
+    assert!(report.kills > 0, "{report:?}");
+}
+
+#[test]
+fn writes_go_on_after_a_leader_store_dies() {
+    let times = within_limit(scenario::failover(binary(), 3, 4));
+    println!("{times}");
+    assert!(!times.lost_leader.is_empty(), "no leader was killed");
+    // The contract's two seconds are shown by the `kill9` binary on a quiet machine; here other
+    // tests share two cores with seven processes.
+    assert!(times.percentile(100) < 10_000, "{times}");
+}
+
+#[test]
+fn no_acknowledged_write_is_lost_when_everything_dies_at_once() {
+    let report = within_limit(scenario::power(binary(), 3, 8));
+    assert!(report.acknowledged > 100, "{report:?}");
+}
