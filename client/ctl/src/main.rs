@@ -1,2 +1,10 @@
 //! The `tinykv-ctl` binary.
-fn main() {}
+
+use std::process::ExitCode;
+
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
+fn main() -> ExitCode {
+    tinykv_ctl::main(std::env::args_os())
+}

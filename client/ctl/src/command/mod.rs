@@ -1,0 +1,119 @@
+//! The command line: what can be typed, and where it goes.
+
+mod data;
+mod failure;
+mod region;
+mod status;
+mod store;
+
+use std::time::Duration;
+
+use clap::{Parser, Subcommand};
+
+pub(crate) use failure::Failure;
+
+use crate::output::Output;
+use crate::playground::{self, PlaygroundArgs};
+use crate::text::Format;
+
+/// Operate a TinyKV cluster: put and get data, look at regions and stores, try it all out.
+#[derive(Debug, Parser)]
+#[command(
+    name = "tinykv-ctl",
+    version = tinykv_store::VERSION,
+    after_help = "Exit codes: 0 done; 1 refused, not found or wrong usage; 2 unreachable.",
+    subcommand_required = true,
+    arg_required_else_help = true
+)]
+pub(crate) struct Cli {
+    #[command(flatten)]
+    global: Global,
+    #[command(subcommand)]
+    command: Command,
+}
+
+/// Flags of every command.
+#[derive(Clone, Debug, clap::Args)]
+pub(crate) struct Global {
+    /// Placement members, host:port, separated by commas
+    #[arg(
+        short = 'u',
+        long = "placement",
+        value_name = "ADDRESSES",
+        env = "TINYKV_PLACEMENT",
+        value_delimiter = ',',
+        default_value = "127.0.0.1:2379",
+        global = true
+    )]
+    pub(crate) placement: Vec<String>,
+    /// Table or JSON; by default a table on a terminal and JSON in a pipe
+    #[arg(short, long, value_enum, global = true)]
+    output: Option<Output>,
+    /// How keys are typed and keys and values printed
+    #[arg(long, value_enum, default_value_t, global = true)]
+    pub(crate) format: Format,
+    /// Seconds after which a call is given up
+    #[arg(long, value_name = "SECONDS", default_value = "10", value_parser = seconds, global = true)]
+    pub(crate) timeout: Duration,
+}
+
+impl Global {
+    pub(crate) fn output(&self) -> Output {
+        Output::or_by_terminal(self.output)
+    }
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Start a whole cluster on this machine
+    Playground(PlaygroundArgs),
+    /// The cluster on one screen; exit code 1 when something is wrong
+    Status,
+    /// Write a key
+    Put(data::Put),
+    /// Read keys
+    Get(data::Get),
+    /// Remove keys
+    #[command(visible_alias = "delete")]
+    Del(data::Del),
+    /// Print keys and values in order
+    Scan(data::Scan),
+    /// Count keys
+    Count(data::Count),
+    /// Write a key if it holds what you expect
+    Cas(data::Cas),
+    /// Regions: ranges of keys and where they live
+    #[command(subcommand)]
+    Region(region::RegionCommand),
+    /// Stores
+    #[command(subcommand)]
+    Store(store::StoreCommand),
+}
+
+impl Cli {
+    pub(crate) async fn run(self) -> Result<(), Failure> {
+        let global = &self.global;
+        match self.command {
+            Command::Playground(args) => playground::run(args).await,
+            Command::Status => status::run(global).await,
+            Command::Put(put) => put.run(global).await,
+            Command::Get(get) => get.run(global).await,
+            Command::Del(del) => del.run(global).await,
+            Command::Scan(scan) => scan.run(global).await,
+            Command::Count(count) => count.run(global).await,
+            Command::Cas(cas) => cas.run(global).await,
+            Command::Region(region) => region.run(global).await,
+            Command::Store(store) => store.run(global).await,
+        }
+    }
+}
+
+fn seconds(text: &str) -> Result<Duration, String> {
+    let seconds: f64 = text
+        .parse()
+        .map_err(|_| "give seconds, like 10 or 0.5".to_owned())?;
+    match Duration::try_from_secs_f64(seconds) {
+        Ok(duration) if duration > Duration::ZERO => Ok(duration),
+        _ => Err("give seconds, like 10 or 0.5".to_owned()),
+    }
+}

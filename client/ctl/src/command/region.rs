@@ -1,0 +1,146 @@
+//! `region list | show | find`.
+
+use clap::Subcommand;
+use tinykv_keys::Bounds;
+
+use crate::output::{self, Output};
+use crate::status::{Region, overview_with_regions};
+use crate::text;
+
+use super::{Failure, Global};
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum RegionCommand {
+    /// Regions in key order
+    List(List),
+    /// One region by its id
+    Show {
+        /// The region
+        id: u64,
+    },
+    /// The region that holds a key
+    Find {
+        /// The key, as `--format` says
+        key: String,
+    },
+}
+
+#[derive(Debug, clap::Args)]
+pub(crate) struct List {
+    /// First key, as `--format` says
+    #[arg(long, value_name = "KEY")]
+    from: Option<String>,
+    /// End key, not included
+    #[arg(long, value_name = "KEY")]
+    to: Option<String>,
+    /// Only regions with a peer on this store
+    #[arg(long, value_name = "ID")]
+    store: Option<u64>,
+    /// At most so many
+    #[arg(long, value_name = "N")]
+    limit: Option<usize>,
+}
+
+impl RegionCommand {
+    pub(crate) async fn run(self, global: &Global) -> Result<(), Failure> {
+        match self {
+            RegionCommand::List(list) => list.run(global).await,
+            RegionCommand::Show { id } => {
+                let regions = overview_with_regions(&global.placement).await?.region_list;
+                let region = regions
+                    .iter()
+                    .find(|region| region.id == id)
+                    .ok_or_else(|| {
+                        Failure::Refused(format!("there is no region {id}; see `region list`"))
+                    })?;
+                show(global.output(), region);
+                Ok(())
+            }
+            RegionCommand::Find { key } => {
+                let key = global.format.parse(&key).map_err(Failure::Refused)?;
+                let regions = overview_with_regions(&global.placement).await?.region_list;
+                let region = regions
+                    .iter()
+                    .find(|region| contains(region, &key))
+                    .ok_or_else(|| Failure::Refused("no region holds this key yet".to_owned()))?;
+                show(global.output(), region);
+                Ok(())
+            }
+        }
+    }
+}
+
+impl List {
+    async fn run(self, global: &Global) -> Result<(), Failure> {
+        let parse = |key: Option<String>| -> Result<Option<Vec<u8>>, Failure> {
+            key.map(|key| global.format.parse(&key))
+                .transpose()
+                .map_err(Failure::Refused)
+        };
+        let (from, to) = (parse(self.from)?, parse(self.to)?);
+        let mut regions = overview_with_regions(&global.placement).await?.region_list;
+        regions.retain(|region| {
+            from.as_ref().is_none_or(|from| ends_after(region, from))
+                && to.as_ref().is_none_or(|to| starts_before(region, to))
+                && self
+                    .store
+                    .is_none_or(|store| region.peers.iter().any(|peer| peer.store_id == store))
+        });
+        regions.truncate(self.limit.unwrap_or(usize::MAX));
+        print(global.output(), &regions);
+        Ok(())
+    }
+}
+
+fn contains(region: &Region, key: &[u8]) -> bool {
+    Bounds::new(&region.start, &region.end).contains_raw(key)
+}
+
+fn ends_after(region: &Region, key: &[u8]) -> bool {
+    region.end.is_empty() || key < region.end.as_ref()
+}
+
+fn starts_before(region: &Region, key: &[u8]) -> bool {
+    region.start.as_ref() < key
+}
+
+fn print(output: Output, regions: &[Region]) {
+    let header = [
+        "region", "from", "to", "stores", "epoch", "size", "keys", "state",
+    ];
+    output::list(output, regions, &header, |region| {
+        vec![
+            region.id.to_string(),
+            bound(&region.start_key),
+            bound(&region.end_key),
+            region.peers_line(),
+            format!("{}.{}", region.epoch.version, region.epoch.conf_ver),
+            output::size(region.approximate_size),
+            region.approximate_keys.to_string(),
+            state(region),
+        ]
+    });
+}
+
+fn show(output: Output, region: &Region) {
+    match output {
+        Output::Json => output::json(region),
+        Output::Table => print(output, std::slice::from_ref(region)),
+    }
+}
+
+fn bound(key: &str) -> String {
+    if key.is_empty() {
+        "-".to_owned()
+    } else {
+        text::shortened(key)
+    }
+}
+
+fn state(region: &Region) -> String {
+    match (&region.leader, region.complete) {
+        (None, _) => "no leader".to_owned(),
+        (Some(_), false) => "incomplete".to_owned(),
+        (Some(_), true) => "ok".to_owned(),
+    }
+}

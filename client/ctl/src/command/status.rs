@@ -1,0 +1,71 @@
+//! `status`: the cluster on one screen.
+
+use crate::output::{self, Output};
+use crate::status::{Overview, overview};
+
+use super::{Failure, Global};
+
+pub(super) async fn run(global: &Global) -> Result<(), Failure> {
+    let overview = overview(&global.placement).await?;
+    match global.output() {
+        Output::Json => output::json(&overview),
+        Output::Table => print(&overview),
+    }
+    if overview.is_healthy() {
+        Ok(())
+    } else {
+        Err(Failure::Quiet)
+    }
+}
+
+fn print(overview: &Overview) {
+    let health = if overview.healthy {
+        "healthy"
+    } else {
+        "NOT HEALTHY"
+    };
+    output::line(&format!("cluster {} is {health}", overview.cluster_id));
+    for problem in &overview.problems {
+        output::line(&format!("  ! {problem}"));
+    }
+    let replicas = match overview.replica_count == overview.replicas_wanted {
+        true => format!("{}", overview.replicas_wanted),
+        false => format!(
+            "{} (of {}: as many as stores have joined)",
+            overview.replicas_wanted, overview.replica_count
+        ),
+    };
+    output::line(&format!(
+        "regions: {}, of which {} have a leader and all replicas; replicas: {replicas}",
+        overview.regions, overview.regions_complete
+    ));
+    output::line("");
+    output::list(
+        Output::Table,
+        &overview.members,
+        &["placement", "address", ""],
+        |member| {
+            let role = if member.leader { "leader" } else { "" };
+            vec![member.name.clone(), member.address.clone(), role.to_owned()]
+        },
+    );
+    output::line("");
+    super::store::print(Output::Table, &overview.stores);
+    if !overview.operators.is_empty() {
+        output::line("");
+        output::list(
+            Output::Table,
+            &overview.operators,
+            &["operator", "region", "kind", "step", "because"],
+            |operator| {
+                vec![
+                    operator.id.to_string(),
+                    operator.region_id.to_string(),
+                    operator.kind.clone(),
+                    operator.step.clone(),
+                    operator.reason.clone(),
+                ]
+            },
+        );
+    }
+}
