@@ -5,6 +5,8 @@ use std::time::Duration;
 
 /// How bad it is, drawn from the seed. Chances are in 1/1000 of an event.
 pub struct Environment {
+    /// At most so many microseconds pass between two events.
+    pub pace: u64,
     pub loss: u64,
     pub duplication: u64,
     pub reordering: u64,
@@ -49,6 +51,7 @@ impl Counts {
 impl Environment {
     pub fn draw(random: &mut Random) -> Environment {
         Environment {
+            pace: random.pick(&[1_000, 4_000]),
             loss: random.pick(&[0, 5, 50, 200]),
             duplication: random.pick(&[0, 10, 100]),
             reordering: random.pick(&[0, 100, 500]),

@@ -94,6 +94,9 @@ impl World {
 
     fn config(&mut self, id: PeerId) -> Config {
         let mut config = Config::new(id, self.random.next());
+        // Leaders that stay on long without a quorum, beside peers that campaign soon.
+        config.election_ticks_min = self.random.pick(&[6, 10, 30]);
+        config.election_ticks_max = 2 * config.election_ticks_min;
         config.append_bytes_max = 100;
         config.in_flight_bytes_max = self.random.pick(&[100, 400, 4000]);
         config.in_flight_messages_max = self.random.pick(&[1, 3, 100]);
@@ -112,7 +115,7 @@ impl World {
 
     /// One event, and every check.
     pub fn step(&mut self) {
-        self.real += Duration::from_micros(self.random.below(4_000));
+        self.real += Duration::from_micros(self.random.below(self.environment.pace));
         self.tick_clocks();
         self.deliver_delayed();
         let Environment {
@@ -490,6 +493,7 @@ impl World {
         self.cut.clear();
         self.environment.persist = 300;
         self.environment.apply = 300;
+        self.environment.pace = 4_000;
         let all: Vec<PeerId> = self.nodes.keys().copied().collect();
         all.iter().for_each(|id| self.restart(*id));
         let goal = self.checks.committed_last() + 5;
