@@ -1,17 +1,18 @@
 //! A store's life: who it is, what it finds, serving, reporting, and an orderly end.
 
 mod join;
-mod metrics;
 
 use std::ffi::OsString;
 use std::process::ExitCode;
 use std::sync::Arc;
 use std::time::Duration;
 
+use prometheus_client::registry::Registry;
 use tinykv_engine::EngineOptions;
 use tinykv_env::{Env, OsEnv};
 use tinykv_node::failure::Failure;
 use tinykv_node::identity::{DataDir, Role};
+use tinykv_node::metrics;
 use tinykv_node::node::{Node, NodeParts};
 use tinykv_node::options::NodeOptions;
 use tinykv_node::pages::{self, Health};
@@ -21,6 +22,8 @@ use tinykv_node::spawn::{Fatal, Tasks};
 use tinykv_node::storage::Storage;
 use tinykv_replica::{ShardConfig, StoreId};
 use tokio::runtime::Handle;
+use tonic_health::ServingStatus;
+use tonic_health::server::HealthReporter;
 
 use crate::clock::PlacementClock;
 use crate::config::Settings;
@@ -80,6 +83,8 @@ struct Store {
     servers: Tasks,
     /// Ends the server.
     serving: Stop,
+    /// What `grpc.health.v1.Health` answers.
+    grpc_health: HealthReporter,
 }
 
 impl Store {
@@ -125,13 +130,15 @@ impl Store {
         let listening_on = listener.address();
         let serving = Stop::new();
         let calls = Calls::new(node.handle(), clock, servers.clone());
+        let (grpc_health, health_service) = tonic_health::server::health_reporter();
         let services = calls
             .routes()
-            .add_service(node.peer_service().into_server());
-        let pages = pages::router(
-            move || health(&told),
-            Arc::new(metrics::registry(&node.handle(), &calls)),
-        );
+            .add_service(node.peer_service().into_server())
+            .add_service(health_service);
+        let mut registry = Registry::default();
+        metrics::register(&mut registry, &node.handle());
+        calls.register(&mut registry);
+        let pages = pages::router(move || health(&told), Arc::new(registry));
         let until = serving.clone();
         let server = server::serve(listener, services, pages, async move {
             until.requested().await;
@@ -157,6 +164,7 @@ impl Store {
             reporters,
             servers,
             serving,
+            grpc_health,
         })
     }
 
@@ -192,6 +200,9 @@ impl Store {
     /// Hands leaders away while everything still runs, then ends it in order.
     async fn end(self, stop: &Stop) {
         stop.request();
+        self.grpc_health
+            .set_service_status("", ServingStatus::NotServing)
+            .await;
         self.reporters.join(LAST_WORDS_TIME_MAX).await;
         self.node.shutdown().await;
         self.serving.request();

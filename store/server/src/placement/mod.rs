@@ -18,7 +18,7 @@ use tinykv_node::process::Stop;
 use tinykv_proto::pdpb::pd_client::PdClient;
 use tinykv_proto::{metapb, pdpb};
 use tonic::transport::{Channel, Endpoint};
-use tonic::{Response, Status};
+use tonic::{Code, Response, Status};
 
 pub use stores::Stores;
 
@@ -350,16 +350,15 @@ impl Placement {
     }
 
     fn failed(&self, status: &Status) -> CallError {
-        use tonic::Code;
         self.forget_leader();
-        match status.code() {
-            Code::InvalidArgument | Code::FailedPrecondition | Code::PermissionDenied => {
-                CallError::Refused {
-                    kind: pdpb::ErrorType::Unknown,
-                    message: status.message().to_owned(),
-                }
-            }
-            _ => self.unreachable(format!("{:?}: {}", status.code(), status.message())),
+        let kind = match status.code() {
+            Code::InvalidArgument => pdpb::ErrorType::InvalidValue,
+            Code::FailedPrecondition | Code::PermissionDenied => pdpb::ErrorType::Unknown,
+            code => return self.unreachable(format!("{code:?}: {}", status.message())),
+        };
+        CallError::Refused {
+            kind,
+            message: status.message().to_owned(),
         }
     }
 

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use tinykv_proto::pdpb;
+use tinykv_proto::pdpb::{self, ErrorType};
 
 use super::Reporting;
 use crate::placement::CallError;
@@ -24,7 +24,7 @@ pub async fn run(reporting: Reporting) {
         reporting.told.set_placement_hears(answer.is_ok());
         match answer {
             Ok(answer) => interval = hear(&reporting, &answer),
-            Err(error @ CallError::OtherCluster { .. }) => {
+            Err(error) if is_final(&error) => {
                 reporting.fatal.report(error.into_failure());
                 return;
             }
@@ -37,6 +37,19 @@ pub async fn run(reporting: Reporting) {
             () = tokio::time::sleep(interval) => {}
             () = reporting.stop.requested() => {}
         }
+    }
+}
+
+/// Whether this process must not go on under its identity: it runs on a copy of a directory that
+/// was started elsewhere since, it was removed from the cluster, or placement is another
+/// cluster's (D9).
+fn is_final(error: &CallError) -> bool {
+    match error {
+        CallError::OtherCluster { .. } => true,
+        CallError::Refused { kind, .. } => {
+            matches!(kind, ErrorType::Unknown | ErrorType::StoreTombstone)
+        }
+        CallError::Unreachable { .. } => false,
     }
 }
 
@@ -81,5 +94,27 @@ fn stats(reporting: &Reporting, started: Duration) -> pdpb::StoreStats {
         damaged_regions_id: reporting.news.damaged(),
         is_stopping: reporting.stop.is_requested(),
         ..pdpb::StoreStats::default()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_who_must_not_go_on_stops() {
+        let refused = |kind| CallError::Refused {
+            kind,
+            message: String::new(),
+        };
+        assert!(is_final(&refused(ErrorType::Unknown)));
+        assert!(is_final(&refused(ErrorType::StoreTombstone)));
+        // Placement that lost its memory, or does not know us yet, is no reason to stop serving.
+        assert!(!is_final(&refused(ErrorType::EntryNotFound)));
+        assert!(!is_final(&refused(ErrorType::NotBootstrapped)));
+        assert!(!is_final(&CallError::Unreachable {
+            addresses: String::new(),
+            reason: String::new(),
+        }));
     }
 }

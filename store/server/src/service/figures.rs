@@ -40,7 +40,7 @@ pub(super) enum Ended {
 impl Figures {
     pub(super) fn register(&self, registry: &mut Registry) {
         let help = "Calls of clients, by what they do and how they ended";
-        registry.register("calls", help, self.calls.clone());
+        registry.register("tinykv_store_calls", help, self.calls.clone());
     }
 
     pub(super) fn count(&self, call: Kind, outcome: Ended) {

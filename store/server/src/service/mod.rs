@@ -1,11 +1,13 @@
 //! The calls of clients.
 //!
-//! [`Calls`] carries them out: reads in [`mod@read`], writes in [`mod@write`]. The gRPC services in
-//! front of it ([`tikv`], [`own`]) only take messages apart and put answers together.
+//! [`Calls`] carries them out: reads in `read`, writes in `write`, both for the raw calls in `raw`.
+//! The gRPC services in front of it (`tikv`, `own`) only take messages apart and put answers
+//! together.
 
 mod convert;
 mod deadline;
 mod figures;
+mod raw;
 mod read;
 mod write;
 

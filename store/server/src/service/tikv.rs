@@ -9,28 +9,18 @@ use tinykv_proto::tikvpb::tikv_server::{Tikv, TikvServer};
 use tonic::codec::CompressionEncoding;
 use tonic::{Request, Response, Status};
 
-use super::read::First;
+use super::raw::{by_ttl, never};
 use super::{Calls, Failed, Told, convert, deadline};
-use crate::checks::{RegionError, Target};
-use crate::command::{Operation, Reply};
-use crate::limits::{self, Refused};
+use crate::command::Reply;
+use crate::limits;
 use crate::raw::plan::{self, Pair};
-use crate::raw::read::{Order, Scan, Scanned, Values};
 use crate::space::Space;
-use crate::value::{PlacementTime, StoredValue};
 
 pub(super) fn server(calls: Calls) -> TikvServer<Calls> {
     TikvServer::new(calls)
         .max_decoding_message_size(DECODE_BYTES_MAX)
         .max_encoding_message_size(limits::ANSWER_BYTES_MAX * 2)
         .accept_compressed(CompressionEncoding::Gzip)
-}
-
-/// What every request says beside what it asks for.
-struct Asked {
-    target: Target,
-    space: Space,
-    deadline: Duration,
 }
 
 /// Takes the message out and notes until when it is waited for.
@@ -43,19 +33,6 @@ fn open<T>(
         context(request.get_ref()).map_or(0, |context| context.max_execution_duration_ms);
     let patience = deadline::patience(request.metadata(), execution_ms);
     (request.into_inner(), calls.deadline(patience))
-}
-
-fn asked(
-    context: Option<&pb::Context>,
-    column_family: &str,
-    deadline: Duration,
-) -> Result<Asked, Refused> {
-    limits::check_column_family(column_family)?;
-    Ok(Asked {
-        target: convert::target(context),
-        space: convert::space(context)?,
-        deadline,
-    })
 }
 
 /// How an asker of this request sees bounds, also when the request is refused.
@@ -84,206 +61,6 @@ fn pairs(found: Vec<(Bytes, Bytes)>) -> Vec<pb::KvPair> {
         value,
     };
     found.into_iter().map(pair).collect()
-}
-
-impl Calls {
-    pub(super) async fn get(
-        &self,
-        context: Option<&pb::Context>,
-        column_family: &str,
-        key: Bytes,
-        deadline: Duration,
-    ) -> Result<Option<(StoredValue, PlacementTime)>, Failed> {
-        let Asked {
-            target,
-            space,
-            deadline,
-        } = asked(context, column_family, deadline)?;
-        space.check_key(&key)?;
-        let inside = key.clone();
-        self.read(
-            &target,
-            deadline,
-            First::Memory,
-            move |region| inside_region(space, region, [&inside]),
-            move |view| Ok(view.get(space, &key)?.map(|value| (value, view.now))),
-        )
-        .await
-    }
-
-    async fn batch_get(
-        &self,
-        request: &pb::RawBatchGetRequest,
-        deadline: Duration,
-    ) -> Result<Vec<(Bytes, Bytes)>, Failed> {
-        let Asked {
-            target,
-            space,
-            deadline,
-        } = asked(request.context.as_ref(), &request.cf, deadline)?;
-        for key in &request.keys {
-            space.check_key(key)?;
-        }
-        let inside = request.keys.clone();
-        let keys = request.keys.clone();
-        self.read(
-            &target,
-            deadline,
-            First::Memory,
-            move |region| inside_region(space, region, &inside),
-            move |view| view.batch_get(space, &keys),
-        )
-        .await
-    }
-
-    async fn scan(
-        &self,
-        request: &pb::RawScanRequest,
-        deadline: Duration,
-    ) -> Result<Scanned, Failed> {
-        let Asked {
-            target,
-            space,
-            deadline,
-        } = asked(request.context.as_ref(), &request.cf, deadline)?;
-        space.check_bound(&request.start_key)?;
-        space.check_bound(&request.end_key)?;
-        let (start, end) = (request.start_key.clone(), request.end_key.clone());
-        let (lower, upper, order) = match request.reverse {
-            false => (start, end, Order::Forward),
-            true => (end, start, Order::Reverse),
-        };
-        let keys_max = (request.limit as usize).min(limits::SCAN_KEYS_MAX);
-        let bytes_max = (request.bytes_max > 0).then_some(request.bytes_max as usize);
-        let values = match request.key_only {
-            false => Values::Included,
-            true => Values::LeftOut,
-        };
-        self.read(
-            &target,
-            deadline,
-            First::Disk,
-            |_| Ok(()),
-            move |view| {
-                let scan = Scan {
-                    lower: &lower,
-                    upper: &upper,
-                    order,
-                    keys_max,
-                    values,
-                    bytes_max,
-                };
-                view.scan(space, &scan)
-            },
-        )
-        .await
-    }
-
-    /// Plans a write and carries it out.
-    async fn change(
-        &self,
-        context: Option<&pb::Context>,
-        column_family: &str,
-        deadline: Duration,
-        needs_time: impl FnOnce(&Operation) -> NeedsTime,
-        plan: impl FnOnce(Space) -> Result<Operation, Refused>,
-    ) -> Result<Reply, Failed> {
-        let Asked {
-            target,
-            space,
-            deadline,
-        } = asked(context, column_family, deadline)?;
-        let operation = plan(space)?;
-        if operation.is_nothing() {
-            return Ok(Reply::Done);
-        }
-        let now = match needs_time(&operation) {
-            NeedsTime::Never => PlacementTime(0),
-            NeedsTime::IfKnown => self.time(),
-            NeedsTime::Always => match self.time() {
-                PlacementTime(0) => {
-                    return Err(Failed::Region(RegionError::Busy {
-                        reason: "placement's time, by which values expire, is not known yet",
-                        wait: Duration::from_millis(500),
-                    }));
-                }
-                now => now,
-            },
-        };
-        self.write(&target, operation, now, deadline).await
-    }
-
-    async fn compare_and_swap(
-        &self,
-        request: &pb::RawCasRequest,
-        deadline: Duration,
-    ) -> Result<(bool, Option<Bytes>), Failed> {
-        let expected = (!request.previous_not_exist).then_some(request.previous_value.as_ref());
-        let ttl_ms = limits::ttl_ms(request.ttl)?;
-        let new = (!request.delete).then_some((request.value.as_ref(), ttl_ms));
-        let time = match ttl_ms {
-            0 => NeedsTime::IfKnown,
-            _ => NeedsTime::Always,
-        };
-        let reply = self
-            .change(
-                request.context.as_ref(),
-                &request.cf,
-                deadline,
-                |_| time,
-                |space| plan::compare_and_swap(space, &request.key, expected, new),
-            )
-            .await?;
-        match reply {
-            Reply::Swapped {
-                succeeded,
-                previous,
-            } => Ok((succeeded, previous)),
-            Reply::Unreadable(error) => Err(Failed::Broken(error.to_string())),
-            Reply::Done => unreachable!("a compare-and-swap is answered by its outcome"),
-        }
-    }
-}
-
-/// Whether a command carries placement's time.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum NeedsTime {
-    /// Nothing in it depends on time.
-    Never,
-    /// A value it reads may have expired.
-    IfKnown,
-    /// It stores a value that will expire.
-    Always,
-}
-
-fn by_ttl(operation: &Operation) -> NeedsTime {
-    let expires = match operation {
-        Operation::Put(write) => write.ttl_ms > 0,
-        Operation::BatchPut(writes) => writes.iter().any(|write| write.ttl_ms > 0),
-        _ => false,
-    };
-    match expires {
-        true => NeedsTime::Always,
-        false => NeedsTime::Never,
-    }
-}
-
-fn never(_: &Operation) -> NeedsTime {
-    NeedsTime::Never
-}
-
-fn inside_region<'a>(
-    space: Space,
-    region: &std::sync::Arc<tinykv_replica::Region>,
-    keys: impl IntoIterator<Item = &'a Bytes>,
-) -> Result<(), RegionError> {
-    match keys.into_iter().find(|key| !space.contains(region, key)) {
-        None => Ok(()),
-        Some(key) => Err(RegionError::KeyNotInRegion {
-            key: key.clone(),
-            region: std::sync::Arc::clone(region),
-        }),
-    }
 }
 
 #[tonic::async_trait]

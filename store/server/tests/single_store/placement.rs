@@ -20,28 +20,28 @@ const CLUSTER: u64 = 77;
 
 /// What was told so far.
 #[derive(Clone, Debug, Default)]
-pub struct Known {
-    pub store: Option<metapb::Store>,
-    pub founding: Vec<metapb::Region>,
+pub(crate) struct Known {
+    pub(crate) store: Option<metapb::Store>,
+    pub(crate) founding: Vec<metapb::Region>,
     /// Regions that reported a leader, by id.
-    pub led: std::collections::BTreeMap<u64, pdpb::RegionHeartbeatRequest>,
-    pub starts: Vec<u64>,
+    pub(crate) led: std::collections::BTreeMap<u64, pdpb::RegionHeartbeatRequest>,
+    pub(crate) starts: Vec<u64>,
 }
 
 #[derive(Debug)]
-pub struct Shared {
-    pub known: watch::Sender<Known>,
-    pub time_ms: AtomicU64,
+pub(crate) struct Shared {
+    pub(crate) known: watch::Sender<Known>,
+    pub(crate) time_ms: AtomicU64,
     next_id: Mutex<u64>,
     address: SocketAddr,
 }
 
 #[derive(Clone, Debug)]
-pub struct Placement(pub Arc<Shared>);
+pub(crate) struct Placement(pub(crate) Arc<Shared>);
 
 impl Placement {
     /// Listens on a free port; `tasks` ends it.
-    pub async fn start(tasks: &mut tokio::task::JoinSet<()>) -> Placement {
+    pub(crate) async fn start(tasks: &mut tokio::task::JoinSet<()>) -> Placement {
         let listener = TcpListener::bind("127.0.0.1:0").await.expect("bind");
         let placement = Placement(Arc::new(Shared {
             known: watch::Sender::default(),
@@ -60,12 +60,12 @@ impl Placement {
         placement
     }
 
-    pub fn address(&self) -> String {
+    pub(crate) fn address(&self) -> String {
         self.0.address.to_string()
     }
 
     /// Waits until what is known is so.
-    pub async fn wait(&self, is_so: impl FnMut(&Known) -> bool) -> Known {
+    pub(crate) async fn wait(&self, is_so: impl FnMut(&Known) -> bool) -> Known {
         let mut known = self.0.known.subscribe();
         known
             .wait_for(is_so)
