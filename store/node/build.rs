@@ -17,7 +17,9 @@ fn main() {
         .filter(|commit| !commit.is_empty())
         .or_else(|| git(&["rev-parse", "--short=12", "HEAD"]))
         .unwrap_or_else(|| "unknown".to_owned());
-    println!("cargo::rustc-env=TINYKV_COMMIT={commit}");
+    // A development build may be of a later state than its commit says.
+    let suffix = if release { "" } else { "-dev" };
+    println!("cargo::rustc-env=TINYKV_COMMIT={commit}{suffix}");
 }
 
 fn git(arguments: &[&str]) -> Option<String> {

@@ -183,7 +183,7 @@ async fn stream(
     tokio::select! {
         answer = call => Broken::Lost(match answer {
             Ok(_) => "the other side ended the stream".to_owned(),
-            Err(status) => format!("{}: {}", status.code(), status.message()),
+            Err(status) => chain(&status),
         }),
         () = feed => Broken::Lost("the stream was not fed".to_owned()),
     }
@@ -228,11 +228,14 @@ fn is_refused(error: &tonic::transport::Error) -> bool {
 }
 
 /// tonic says "transport error"; what happened stands below it.
-fn chain(error: &tonic::transport::Error) -> String {
+fn chain(error: &dyn Error) -> String {
     let mut text = error.to_string();
     let mut source = error.source();
     while let Some(error) = source {
-        text = format!("{text}: {error}");
+        let more = error.to_string();
+        if !text.contains(&more) {
+            text = format!("{text}: {more}");
+        }
         source = error.source();
     }
     text
