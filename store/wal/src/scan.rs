@@ -102,7 +102,7 @@ impl Scan {
         let mut number = None;
         for frame in &candidates {
             let follows = match number {
-                Some(number) => frame.number == number,
+                Some(number) => frame.number == number && frame.continues == chain.end,
                 None => frame.position == chain.end,
             };
             if !follows {

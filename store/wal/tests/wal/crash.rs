@@ -53,6 +53,35 @@ fn recover_twice(stopped: &Life, mode: CrashMode) {
     assert!(life.open());
 }
 
+/// Frames of the next segment may survive when the end of the one before did not. They are void,
+/// and whatever is written into their file later, none of them may come back with it.
+#[test]
+fn what_was_torn_over_a_border_stays_away() {
+    let mut torn = 0;
+    for seed in 0..cases(300) {
+        let mut life = Life::new(seed);
+        assert!(life.open());
+        for _ in 0..life.random.between(1, 8) {
+            assert!(life.append() && life.sync());
+        }
+        for _ in 0..12 {
+            assert!(life.append());
+        }
+        for mode in [CrashMode::KeepRandomPages, CrashMode::KeepAll] {
+            for _ in 0..2 {
+                life.wal = None;
+                life.env.crash(mode);
+                assert!(life.open());
+                torn += life.torn_frames;
+                for _ in 0..life.random.between(1, 3) {
+                    assert!(life.append());
+                }
+            }
+        }
+    }
+    assert!(torn >= 100, "only {torn} frames were void");
+}
+
 #[test]
 fn long_lives_with_random_crashes() {
     let mut recycled = 0;

@@ -23,6 +23,8 @@ pub(crate) struct Life {
     pub(crate) synced: usize,
     /// How often something was copied or recycled.
     pub(crate) recycled: u32,
+    /// Void frames that the last opening found.
+    pub(crate) torn_frames: u64,
     /// The I/O at which the machine stops for good.
     crash_at: Option<u64>,
     payload_max: u64,
@@ -50,6 +52,7 @@ impl Life {
             history: vec![Model::default()],
             synced: 0,
             recycled: 0,
+            torn_frames: 0,
             crash_at: None,
             payload_max: 700,
         }
@@ -71,6 +74,7 @@ impl Life {
             history: self.history.clone(),
             synced: self.synced,
             recycled: 0,
+            torn_frames: 0,
             crash_at: None,
             payload_max: self.payload_max,
         }
@@ -97,6 +101,7 @@ impl Life {
             return false;
         };
         self.check(&wal, &recovered);
+        self.torn_frames = recovered.torn_frames;
         self.wal = Some(wal);
         true
     }
