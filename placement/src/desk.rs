@@ -97,7 +97,7 @@ impl Desk {
             if let Some(taken) = self.ids.lock().take(count) {
                 return Ok(taken);
             }
-            let count = count.max(ids::RUN).min(IDS_PER_COMMAND_MAX);
+            let count = count.clamp(ids::RUN, IDS_PER_COMMAND_MAX);
             match self
                 .group
                 .propose(&Command::ReserveIds { count }, None)

@@ -12,6 +12,7 @@ use prometheus_client::encoding::{DescriptorEncoder, EncodeMetric};
 use prometheus_client::metrics::gauge::ConstGauge;
 use prometheus_client::registry::Registry;
 use serde::Serialize;
+use tinykv_node::metrics;
 use tinykv_node::pages::{self, Health};
 use tinykv_replica::Region;
 
@@ -22,6 +23,7 @@ use crate::view::StoreState;
 /// All pages of a placement process.
 pub(crate) fn router(desk: &Arc<Desk>) -> Router {
     let mut registry = Registry::default();
+    metrics::register(&mut registry, desk.group().node());
     registry.register_collector(Box::new(Figures {
         desk: Arc::clone(desk),
     }));
@@ -161,12 +163,6 @@ impl Collector for Figures {
             "tinykv_placement_leads",
             "1 while this member leads the placement group.",
             u64::from(leadership.is_some()),
-        )?;
-        let figures = group.node().figures();
-        gauge(
-            "tinykv_placement_log_queue_bytes",
-            "Bytes that wait for the log's thread.",
-            figures.log_queue_bytes as u64,
         )?;
         let Some(leadership) = leadership else {
             return Ok(());

@@ -109,7 +109,8 @@ impl Service {
         find: impl Fn(&State) -> Option<Region> + Send + Sync,
         must_exist: bool,
     ) -> Result<Response<pdpb::GetRegionResponse>, Status> {
-        let asked_at = now();
+        // A deadline of a timer; nothing else goes by this clock.
+        let asked_at = Instant::now();
         let leadership = self.lead().await?;
         let header = self.header(header)?;
         if !self.desk().group().state().read().is_bootstrapped() {
@@ -118,7 +119,7 @@ impl Service {
                 ..pdpb::GetRegionResponse::default()
             }));
         }
-        let deadline = (asked_at + PATIENCE).min(now() + LEADER_PATIENCE);
+        let deadline = (asked_at + PATIENCE).min(Instant::now() + LEADER_PATIENCE);
         let mut changes = leadership.watch();
         let located = loop {
             changes.mark_unchanged();
@@ -273,15 +274,6 @@ fn not_bootstrapped(header: pdpb::ResponseHeader) -> pdpb::ResponseHeader {
         pdpb::ErrorType::NotBootstrapped,
         "the cluster is not bootstrapped yet",
     )
-}
-
-/// The clock of tokio's timers: how long a call is held open, nothing else.
-#[expect(
-    clippy::disallowed_methods,
-    reason = "a deadline of a timer, at the edge of the process"
-)]
-fn now() -> Instant {
-    Instant::now()
 }
 
 #[cfg(test)]

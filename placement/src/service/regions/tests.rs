@@ -72,19 +72,14 @@ fn each_view_walks_the_whole_space() {
         }
         assert_eq!(walked, [1, 7, 2, 3, 4, 5, 6], "{asker:?}");
         let mut back = Vec::new();
-        loop {
-            match preceding(&routes, &key, asker) {
-                Some(region) => {
-                    back.push(region.id.0);
-                    key = region_to_proto(region, asker)
-                        .expect("not empty")
-                        .start_key
-                        .to_vec();
-                    if key.is_empty() && asker == Asker::Encoded {
-                        key = memcomparable::encode(b"");
-                    }
-                }
-                None => break,
+        while let Some(region) = preceding(&routes, &key, asker) {
+            back.push(region.id.0);
+            key = region_to_proto(region, asker)
+                .expect("not empty")
+                .start_key
+                .to_vec();
+            if key.is_empty() && asker == Asker::Encoded {
+                key = memcomparable::encode(b"");
             }
         }
         assert_eq!(back, [5, 4, 3, 2, 7, 1], "{asker:?}");

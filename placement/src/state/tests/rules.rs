@@ -258,7 +258,8 @@ fn a_member_keeps_its_identity() {
 #[test]
 fn settings_that_make_no_sense_are_refused_by_name() {
     let mut state = State::default();
-    let cases: [(fn(&mut Settings), &str); 5] = [
+    type Edit = fn(&mut Settings);
+    let cases: [(Edit, &str); 5] = [
         (|s| s.replica_count = 2, "replica_count"),
         (|s| s.replica_count = 0, "replica_count"),
         (|s| s.disconnected_after_ms = 1, "disconnected_after_ms"),
