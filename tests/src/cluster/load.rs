@@ -194,10 +194,7 @@ fn version_of(key: &Bytes, found: &Bytes) -> Option<u64> {
 /// # Errors
 /// No placement member could be reached.
 pub async fn client(placements: &[String], deadline: Duration) -> Result<RawClient, String> {
-    let options = Options {
-        deadline,
-        ..Options::default()
-    };
+    let options = Options { deadline };
     RawClient::connect(placements, options)
         .await
         .map_err(|error| error.to_string())

@@ -281,7 +281,6 @@ impl Cas {
 async fn connect(global: &Global) -> Result<RawClient, Failure> {
     let options = Options {
         deadline: global.timeout,
-        ..Options::default()
     };
     Ok(RawClient::connect(&global.placement, options).await?)
 }

@@ -30,6 +30,10 @@ pub struct Distribution {
     pub lost_leader: Vec<u64>,
     /// The others.
     pub kept_leader: Vec<u64>,
+    /// Writes of the load that were acknowledged; all were read back.
+    pub acknowledged: u64,
+    /// Writes of the load whose fate was unknown.
+    pub undetermined: u64,
 }
 
 impl Distribution {
@@ -56,7 +60,12 @@ impl fmt::Display for Distribution {
         };
         let mut all = [self.lost_leader.clone(), self.kept_leader.clone()].concat();
         all.sort_unstable();
-        writeln!(f, "{} kills of the busiest leader store", self.rounds)?;
+        writeln!(
+            f,
+            "{} kills of the busiest leader store; {} writes acknowledged and read back, {} of \
+             unknown fate",
+            self.rounds, self.acknowledged, self.undetermined
+        )?;
         row(f, "leader killed", &self.lost_leader)?;
         row(f, "leader elsewhere", &self.kept_leader)?;
         row(f, "all regions", &all)
@@ -119,7 +128,13 @@ pub async fn failover(binary: &Path, rounds: u64, writers: usize) -> Result<Dist
             };
             times.push(time.as_millis() as u64);
         }
-        load.stop().await;
+        let ledger = load.stop().await;
+        ledger
+            .verify(&client)
+            .await
+            .map_err(|e| format!("{e}\n{}", cluster.logs()))?;
+        result.acknowledged += ledger.acknowledged;
+        result.undetermined += ledger.undetermined;
         cluster.start(node).map_err(|error| error.to_string())?;
         result.rounds += 1;
     }
