@@ -140,14 +140,7 @@ impl World {
             self.fault();
         } else if let Some(id) = self.random.one_of(&up) {
             let choice = self.random.below(1000);
-            let leads = |id: &&PeerId| {
-                self.nodes[*id]
-                    .raft
-                    .as_ref()
-                    .is_some_and(|raft| raft.role() == Role::Leader)
-            };
-            let leaders: Vec<PeerId> = up.iter().filter(leads).copied().collect();
-            let leader = self.random.one_of(&leaders).unwrap_or(id);
+            let leader = self.leader().unwrap_or(id);
             match choice {
                 0..20 => self.serve(id),
                 20..60 if !self.is_quiet => self.propose(leader),
@@ -167,6 +160,21 @@ impl World {
             }
         }
         self.check();
+    }
+
+    /// One of those who believe to lead.
+    fn leader(&mut self) -> Option<PeerId> {
+        let leads = |node: &&Node| {
+            let raft = node.raft.as_ref();
+            raft.is_some_and(|raft| raft.role() == Role::Leader)
+        };
+        let leaders: Vec<PeerId> = self
+            .nodes
+            .values()
+            .filter(leads)
+            .map(|node| node.id)
+            .collect();
+        self.random.one_of(&leaders)
     }
 
     fn tick_clocks(&mut self) {
@@ -203,7 +211,11 @@ impl World {
             }
             3..7 => all.into_iter().for_each(|id| self.restart(id)),
             7..9 => {
-                // A node alone, deaf or mute; or two that do not hear each other.
+                // A node alone, deaf or mute; or two that do not hear each other. Best a leader.
+                let id = match self.leader() {
+                    Some(leader) if self.random.below(2) == 0 => leader,
+                    _ => id,
+                };
                 let kind = self.random.below(4);
                 let only = self.random.one_of(&all).filter(|_| kind == 0);
                 for other in all {
@@ -497,7 +509,7 @@ impl World {
         let all: Vec<PeerId> = self.nodes.keys().copied().collect();
         all.iter().for_each(|id| self.restart(*id));
         let goal = self.checks.committed_last() + 5;
-        let deadline = self.real + Duration::from_secs(60);
+        let deadline = self.real + Duration::from_secs(600);
         while self.real < deadline {
             self.step();
             self.is_quiet = self.checks.committed_last() >= goal;
