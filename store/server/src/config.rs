@@ -13,9 +13,9 @@ use tinykv_node::settings::CommonArgs;
 ///
 /// A new store asks the placement driver for its identity and writes it into its data directory;
 /// from then on the directory belongs to that store and that cluster. While no placement driver
-/// can be reached, a store says so once in its log and keeps trying, every second, for as long as
-/// it runs: a new one does not serve before it has its identity, an old one serves the regions it
-/// already has.
+/// can be reached, a store says so once in its log and keeps trying, twice a second, for as long
+/// as it runs: a new one does not serve before it has its identity; an old one serves the regions
+/// it already has, as far as it knows where the other stores are.
 ///
 /// Exit codes: 0 stopped in order, 2 wrong settings or an address in use, 3 a data directory that
 /// is locked, damaged, or another cluster's, 74 the disk failed to make data durable.

@@ -27,7 +27,7 @@ pub struct RegionTime(pub PlacementTime);
 impl RegionTime {
     const FORMAT: u8 = 1;
 
-    /// Reads what [`RegionTime::encode`] made; a region that never needed the time has none.
+    /// Reads what the machine keeps in a region's state: nothing until it first needed the time.
     pub fn decode(machine: &[u8]) -> Result<RegionTime, ReadError> {
         match machine {
             [] => Ok(RegionTime::default()),
