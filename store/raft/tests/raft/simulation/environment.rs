@@ -55,7 +55,7 @@ impl Environment {
             loss: random.pick(&[0, 5, 50, 200]),
             duplication: random.pick(&[0, 10, 100]),
             reordering: random.pick(&[0, 100, 500]),
-            delay: random.pick(&[0, 10, 100]),
+            delay: random.pick(&[0, 10, 100, 300]),
             faults: random.pick(&[0, 2, 5, 10]),
             membership: random.pick(&[0, 5, 20]),
             persist: random.pick(&[30, 150, 300]),

@@ -478,8 +478,20 @@ impl World {
         let is_snapshot = matches!(packet.message.body, MessageBody::Snapshot(_));
         let text = display::message(&packet.message);
         self.counts.record(&text);
+        let is_forced = match &packet.message.body {
+            MessageBody::VoteRequest(request) => request.force.is_some(),
+            _ => true,
+        };
+        let before = node.raft().status();
         if let Err(error) = node.deliver(packet, now) {
             panic!("{text}: {error}");
+        }
+        if !is_forced && before.promised_until > now {
+            let (old, new) = (before.hard_state, node.raft().status().hard_state);
+            assert_eq!(
+                old, new,
+                "C2: a voter that is bound takes part in an election"
+            );
         }
         if is_snapshot {
             // The next Ready says whether its data is wanted.
@@ -490,13 +502,37 @@ impl World {
 
     fn check(&mut self) {
         let mut leases = 0;
-        for (id, node) in &mut self.nodes {
-            let now = self.clocks[id].at(self.real);
-            leases += u64::from(self.checks.node(node, now));
+        let ids: Vec<PeerId> = self.nodes.keys().copied().collect();
+        for id in ids {
+            let now = self.now(id);
+            let node = self.nodes.get_mut(&id).expect("named");
+            if self.checks.node(node, now) {
+                leases += 1;
+                self.check_bound(id);
+            }
         }
         assert!(leases <= 1, "two peers hold a lease at once");
         *self.counts.events.entry("lease").or_default() += leases;
         self.checks.commits(&mut self.nodes);
+    }
+
+    /// C2: a lease never outlives the promises it rests on. Who is down keeps its promise when it
+    /// comes back.
+    fn check_bound(&self, leader: PeerId) {
+        let is_bound = |id: &&PeerId| match &self.nodes[*id].raft {
+            Some(raft) if **id != leader => raft.status().promised_until > self.now(**id),
+            _ => true,
+        };
+        let configuration = self.nodes[&leader]
+            .raft
+            .as_ref()
+            .map(|raft| raft.configuration());
+        let voters = &configuration.expect("it leads").voters;
+        let bound = voters.iter().filter(is_bound).count();
+        assert!(
+            bound > voters.len() / 2,
+            "C2: {leader} has a lease, and {bound} are bound"
+        );
     }
 
     /// All faults end; the group must work again soon, and all its peers become equal.
