@@ -34,25 +34,29 @@ pub(super) fn start(inner: &Arc<Inner>) -> Result<Vec<JoinHandle<()>>, EngineErr
 }
 
 impl Inner {
-    /// A background thread. The first one also looks after the log.
+    /// A background thread. The first one also looks after the log, not more often than an idle
+    /// store needs: upkeep that finds the log idle syncs it.
     fn work(&self, looks_after_log: bool) {
+        let mut looked_after = self.env.now();
         while !self.committer.is_closed() {
-            match self.run_job() {
-                Ok(true) => continue,
-                Ok(false) if looks_after_log => {
-                    // Noted by the committer, which tells the writers.
-                    let _ = self.upkeep();
-                }
-                Ok(false) | Err(_) => {}
+            if looks_after_log && self.env.now().saturating_sub(looked_after) >= UPKEEP_EVERY {
+                looked_after = self.env.now();
+                // Noted by the committer, which tells the writers.
+                let _ = self.upkeep();
             }
-            self.committer.wait_for_work(UPKEEP_EVERY);
+            if !matches!(self.run_job(), Ok(true)) {
+                self.committer.wait_for_work(UPKEEP_EVERY);
+            }
         }
     }
 
     /// What a caller does behind its own acknowledged write.
-    pub(super) fn after_write(&self) {
+    pub(super) fn after_write(&self, bytes: u64) {
         if self.options.background_threads > 0 {
-            self.committer.work.notify_one();
+            // A memtable fills up in this many steps; nothing is due more often.
+            const STEPS: u64 = 16;
+            let step = self.options.engine.lsm.memtable_bytes_max / STEPS;
+            self.committer.wake_after(bytes, step);
             return;
         }
         // The write is done whatever happens here; the committer tells the next writer.

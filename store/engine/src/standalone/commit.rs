@@ -9,6 +9,7 @@
 use std::collections::VecDeque;
 use std::io;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -30,7 +31,9 @@ pub(super) struct Committer {
     /// A group is done, or leadership is free, or a job of the tree is done.
     changed: Condvar,
     /// There may be work for the background threads.
-    pub(super) work: Condvar,
+    work: Condvar,
+    /// Bytes written since they were last told so.
+    unannounced: AtomicU64,
     /// Held by the leader alone, so nobody ever waits for it.
     log: Mutex<Log>,
     group_bytes_max: u64,
@@ -74,6 +77,7 @@ impl Committer {
             queue: Mutex::default(),
             changed: Condvar::new(),
             work: Condvar::new(),
+            unannounced: AtomicU64::new(0),
             group_bytes_max: options.group_bytes_max,
             command_bytes_max: log.wal.record_bytes_max() - RECORD_OVERHEAD,
             log: Mutex::new(log),
@@ -108,6 +112,14 @@ impl Committer {
         let mut queue = self.queue.lock();
         if !queue.closed {
             self.work.wait_for(&mut queue, at_most);
+        }
+    }
+
+    /// Wakes the background threads once in so many written bytes.
+    pub(super) fn wake_after(&self, bytes: u64, step: u64) {
+        if self.unannounced.fetch_add(bytes, Ordering::Relaxed) + bytes >= step {
+            self.unannounced.store(0, Ordering::Relaxed);
+            self.work.notify_all();
         }
     }
 
@@ -235,7 +247,7 @@ impl Inner {
         };
         drop(queue);
         outcome?;
-        self.after_write();
+        self.after_write(ticket.bytes);
         Ok(())
     }
 
