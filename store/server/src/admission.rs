@@ -95,3 +95,29 @@ fn shortage(pressure: Pressure) -> &'static str {
         PressureCause::LevelZero | PressureCause::Debt => "compaction is behind",
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use tinykv_env::OsEnv;
+    use tinykv_lsm::LsmOptions;
+
+    use super::*;
+
+    #[tokio::test]
+    async fn the_budget_is_given_back_and_nobody_waits_past_patience() {
+        let dir = tempfile::tempdir().expect("temp dir");
+        let lsm = Lsm::open(OsEnv::shared(), dir.path(), LsmOptions::default()).expect("open");
+        let admission = Admission::new(lsm);
+        let large = COMMAND_BYTES_MAX;
+        let patience = Duration::from_secs(10);
+        let mut permits = Vec::new();
+        for _ in 0..IN_FLIGHT_BYTES_MAX / (large + COMMAND_OVERHEAD) {
+            permits.push(admission.admit(large, patience).await.expect("room"));
+        }
+        let refused = admission.admit(large, Duration::from_millis(5)).await;
+        let refused = refused.expect_err("no room");
+        assert!(matches!(refused, RegionError::Busy { .. }), "{refused:?}");
+        permits.pop();
+        admission.admit(large, patience).await.expect("room again");
+    }
+}

@@ -118,3 +118,84 @@ fn within_limit(operation: Operation) -> Result<Operation, Refused> {
         len => Err(Refused::BatchTooLong(len)),
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const PLAIN: Space = Space::Plain;
+
+    fn pair<'a>(key: &'a [u8], value: &'a [u8]) -> Pair<'a> {
+        Pair {
+            key,
+            value,
+            ttl_ms: 0,
+        }
+    }
+
+    #[test]
+    fn keys_become_engine_keys_and_values_their_stored_form() {
+        let operation = put(PLAIN, pair(b"k", b"v")).expect("fine");
+        let expected = Write {
+            key: Bytes::from_static(b"rk"),
+            stored: Bytes::from_static(b"\0v"),
+            ttl_ms: 0,
+        };
+        assert_eq!(operation, Operation::Put(expected));
+        let keyspace = delete(Space::Keyspace, b"r\0\0\x01k").expect("fine");
+        let key = Bytes::from_static(b"kr\0\0\x01k");
+        assert_eq!(keyspace, Operation::Delete { key });
+    }
+
+    #[test]
+    fn a_swap_says_what_is_expected_and_what_comes() {
+        let removed = compare_and_swap(PLAIN, b"k", Some(b"old"), None).expect("fine");
+        let expected = Operation::CompareAndSwap {
+            key: Bytes::from_static(b"rk"),
+            expected: Some(Bytes::from_static(b"old")),
+            swap: Swap::Delete,
+        };
+        assert_eq!(removed, expected);
+    }
+
+    #[test]
+    fn ranges_need_a_beginning_before_their_end() {
+        let range = |start: &[u8], end: &[u8]| delete_range(PLAIN, start, end);
+        assert!(range(b"a", b"b").is_ok());
+        assert_eq!(range(b"b", b"b"), Err(Refused::RangeEmpty));
+        assert_eq!(range(b"c", b"b"), Err(Refused::RangeEmpty));
+        // No bound is the end of the space; whether the region reaches so far is checked later.
+        let all = Operation::DeleteRange {
+            start: Bytes::from_static(b"r"),
+            end: Bytes::from_static(b"s"),
+        };
+        assert_eq!(range(b"", b""), Ok(all));
+    }
+
+    #[test]
+    fn what_does_not_fit_into_one_command_is_refused() {
+        let value = vec![0; 8 << 20];
+        assert!(put(PLAIN, pair(b"k", &value)).is_ok());
+        let two = [pair(b"k", &value), pair(b"l", &value)];
+        let refused = batch_put(PLAIN, two.into_iter());
+        assert_eq!(refused, Err(Refused::BatchTooLong(2 * value.len() + 2)));
+        let swap = compare_and_swap(PLAIN, b"k", Some(&value), Some((&value, 0)));
+        assert!(matches!(swap, Err(Refused::BatchTooLong(_))), "{swap:?}");
+        let swap = compare_and_swap(PLAIN, b"k", Some(&value), Some((b"v", 0)));
+        assert!(swap.is_ok());
+    }
+
+    #[test]
+    fn one_bad_pair_refuses_the_batch() {
+        let pairs = [pair(b"k", b"v"), pair(b"", b"v")];
+        assert!(matches!(
+            batch_put(PLAIN, pairs.into_iter()),
+            Err(Refused::Limit(_))
+        ));
+        let keys = [&b"k"[..], b""];
+        assert!(matches!(
+            batch_delete(PLAIN, keys.into_iter()),
+            Err(Refused::Limit(_))
+        ));
+    }
+}
