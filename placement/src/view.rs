@@ -111,21 +111,23 @@ impl ClusterView {
         report: RegionReport,
         now: Duration,
     ) -> Result<(), StaleTerm> {
-        match self.regions.get_mut(&report.region.id) {
-            Some(known) => known.on_heartbeat(report, now),
-            None => {
-                let mut new = RegionView::unheard(report.region.clone());
-                let id = report.region.id;
-                new.on_heartbeat(report, now)?;
-                self.regions.insert(id, new);
-                Ok(())
-            }
+        let id = report.region.id;
+        let store = report.leader.store;
+        let unheard = || RegionView::unheard(report.region.clone());
+        let known = self.regions.entry(id).or_insert_with(unheard);
+        known.on_heartbeat(report, now)?;
+        if let Some(store) = self.stores.get_mut(&store) {
+            store.on_sign_of_life(now);
         }
+        Ok(())
     }
 
     /// The stream of a store ended: whoever it led may have another leader by now, and nobody is
     /// sent to it on a stale hint (WIRE A2). It reports again on its next stream.
     pub fn on_stream_ended(&mut self, store: StoreId) {
+        if let Some(known) = self.stores.get_mut(&store) {
+            known.on_stream_ended();
+        }
         for region in self.regions.values_mut() {
             region.forget_leader_on(store);
         }

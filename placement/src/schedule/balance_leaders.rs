@@ -15,8 +15,12 @@ use super::operator::Step;
 use super::reason::{Fact, Loser, Reason, Rule, Why};
 use super::safety::is_healthy;
 use super::{Action, Decision};
-use crate::state::Settings;
+use crate::state::{STORE_HEARTBEAT_INTERVAL_MS, Settings};
 use crate::view::{ClusterView, RegionView, StoreState};
+
+/// A store silent for longer than this, two heartbeats and a little, neither gives nor takes: who
+/// sends a leader to a store that just died stops a healthy region.
+const SILENCE_MAX: Duration = Duration::from_millis(2 * STORE_HEARTBEAT_INTERVAL_MS as u64 + 200);
 
 /// Plans transfers; at most `room`, and none for regions that `planned` is about.
 pub(super) fn balance(
@@ -66,7 +70,8 @@ impl<'a> Balancer<'a> {
         let mut leaders = BTreeMap::new();
         let mut excluded = Vec::new();
         for (store, known) in &view.stores {
-            let why = if view.store_state(*store, settings, now) != StoreState::Up {
+            let silent = known.silence(view.since, now) > SILENCE_MAX;
+            let why = if silent || view.store_state(*store, settings, now) != StoreState::Up {
                 Some(Why::NotUp)
             } else if known.stats.is_busy || known.stats.is_stopping {
                 Some(Why::Busy)

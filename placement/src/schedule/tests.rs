@@ -63,6 +63,7 @@ impl World {
                 record: record.clone(),
                 heard_at: None,
                 steady_since: None,
+                is_suspect: false,
                 stats: StoreStats::default(),
             });
         known.record = record;

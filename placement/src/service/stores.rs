@@ -10,8 +10,8 @@ use super::convert::{
 };
 use super::{Service, failure, refusal, unavailable};
 use crate::state::{
-    Command, IDS_PER_COMMAND_MAX, Reply, STORE_HEARTBEAT_INTERVAL_MS, Settings, State, StoreLife,
-    StoreRecord,
+    Command, IDS_PER_COMMAND_MAX, Refusal, Reply, STORE_HEARTBEAT_INTERVAL_MS, Settings, State,
+    StoreLife, StoreRecord,
 };
 
 /// Checks that a call of a store comes from the directory and the start that are registered
@@ -111,7 +111,11 @@ impl Service {
         }
         Ok(match reply {
             Reply::Refused(reason) => {
-                tracing::warn!("refused: {reason}");
+                // To lose the race for the bootstrap is the normal fate of all stores but one.
+                match reason {
+                    Refusal::AlreadyBootstrapped => tracing::debug!("refused: {reason}"),
+                    _ => tracing::warn!("refused: {reason}"),
+                }
                 refusal(header, &reason)
             }
             _ => header,

@@ -12,8 +12,11 @@ pub struct StoreView {
     pub record: StoreRecord,
     /// When it was last heard; `None` if never in this leadership.
     pub heard_at: Option<Duration>,
-    /// Since when it is heard without a gap longer than `disconnected_after`.
+    /// Since when it is heard without a gap longer than `disconnected_after` and without a lost
+    /// stream.
     pub steady_since: Option<Duration>,
+    /// Its stream of region heartbeats broke and it was not heard since: it has probably died.
+    pub is_suspect: bool,
     /// What its last heartbeat said.
     pub stats: StoreStats,
 }
@@ -44,7 +47,8 @@ pub enum StoreState {
     Joined,
     /// Heard lately.
     Up,
-    /// Silent for longer than `disconnected_after`: no new peers, no leaders.
+    /// Silent for longer than `disconnected_after`, or its stream broke and it was not heard
+    /// since: no new peers, no leaders.
     Disconnected,
     /// Silent for longer than `down_after`: its peers are replaced.
     Down,
@@ -60,6 +64,7 @@ impl StoreView {
             record,
             heard_at: None,
             steady_since: None,
+            is_suspect: false,
             stats: StoreStats::default(),
         }
     }
@@ -67,12 +72,25 @@ impl StoreView {
     pub(super) fn on_heartbeat(&mut self, stats: StoreStats, settings: &Settings, now: Duration) {
         let gap = self
             .heard_at
-            .is_none_or(|heard| now.saturating_sub(heard) > settings.disconnected_after());
+            .is_some_and(|heard| now.saturating_sub(heard) > settings.disconnected_after());
         if gap || stats.is_stopping {
             self.steady_since = Some(now);
         }
+        self.on_sign_of_life(now);
         self.heard_at = Some(now);
         self.stats = stats;
+    }
+
+    /// It said anything at all.
+    pub(super) fn on_sign_of_life(&mut self, now: Duration) {
+        self.is_suspect = false;
+        self.steady_since.get_or_insert(now);
+    }
+
+    /// Its stream broke. Until it is heard again nobody is sent to it.
+    pub(super) fn on_stream_ended(&mut self) {
+        self.is_suspect = true;
+        self.steady_since = None;
     }
 
     /// How long it has been silent; a store not yet heard is silent since the view began.
@@ -89,7 +107,7 @@ impl StoreView {
             StoreState::Down
         } else if self.heard_at.is_none() {
             StoreState::Joined
-        } else if silence > settings.disconnected_after() {
+        } else if self.is_suspect || silence > settings.disconnected_after() {
             StoreState::Disconnected
         } else if self.record.life == StoreLife::Leaving {
             StoreState::Offline

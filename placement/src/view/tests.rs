@@ -174,6 +174,44 @@ fn a_lost_stream_leaves_nobody_on_a_stale_leader() {
         .expect("it reports again");
 }
 
+/// A store that was killed looks idle: it leads nothing any more. Nothing may be given to it.
+#[test]
+fn a_lost_stream_makes_a_store_suspect_until_it_is_heard() {
+    let settings = Settings::default();
+    let id = StoreId(1);
+    let mut view = view();
+    let beat = |view: &mut ClusterView, at| {
+        view.on_store_heartbeat(id, StoreStats::default(), &settings, at * SECOND)
+    };
+    for at in 100..110 {
+        assert!(beat(&mut view, at));
+    }
+    assert!(view.stores[&id].is_steady(&settings, 109 * SECOND));
+    view.on_stream_ended(id);
+    assert_eq!(
+        view.store_state(id, &settings, 109 * SECOND),
+        StoreState::Disconnected
+    );
+    assert!(!view.stores[&id].is_steady(&settings, 109 * SECOND));
+    view.on_region_heartbeat(report(1, 5), 109 * SECOND)
+        .expect("the first");
+    assert_eq!(
+        view.store_state(id, &settings, 109 * SECOND),
+        StoreState::Up
+    );
+    view.on_stream_ended(id);
+    assert!(beat(&mut view, 110));
+    assert_eq!(
+        view.store_state(id, &settings, 110 * SECOND),
+        StoreState::Up
+    );
+    assert!(
+        !view.stores[&id].is_steady(&settings, 112 * SECOND),
+        "it begins anew"
+    );
+    assert!(view.stores[&id].is_steady(&settings, 113 * SECOND));
+}
+
 #[test]
 fn a_replaced_region_goes_with_its_operator() {
     let mut view = view();

@@ -236,8 +236,10 @@ fn a_difference_of_one_is_left_alone() {
 
 #[test]
 fn leaders_do_not_move_to_where_they_would_not_be_well() {
-    let edits: [fn(&mut World); 9] = [
+    let edits: [fn(&mut World); 11] = [
         |world| world.silent_for(2, 6),
+        |world| world.silent_for(2, 3),
+        |world| world.view.on_stream_ended(StoreId(2)),
         |world| world.stats(2, |stats| stats.is_stopping = true),
         |world| world.join(2, StoreLife::Leaving),
         |world| {
