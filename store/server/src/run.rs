@@ -190,6 +190,9 @@ impl Store {
         }
         let reporting = self.reporting.clone();
         self.reporters
+            .spawn("orphans", reporting::orphans::run(reporting));
+        let reporting = self.reporting.clone();
+        self.reporters
             .spawn("heartbeats", reporting::store::run(reporting));
         let reporting = self.reporting.clone();
         self.reporters

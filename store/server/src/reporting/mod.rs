@@ -3,10 +3,12 @@
 //! [`store`] sends a heartbeat of the store every second, [`regions`] one for each region that is
 //! led here: at once when its leader, epoch or peers changed, soon while something about it is
 //! under way, otherwise now and then. Orders come back on the same stream and are carried out by
-//! the region's leader ([`order`]); placement sees their outcome in later heartbeats.
+//! the region's leader ([`order`]); placement sees their outcome in later heartbeats. Peers
+//! without a leader ask placement whether they still belong to their region ([`orphans`]).
 
 mod news;
 pub mod order;
+pub mod orphans;
 pub mod regions;
 pub mod store;
 

@@ -1,0 +1,162 @@
+//! Peers that nobody told that they were removed.
+//!
+//! A peer that was away while its region removed it usually learns of it from the others. If they
+//! are gone, too (the region moved away altogether), only placement knows. So a peer that has had
+//! no leader for long asks it, and is destroyed if the region went on without it.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use tinykv_node::directory::RegionView;
+use tinykv_proto::metapb;
+use tinykv_raft::{GroupId, PeerId};
+
+use super::Reporting;
+
+/// How often it is looked for them.
+const LOOK_INTERVAL: Duration = Duration::from_secs(10);
+/// How long a peer has no leader before placement is asked about it: far longer than an election
+/// or than the news of a change of membership take.
+const LEADERLESS_FOR: Duration = Duration::from_secs(60);
+
+/// Looks for orphans until it is told to stop.
+pub async fn run(reporting: Reporting) {
+    let mut leaderless = BTreeMap::new();
+    while !reporting.stop.is_requested() {
+        tokio::select! {
+            () = tokio::time::sleep(LOOK_INTERVAL) => {}
+            () = reporting.stop.requested() => return,
+        }
+        let now = reporting.node.now();
+        for (group, peer) in long_leaderless(&reporting, &mut leaderless, now) {
+            ask(&reporting, group, peer).await;
+        }
+    }
+}
+
+/// Peers that have had no leader for long. `since` keeps when each was first seen without one.
+fn long_leaderless(
+    reporting: &Reporting,
+    since: &mut BTreeMap<(GroupId, PeerId), Duration>,
+    now: Duration,
+) -> Vec<(GroupId, PeerId)> {
+    let without = reporting
+        .node
+        .directory()
+        .all()
+        .into_iter()
+        .filter_map(|entry| {
+            let view = entry.view();
+            view.leader.is_none().then_some((entry.group(), view.peer))
+        });
+    let seen: BTreeMap<_, _> = without
+        .map(|peer| (peer, since.get(&peer).copied().unwrap_or(now)))
+        .collect();
+    *since = seen;
+    let long = since
+        .iter()
+        .filter(|(_, first)| now >= **first + LEADERLESS_FOR);
+    long.map(|(peer, _)| *peer).collect()
+}
+
+async fn ask(reporting: &Reporting, group: GroupId, peer: PeerId) {
+    let known = match reporting.placement.region(group.0).await {
+        Ok(Some(known)) => known,
+        Ok(None) => return,
+        Err(error) => {
+            tracing::debug!(%group, "cannot ask about a region without a leader: {error}");
+            return;
+        }
+    };
+    let view = reporting
+        .node
+        .directory()
+        .group(group)
+        .map(|entry| entry.view());
+    if view.is_some_and(|view| view.peer == peer && went_on_without(&view, &known)) {
+        tracing::info!(%group, %peer, "the region went on without this peer; it is destroyed");
+        reporting.node.destroy(group, peer);
+    }
+}
+
+/// Whether the region as placement knows it no longer has the peer, by a change of membership
+/// that the peer has not seen.
+fn went_on_without(view: &RegionView, known: &metapb::Region) -> bool {
+    let seen = view
+        .state
+        .as_ref()
+        .map_or(0, |state| state.region.epoch.conf_ver);
+    let newer = known
+        .region_epoch
+        .is_some_and(|epoch| epoch.conf_ver > seen);
+    let is_member = known.peers.iter().any(|peer| peer.id == view.peer.0);
+    view.leader.is_none() && newer && !is_member
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use tinykv_raft::Term;
+    use tinykv_replica::{Region, RegionEpoch, RegionState};
+
+    use super::*;
+
+    fn view(leader: Option<u64>) -> RegionView {
+        let region = Region {
+            epoch: RegionEpoch {
+                conf_ver: 5,
+                version: 1,
+            },
+            ..Region::default()
+        };
+        RegionView {
+            peer: PeerId(1),
+            state: Some(Arc::new(RegionState {
+                region,
+                ..RegionState::default()
+            })),
+            leader: leader.map(PeerId),
+            term: Term(3),
+            leads: false,
+        }
+    }
+
+    fn known(conf_ver: u64, peers: &[u64]) -> metapb::Region {
+        metapb::Region {
+            region_epoch: Some(metapb::RegionEpoch {
+                conf_ver,
+                version: 1,
+            }),
+            peers: peers
+                .iter()
+                .map(|id| metapb::Peer {
+                    id: *id,
+                    ..metapb::Peer::default()
+                })
+                .collect(),
+            ..metapb::Region::default()
+        }
+    }
+
+    #[test]
+    fn only_a_later_membership_without_the_peer_makes_it_an_orphan() {
+        assert!(went_on_without(&view(None), &known(6, &[2, 3])));
+        assert!(
+            !went_on_without(&view(None), &known(6, &[1, 2, 3])),
+            "a member"
+        );
+        assert!(
+            !went_on_without(&view(None), &known(5, &[2, 3])),
+            "nothing newer"
+        );
+        assert!(
+            !went_on_without(&view(None), &known(4, &[2, 3])),
+            "placement is behind"
+        );
+        assert!(
+            !went_on_without(&view(Some(2)), &known(6, &[2, 3])),
+            "it has a leader"
+        );
+    }
+}
