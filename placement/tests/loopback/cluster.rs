@@ -28,8 +28,15 @@ pub(crate) struct Placement {
 
 impl Placement {
     pub(crate) async fn start(data: &Path) -> Placement {
+        let mut placement = Placement::launch(data, &["--addr", "127.0.0.1:0"]).await;
+        placement.await_leader().await;
+        placement
+    }
+
+    /// Starts a member and does not wait for a leader.
+    pub(crate) async fn launch(data: &Path, flags: &[&str]) -> Placement {
         let data = data.to_str().expect("a temporary path is UTF-8");
-        let args = Args::parse_from(["test", "--addr", "127.0.0.1:0", "--data-dir", data]);
+        let args = Args::parse_from(["test", "--data-dir", data].iter().chain(flags));
         let fatal = Fatal::new(|failure| panic!("{failure}"));
         let member = Member::start(&args, fatal).await.expect("a member starts");
         let address = member.address().to_string();
@@ -37,17 +44,21 @@ impl Placement {
         let mut tasks = JoinSet::new();
         let until = stop.clone();
         tasks.spawn(async move { member.serve(until).await.expect("it ends in order") });
-        let mut placement = Placement {
+        Placement {
             address,
             cluster_id: 0,
             stop,
             tasks,
-        };
-        let mut client = placement.client().await;
+        }
+    }
+
+    /// Waits until the group has a leader, whoever that is; returns its URL.
+    pub(crate) async fn await_leader(&mut self) -> String {
+        let mut client = self.client().await;
         let members = client.get_members(pdpb::GetMembersRequest::default()).await;
         let members = members.expect("a leader within two seconds").into_inner();
-        placement.cluster_id = members.header.expect("a header").cluster_id;
-        placement
+        self.cluster_id = members.header.expect("a header").cluster_id;
+        members.leader.expect("a leader").client_urls[0].clone()
     }
 
     pub(crate) async fn stop(mut self) {

@@ -3,5 +3,6 @@
 mod answers;
 mod cluster;
 mod heartbeats;
+mod members;
 mod restart;
 mod timestamps;
