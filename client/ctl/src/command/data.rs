@@ -37,7 +37,7 @@ impl Put {
 
 /// The keys that a command is about: a prefix, or from a key to another.
 #[derive(Debug, clap::Args)]
-struct Range {
+pub(super) struct Range {
     /// First key, as `--format` says; from the beginning if left out
     #[arg(value_name = "FROM")]
     from: Option<String>,
@@ -51,7 +51,7 @@ struct Range {
 
 impl Range {
     /// Lower bound and end; an empty end is the end of all keys.
-    fn bounds(&self, global: &Global) -> Result<(Bytes, Bytes), Failure> {
+    pub(super) fn bounds(&self, global: &Global) -> Result<(Bytes, Bytes), Failure> {
         let parse = |text: &Option<String>| -> Result<Bytes, Failure> {
             text.as_ref()
                 .map_or(Ok(Bytes::new()), |text| key(global, text))
@@ -278,7 +278,7 @@ impl Cas {
     }
 }
 
-async fn connect(global: &Global) -> Result<RawClient, Failure> {
+pub(super) async fn connect(global: &Global) -> Result<RawClient, Failure> {
     let options = Options {
         deadline: global.timeout,
     };

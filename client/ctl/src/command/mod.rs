@@ -1,7 +1,11 @@
 //! The command line: what can be typed, and where it goes.
 
 mod data;
+mod export;
 mod failure;
+mod import;
+mod progress;
+mod record;
 mod region;
 mod status;
 mod store;
@@ -82,6 +86,10 @@ enum Command {
     Count(data::Count),
     /// Write a key if it holds what you expect
     Cas(data::Cas),
+    /// Write records from a file or standard input: TSV or JSON lines
+    Import(import::Import),
+    /// Print records in key order as import reads them
+    Export(export::Export),
     /// Regions: ranges of keys and where they live
     #[command(subcommand)]
     Region(region::RegionCommand),
@@ -102,6 +110,8 @@ impl Cli {
             Command::Scan(scan) => scan.run(global).await,
             Command::Count(count) => count.run(global).await,
             Command::Cas(cas) => cas.run(global).await,
+            Command::Import(import) => import.run(global).await,
+            Command::Export(export) => export.run(global).await,
             Command::Region(region) => region.run(global).await,
             Command::Store(store) => store.run(global).await,
         }
