@@ -163,12 +163,72 @@ impl Engine {
     /// still to come.
     pub(crate) fn ask_for_flush(&self, groups: &[GroupId]) -> Result<bool, EngineError> {
         let mut awaited = self.shared.flush_awaited.lock();
-        awaited.retain(|(group, index)| self.flushed(*group).0 < *index);
+        // A group that died since is forgotten by the tree, and no flush will ever reach it.
+        awaited.retain(|(group, index)| {
+            self.flushed(*group).0 < *index && self.applied(*group).0 >= *index
+        });
         if !awaited.is_empty() || groups.is_empty() {
             return Ok(false);
         }
         let reached = |group: &GroupId| (*group, self.applied(*group).0);
         *awaited = groups.iter().map(reached).collect();
         Ok(self.shared.lsm.rotate()?)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use tinykv_env::SimEnv;
+    use tinykv_raft::{Entry, HardState, Payload, Term};
+    use tinykv_wal::{Batch, Record, Wal};
+
+    use super::*;
+
+    /// A group with one entry, which is applied.
+    fn live(engine: &Engine, wal: &mut Wal, id: u64) {
+        let group = GroupId(id);
+        let entry = Entry {
+            id: EntryId {
+                term: Term(1),
+                index: LogIndex(1),
+            },
+            payload: Payload::Empty,
+        };
+        let records = vec![
+            Record::Birth {
+                group,
+                birth: bytes::Bytes::new(),
+                hard_state: HardState::default(),
+                truncated: EntryId::default(),
+            },
+            Record::Entries {
+                group,
+                entries: vec![entry],
+            },
+        ];
+        wal.append(&Batch::from(records)).expect("append");
+        wal.sync().expect("sync");
+        let mut batch = WriteBatch::new();
+        batch.put("key", "value").applied(OriginId(id), 1);
+        engine.write(&batch).expect("write");
+    }
+
+    #[test]
+    fn a_group_that_dies_keeps_nobody_from_a_flush() {
+        let env = SimEnv::new(1);
+        let options = EngineOptions::default();
+        let (engine, recovery) =
+            Engine::open(env.shared(), Path::new("engine"), options).expect("open");
+        let mut wal = recovery.writer;
+        live(&engine, &mut wal, 3);
+        let asked = |id: u64| engine.ask_for_flush(&[GroupId(id)]).expect("asked");
+        assert!(asked(3));
+        assert!(!asked(3), "it is under way");
+        let mut death = WriteBatch::new();
+        death.forget(OriginId(3));
+        engine.write(&death).expect("write");
+        engine.lsm().flush().expect("flush");
+        live(&engine, &mut wal, 4);
+        assert!(asked(4));
     }
 }
