@@ -18,7 +18,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use tinykv_raft::{
-    Entry, EntryId, GroupId, LeadershipChange, PeerId, Raft, Role, SnapshotMetadata,
+    Entry, EntryId, Fetch, GroupId, LeadershipChange, PeerId, Raft, Role, SnapshotMetadata,
     SnapshotRequest,
 };
 
@@ -72,6 +72,8 @@ pub struct Replica<S: StateMachine> {
     /// The snapshots being sent: to whom, and as of which entry.
     sending: BTreeMap<PeerId, EntryId>,
     log: LogExtent,
+    /// Reads of the own log that found nothing; the core hears of them at the next tick.
+    fetched_nothing: Vec<Fetch>,
 
     /// The lease as published.
     published: Option<LeaseCell>,

@@ -9,9 +9,9 @@ use tinykv_raft::{
 };
 use tinykv_wal::{Record, RecoveredGroup};
 
-use super::Replica;
 use super::log::LogExtent;
 use super::requests::Requests;
+use super::{Install, Replica};
 use crate::apply::Overlay;
 use crate::config::ShardConfig;
 use crate::effects::RegionChange;
@@ -168,6 +168,7 @@ impl<S: StateMachine> Replica<S> {
             snapshots_wanted: Vec::new(),
             sending: BTreeMap::new(),
             log: LogExtent::new(truncated),
+            fetched_nothing: Vec::new(),
             published: None,
             strangers: BTreeMap::new(),
             heard: BTreeMap::new(),
@@ -191,6 +192,10 @@ impl<S: StateMachine> Replica<S> {
             return;
         }
         self.damaged = true;
+        let is_idle = |install: &mut Install| install.is_refused;
+        // What the shell could not start will not be asked for again; it must not keep the peer
+        // from being buried.
+        self.installing.take_if(is_idle);
         self.fail_all(Doubt::Damaged, &Refusal::Damaged, run);
         self.discard_offer(run);
         run.effects.damaged.push((self.group, self.peer.id, error));

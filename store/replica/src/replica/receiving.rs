@@ -26,11 +26,15 @@ impl<S: StateMachine> Replica<S> {
         message: PeerMessage,
         run: &mut Run<'_, S::Reply>,
     ) -> Result<(), DropReason> {
-        if self.damaged || self.is_leaving {
+        if self.is_leaving {
             return Err(DropReason::OutOfService);
         }
+        // Also for a damaged peer: that it is replaced and removed is what it waits for.
         if let PeerBody::Gone = message.body {
             return self.on_gone(&message);
+        }
+        if self.damaged {
+            return Err(DropReason::OutOfService);
         }
         if self.knows_removed(&message) {
             if self.birth_is_durable {
@@ -106,6 +110,9 @@ impl<S: StateMachine> Replica<S> {
         if self.damaged {
             return;
         }
+        for fetch in std::mem::take(&mut self.fetched_nothing) {
+            self.raft.provide(fetch, Vec::new());
+        }
         self.raft.tick(run.now);
         self.retry_install(run);
         if self.campaign_at.is_some_and(|at| at <= run.now) {
@@ -179,6 +186,9 @@ impl<S: StateMachine> Replica<S> {
             return;
         }
         match entries {
+            // They were cut off, and the news of that is on its way. The core would ask again at
+            // once, and again, as fast as the log can say no.
+            Ok(entries) if entries.is_empty() => self.fetched_nothing.push(request.fetch),
             Ok(entries) => self.raft.provide(request.fetch, entries),
             Err(error) => self.on_damage(error, run),
         }

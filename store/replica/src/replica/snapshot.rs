@@ -226,11 +226,19 @@ impl<S: StateMachine> Replica<S> {
         }
         match result {
             Ok(()) => {}
-            Err(InstallError::Overlap(_)) => {
+            Err(InstallError::Overlap(_)) if !self.damaged => {
                 install.is_refused = true;
                 return;
             }
-            Err(InstallError::Damaged(error)) => return self.on_damage(error, run),
+            Err(InstallError::Overlap(_)) => {
+                self.installing = None;
+                return;
+            }
+            Err(InstallError::Damaged(error)) => {
+                // Nobody works on it any more, so that the peer can be buried.
+                self.installing = None;
+                return self.on_damage(error, run);
+            }
         }
         let install = self.installing.take().expect("it was looked at above");
         let record = InstallRecord {

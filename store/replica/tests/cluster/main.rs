@@ -8,6 +8,7 @@ mod disk;
 mod history;
 mod lists;
 mod random;
+mod single;
 mod store;
 
 use std::ops::Range;
