@@ -62,9 +62,11 @@ impl Admission {
         Verdict::After(DELAY_MAX.mul_f64(share * share))
     }
 
-    /// For entries of other leaders: they come in as long as the log keeps up.
+    /// For entries of other leaders: they come in as long as the log keeps up. While it waits for
+    /// space it empties its queue without writing, so the queue alone would let everything in.
     pub(crate) fn messages(&self) -> bool {
-        self.log_queue_bytes.load(Ordering::Relaxed) < self.log_queue_bytes_max
+        !self.log_is_stuck.load(Ordering::Relaxed)
+            && self.log_queue_bytes.load(Ordering::Relaxed) < self.log_queue_bytes_max
     }
 
     pub(crate) fn log_queue_grew(&self, bytes: usize) {
@@ -121,6 +123,20 @@ mod tests {
         assert!(matches!(admission.command(), Verdict::Busy { .. }));
         admission.log_queue_shrank(1);
         assert_eq!(admission.command(), Verdict::After(Duration::ZERO));
+    }
+
+    #[test]
+    fn nothing_comes_in_while_the_log_waits_for_space() {
+        let admission = Admission::new(100);
+        admission.set_log_is_stuck(true);
+        assert!(!admission.messages());
+        let reason = match admission.command() {
+            Verdict::Busy { reason, .. } => Some(reason),
+            Verdict::After(_) => None,
+        };
+        assert_eq!(reason, Some(BusyReason::WriteStall));
+        admission.set_log_is_stuck(false);
+        assert!(admission.messages());
     }
 
     #[test]

@@ -149,7 +149,17 @@ impl Storage {
             drop: &drop,
             handle: record.handle,
         };
-        install::ingest(&self.engine, files, &ingestion).map_err(|error| failure(&error))?;
+        match install::ingest(&self.engine, files, &ingestion) {
+            Ok(()) => {}
+            // What was received is no good: one replica is damaged, the others go on (D7).
+            Err(error) if matches!(error.kind(), ErrorKind::Refused | ErrorKind::Unusable) => {
+                tracing::error!(%group, %snapshot, "a snapshot cannot be installed: {error}");
+                log.installing = Some((snapshot, payload));
+                log.damaged = true;
+                return Ok(());
+            }
+            Err(error) => return Err(failure(&error)),
+        }
         let installed = Record::Installed {
             group,
             snapshot,

@@ -138,3 +138,22 @@ fn snapshots_that_nobody_installs_are_removed_at_the_start() {
     let left = dir.env().list_dir(&dir.snapshot_dir()).expect("list");
     assert!(left.is_empty(), "{left:?}");
 }
+
+#[test]
+fn a_snapshot_that_is_no_good_costs_one_replica() {
+    let temp = tempfile::tempdir().expect("temp dir");
+    begin_installation(temp.path());
+    let (dir, storage) = open(temp.path());
+    let table = dir
+        .snapshot_dir()
+        .join(format!("{:016x}/000000.sst", HANDLE.0));
+    let file = dir.env().open(&table).expect("the table");
+    file.write_at(&[0xff; 64], 0).expect("overwritten");
+    drop((dir, storage));
+    for _ in 0..2 {
+        let (dir, mut storage) = open(temp.path());
+        let found = storage.recover::<Inert>(&dir).expect("the others start");
+        assert!(found.groups[0].log.damaged);
+        assert!(found.groups[0].log.installing.is_some());
+    }
+}

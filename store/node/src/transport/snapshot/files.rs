@@ -61,6 +61,7 @@ impl SnapshotFiles {
             ranges,
             table: None,
             tables: 0,
+            range: None,
             last_key: None,
             totals: Totals::default(),
         })
@@ -112,6 +113,9 @@ pub(super) struct SnapshotWriter {
     ranges: Vec<KeyRange>,
     table: Option<SstWriter>,
     tables: u32,
+    /// Which of `ranges` the last key lies in. A table has keys of one range only: what stands
+    /// between the ranges, such as the region's state, is none of its business.
+    range: Option<usize>,
     last_key: Option<Bytes>,
     totals: Totals,
 }
@@ -152,15 +156,14 @@ impl SnapshotWriter {
             return Err("the keys of a snapshot do not ascend".to_owned());
         }
         let inside = |range: &KeyRange| range.start <= key && key < range.end;
-        if !self.ranges.iter().any(inside) {
+        let range = self.ranges.iter().position(inside);
+        if range.is_none() {
             return Err("a key of a snapshot lies outside its region".to_owned());
         }
-        if self
-            .table
-            .as_ref()
-            .is_some_and(|table| table.bytes() >= TABLE_BYTES)
-        {
+        let is_full = |table: &SstWriter| table.bytes() >= TABLE_BYTES;
+        if range != self.range || self.table.as_ref().is_some_and(is_full) {
             self.close_table()?;
+            self.range = range;
         }
         if self.table.is_none() {
             let path = self.dir.join(format!("{:06}.sst", self.tables));
@@ -184,4 +187,58 @@ impl SnapshotWriter {
 
 fn folder(handle: SnapshotHandle) -> String {
     format!("{:016x}", handle.0)
+}
+
+#[cfg(test)]
+mod tests {
+    use tinykv_env::OsEnv;
+    use tinykv_lsm::{Ingest, Lsm};
+
+    use super::super::chunk::ChunkBuilder;
+    use super::*;
+
+    fn range(start: &'static str, end: &'static str) -> KeyRange {
+        KeyRange {
+            start: Bytes::from_static(start.as_bytes()),
+            end: Bytes::from_static(end.as_bytes()),
+        }
+    }
+
+    #[test]
+    fn the_regions_state_fits_between_its_ranges() {
+        let temp = tempfile::tempdir().expect("temp dir");
+        let env = OsEnv::shared();
+        let dir = temp.path().join("snapshots");
+        let files = SnapshotFiles::open(
+            Arc::clone(&env),
+            dir,
+            LsmOptions::default(),
+            &BTreeSet::new(),
+        )
+        .expect("a folder");
+        let mut writer = files
+            .begin(vec![range("k", "l"), range("r", "s")])
+            .expect("begun");
+        let mut chunk = ChunkBuilder::default();
+        chunk.add(b"k1", &Bytes::from_static(b"of a keyspace"));
+        chunk.add(b"r1", &Bytes::from_static(b"of none"));
+        let (payload, pairs) = chunk.finish();
+        let mut totals = Totals::default();
+        totals.add(&payload, pairs);
+        writer.add(&payload).expect("in its ranges");
+        let handle = writer.finish(totals).expect("whole");
+        let tables = files.complete(handle, b"m1", b"state").expect("tables");
+        let tree = temp.path().join("tree");
+        let lsm = Lsm::open(env, &tree, LsmOptions::default()).expect("a tree");
+        lsm.ingest(&Ingest {
+            files: tables,
+            ..Ingest::default()
+        })
+        .expect("taken in");
+        let snapshot = lsm.snapshot();
+        for key in ["k1", "m1", "r1"] {
+            let value = snapshot.get(key.as_bytes()).expect("read");
+            assert!(value.is_some(), "{key} is missing");
+        }
+    }
 }

@@ -73,8 +73,13 @@ impl SnapshotReceiver {
         let writer = self.on_disk(move || files.begin(ranges)).await?;
         let writer = writer.map_err(|error| Status::internal(error.to_string()))?;
         let handle = writer.handle();
+        let mut unfinished = Unfinished {
+            receiver: self,
+            handle: Some(handle),
+        };
         match self.read_chunks(guest, &mut stream, writer).await {
             Ok(()) => {
+                unfinished.handle = None;
                 tracing::info!(
                     group = %header.message.group,
                     from = %guest.store,
@@ -94,7 +99,6 @@ impl SnapshotReceiver {
                     "a snapshot was not received: {}",
                     status.message()
                 );
-                self.discard(handle);
                 Err(status)
             }
         }
@@ -174,6 +178,21 @@ impl SnapshotReceiver {
     ) -> Result<T, Status> {
         let done = self.inner.pool.run(work).await;
         done.map_err(|_| Status::unavailable("the process is stopping"))
+    }
+}
+
+/// A snapshot that is still coming in. A receiver that gives up, or is dropped where it waits
+/// because the connection is gone, leaves no files behind.
+struct Unfinished<'a> {
+    receiver: &'a SnapshotReceiver,
+    handle: Option<SnapshotHandle>,
+}
+
+impl Drop for Unfinished<'_> {
+    fn drop(&mut self) {
+        if let Some(handle) = self.handle.take() {
+            self.receiver.discard(handle);
+        }
     }
 }
 
