@@ -29,7 +29,7 @@ use tokio::sync::mpsc;
 use self::fate::Fate;
 use self::read::{Batch, ReadError};
 use self::window::Window;
-use super::progress::{Moved, Progress};
+use super::progress::{Moved, Progress, records};
 use super::record::RecordFormat;
 use super::{Failure, Global, data};
 use crate::output::{self, Output};
@@ -264,8 +264,16 @@ impl Account {
             0 => String::new(),
             others => format!(" and {others} others"),
         };
-        let (count, lines) = (self.undetermined, lines.join(", "));
-        format!("{count} records (lines {lines}{others})")
+        let word = if self.undetermined == 1 {
+            "line"
+        } else {
+            "lines"
+        };
+        format!(
+            "{} ({word} {}{others})",
+            records(self.undetermined),
+            lines.join(", ")
+        )
     }
 
     fn print(&self, output: Output, took: Duration) {
@@ -285,10 +293,10 @@ impl Account {
             self.undetermined
         ));
         if self.resent > 0 {
-            output::line(&format!("{} records were sent again", self.resent));
+            output::line(&format!("sent again: {}", records(self.resent)));
         }
         if self.not_written > 0 {
-            output::line(&format!("{} records were refused", self.not_written));
+            output::line(&format!("refused: {}", records(self.not_written)));
         }
     }
 }

@@ -26,10 +26,18 @@ impl Moved {
         let seconds = took.as_secs_f64();
         let rate = (self.records as f64 / seconds.max(0.001)) as u64;
         format!(
-            "{} records, {} in {seconds:.1} s ({rate} a second)",
-            self.records,
+            "{}, {} in {seconds:.1} s ({rate} a second)",
+            records(self.records),
             output::size(self.bytes)
         )
+    }
+}
+
+/// "1 record", "2 records".
+pub(crate) fn records(count: u64) -> String {
+    match count {
+        1 => "1 record".to_owned(),
+        count => format!("{count} records"),
     }
 }
 
@@ -63,7 +71,7 @@ impl Progress {
     /// So many more bytes of the file, so many records in all.
     pub(crate) fn advance(&self, bytes: u64, records: u64) {
         self.bar.inc(bytes);
-        self.bar.set_message(format!("{records} records"));
+        self.bar.set_message(self::records(records));
     }
 
     /// Takes the bar away; returns how long it took.
@@ -93,7 +101,7 @@ mod tests {
         moved.add(b"key", b"value");
         assert_eq!(
             moved.sentence(Duration::from_millis(500)),
-            "1 records, 8 B in 0.5 s (2 a second)"
+            "1 record, 8 B in 0.5 s (2 a second)"
         );
     }
 }
