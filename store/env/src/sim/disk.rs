@@ -223,9 +223,11 @@ impl Disk {
 
     /// What is left after the machine lost power (or the process was killed, `KeepAll`).
     pub(super) fn crash(&mut self, mode: CrashMode, random: &mut Prng) {
+        if mode == CrashMode::KeepAll {
+            return;
+        }
         let pending = std::mem::take(&mut self.pending);
         let survive = match mode {
-            CrashMode::KeepAll => pending.len(),
             CrashMode::DropUnsynced | CrashMode::LoseDirectoryEntries => 0,
             _ => random.between(0, pending.len() as u64) as usize,
         };

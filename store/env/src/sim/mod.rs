@@ -32,7 +32,8 @@ use disk::{Disk, Inode, error};
 /// What a crash does to data and names that were not synced.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum CrashMode {
-    /// The process dies, the machine does not: nothing is lost.
+    /// The process dies, the machine does not: nothing is lost now, and what was not synced can
+    /// still be lost in a later crash.
     KeepAll,
     /// Power loss at its plainest: all that was not synced is gone.
     DropUnsynced,

@@ -109,7 +109,11 @@ impl Pages {
 
     /// Turns the volatile state into what a crash leaves.
     pub(super) fn crash(&mut self, mode: CrashMode, random: &mut Prng) {
-        if mode == CrashMode::KeepAll || mode == CrashMode::LoseDirectoryEntries {
+        if mode == CrashMode::KeepAll {
+            // The page cache outlives the process, and so does what it has not written back.
+            return;
+        }
+        if mode == CrashMode::LoseDirectoryEntries {
             self.undo.clear();
             self.lost.clear();
             self.durable_len = self.len;

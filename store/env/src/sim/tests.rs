@@ -64,6 +64,22 @@ fn unsynced_data_survives_a_killed_process() {
 }
 
 #[test]
+fn what_a_killed_process_left_unsynced_is_lost_with_the_power() {
+    let env = machine();
+    synced_file(&env, b"old");
+    env.open(Path::new("d/f"))
+        .expect("open")
+        .write_at(b"newer", 0)
+        .expect("write");
+    env.create(Path::new("d/g")).expect("create");
+    env.crash(CrashMode::KeepAll);
+    assert!(env.exists(Path::new("d/g")).expect("exists"));
+    env.crash(CrashMode::DropUnsynced);
+    assert_eq!(contents(&env, "d/f"), b"old");
+    assert!(!env.exists(Path::new("d/g")).expect("exists"));
+}
+
+#[test]
 fn a_name_without_directory_sync_is_lost() {
     let env = machine();
     let file = env.create(Path::new("d/f")).expect("create");
