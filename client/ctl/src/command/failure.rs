@@ -35,7 +35,7 @@ impl fmt::Display for Failure {
 
 impl From<Error> for Failure {
     fn from(error: Error) -> Failure {
-        if error.is_unreachable() {
+        if error.is_unreachable() || error.is_undetermined() {
             Failure::Unreachable(error.to_string())
         } else {
             Failure::Refused(error.to_string())
@@ -45,7 +45,7 @@ impl From<Error> for Failure {
 
 impl From<BatchError> for Failure {
     fn from(error: BatchError) -> Failure {
-        if error.is_unreachable() {
+        if error.is_unreachable() || error.is_undetermined() {
             Failure::Unreachable(error.to_string())
         } else {
             Failure::Refused(error.to_string())
