@@ -1,6 +1,7 @@
 //! What the playground prints: lines that work when they are pasted.
 
 use std::fmt::Write;
+use std::path::Path;
 
 use super::layout::{Planned, Role};
 use super::process::Process;
@@ -59,7 +60,10 @@ fn binary() -> String {
     let exe = std::env::current_exe().ok();
     let here = std::env::current_dir().ok();
     let path = match (&exe, &here) {
-        (Some(exe), Some(here)) => exe.strip_prefix(here).unwrap_or(exe).to_owned(),
+        (Some(exe), Some(here)) => match exe.strip_prefix(here) {
+            Ok(below) => Path::new(".").join(below),
+            Err(_) => exe.clone(),
+        },
         (Some(exe), None) => exe.clone(),
         _ => "tinykv-ctl".into(),
     };
