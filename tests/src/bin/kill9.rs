@@ -2,7 +2,6 @@
 
 use std::path::PathBuf;
 use std::process::ExitCode;
-use std::time::Duration;
 
 use clap::{Parser, Subcommand};
 use tinykv_tests::cluster::scenario;
@@ -28,9 +27,9 @@ enum Scenario {
         /// Records to write
         #[arg(long, default_value_t = 100_000)]
         records: u64,
-        /// Milliseconds between two kills
-        #[arg(long, default_value_t = 3_000)]
-        pause_ms: u64,
+        /// Kills, each in the middle of its part of the records
+        #[arg(long, default_value_t = 30)]
+        kills: u64,
     },
     /// Kill the busiest leader store and time every region until it writes again
     Failover {
@@ -80,9 +79,8 @@ async fn run(args: &Args) -> Result<(), String> {
     };
     let json = |error: serde_json::Error| error.to_string();
     match args.scenario {
-        Scenario::Rolling { records, pause_ms } => {
-            let pause = Duration::from_millis(pause_ms);
-            let report = scenario::rolling(&binary, records, args.writers, pause).await?;
+        Scenario::Rolling { records, kills } => {
+            let report = scenario::rolling(&binary, records, args.writers, kills).await?;
             println!("{report:?}");
             note(
                 "kill9_rolling",

@@ -6,7 +6,7 @@
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -96,6 +96,7 @@ impl Ledger {
 /// Writers at work.
 pub struct Load {
     stop: Arc<AtomicBool>,
+    acknowledged: Arc<AtomicU64>,
     writers: JoinSet<Ledger>,
 }
 
@@ -104,23 +105,28 @@ impl Load {
     /// each key has been written once if `once` is set.
     pub fn start(client: &RawClient, writers: usize, keys: u64, once: bool, life: u64) -> Load {
         let stop = Arc::new(AtomicBool::new(false));
+        let acknowledged = Arc::new(AtomicU64::new(0));
         let mut set = JoinSet::new();
         for writer in 0..writers {
-            let (client, stop) = (client.clone(), Arc::clone(&stop));
-            set.spawn(write(
-                client,
-                stop,
-                format!("life{life}-writer{writer}"),
+            let writer = Writer {
+                client: client.clone(),
+                stop: Arc::clone(&stop),
+                acknowledged: Arc::clone(&acknowledged),
+                name: format!("life{life}-writer{writer}"),
                 keys,
-                once,
-            ));
+            };
+            set.spawn(writer.write(once));
         }
-        Load { stop, writers: set }
+        Load {
+            stop,
+            acknowledged,
+            writers: set,
+        }
     }
 
-    /// Whether every writer has come to its end.
-    pub fn is_done(&mut self) -> bool {
-        self.writers.is_empty()
+    /// Counts the writes that were acknowledged so far.
+    pub fn acknowledged(&self) -> Arc<AtomicU64> {
+        Arc::clone(&self.acknowledged)
     }
 
     /// Waits for the writers' own end.
@@ -139,40 +145,44 @@ impl Load {
     }
 }
 
-async fn write(
+/// One writer and the keys it owns.
+struct Writer {
     client: RawClient,
     stop: Arc<AtomicBool>,
+    acknowledged: Arc<AtomicU64>,
     name: String,
     keys: u64,
-    once: bool,
-) -> Ledger {
-    let mut ledger = Ledger::default();
-    let mut version = 0;
-    while !stop.load(Ordering::Relaxed) {
-        version += 1;
-        for number in 0..keys {
-            if stop.load(Ordering::Relaxed) {
-                break;
-            }
-            let key = Bytes::from(format!("{name}-{number:08}"));
-            loop {
-                let outcome = client.put(key.clone(), value(&key, version)).await;
-                ledger.record(&key, version, &outcome);
+}
+
+impl Writer {
+    async fn write(self, once: bool) -> Ledger {
+        let mut ledger = Ledger::default();
+        let mut version = 0;
+        while !self.stop.load(Ordering::Relaxed) {
+            version += 1;
+            for number in 0..self.keys {
+                let key = Bytes::from(format!("{}-{number:08}", self.name));
                 // A record that was certainly not written is written again; one whose fate is
                 // open is not.
-                if outcome.is_ok() || matches!(outcome, Err(Error::Undetermined { .. })) {
-                    break;
-                }
-                if stop.load(Ordering::Relaxed) {
-                    break;
+                while !self.stop.load(Ordering::Relaxed) {
+                    let outcome = self.client.put(key.clone(), value(&key, version)).await;
+                    ledger.record(&key, version, &outcome);
+                    match outcome {
+                        Ok(()) => {
+                            self.acknowledged.fetch_add(1, Ordering::Relaxed);
+                            break;
+                        }
+                        Err(Error::Undetermined { .. }) => break,
+                        Err(Error::DefinitelyNot { .. }) => {}
+                    }
                 }
             }
+            if once {
+                break;
+            }
         }
-        if once {
-            break;
-        }
+        ledger
     }
-    ledger
 }
 
 /// A value that names its key and version, so that no other is mistaken for it.

@@ -1,10 +1,11 @@
 //! Records are written while one store after the other is killed with -9 and started again.
 
 use std::path::Path;
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use serde::Serialize;
-use tokio::time::{Instant, sleep_until};
+use tokio::time::{Instant, interval, sleep_until};
 
 use tinykv_client::RawClient;
 
@@ -30,11 +31,12 @@ pub struct RollingReport {
     pub kills: u64,
     /// Of those, the ones that hit the leader of a region that was being written.
     pub leader_kills: u64,
-    /// From the first write to the last.
+    /// From the first write to the last restart.
     pub seconds: f64,
 }
 
-/// Writes `records` records through `writers` writers, killing a store every `pause`.
+/// Writes `records` records through `writers` writers in as many portions as there are kills;
+/// in the middle of each portion a store is killed.
 ///
 /// # Errors
 /// An acknowledged record is missing or wrong, or the cluster does not recover.
@@ -42,48 +44,51 @@ pub async fn rolling(
     binary: &Path,
     records: u64,
     writers: usize,
-    pause: Duration,
+    kills: u64,
 ) -> Result<RollingReport, String> {
     let mut cluster = whole_cluster(binary).await?;
     let client = client(&cluster.placements(), Duration::from_secs(10)).await?;
     let begin = Instant::now();
-    let load = Load::start(&client, writers, records.div_ceil(writers as u64), true, 0);
-    let mut written = Box::pin(load.finish());
-    let (mut kills, mut leader_kills) = (0, 0);
-    let ledger = loop {
-        let kill_at = Instant::now() + pause;
-        tokio::select! {
-            ledger = &mut written => break ledger,
-            () = sleep_until(kill_at) => {}
-        }
-        let node = Node::Store(kills as usize % cluster.stores().len());
-        leader_kills += u64::from(leads(&cluster, &client, node).await);
-        cluster.kill(node).map_err(|error| error.to_string())?;
-        kills += 1;
-        let restart_at = Instant::now() + DOWN;
-        let ledger = tokio::select! {
-            ledger = &mut written => Some(ledger),
-            () = sleep_until(restart_at) => None,
+    let keys = records.div_ceil(kills.max(1) * writers as u64);
+    let mut report = RollingReport::default();
+    let mut ledgers = Vec::new();
+    for kill in 0..kills {
+        let node = Node::Store(kill as usize % cluster.stores().len());
+        let load = Load::start(&client, writers, keys, true, kill);
+        let acknowledged = load.acknowledged();
+        let mut written = Box::pin(load.finish());
+        let half = keys * writers as u64 / 2;
+        let mut look = interval(Duration::from_millis(1));
+        let early = loop {
+            tokio::select! {
+                ledger = &mut written => break Some(ledger),
+                _ = look.tick() => {}
+            }
+            if acknowledged.load(Ordering::Relaxed) >= half {
+                break None;
+            }
         };
+        report.leader_kills += u64::from(leads(&cluster, &client, node).await);
+        cluster.kill(node).map_err(|error| error.to_string())?;
+        report.kills += 1;
+        let restart_at = Instant::now() + DOWN;
+        let ledger = match early {
+            Some(ledger) => ledger,
+            None => written.await,
+        };
+        sleep_until(restart_at).await;
         cluster.start(node).map_err(|error| error.to_string())?;
-        if let Some(ledger) = ledger {
-            break ledger;
-        }
-    };
-    let seconds = begin.elapsed().as_secs_f64();
+        report.acknowledged += ledger.acknowledged;
+        report.undetermined += ledger.undetermined;
+        ledgers.push(ledger);
+    }
+    report.seconds = begin.elapsed().as_secs_f64();
     wait(&mut cluster).await?;
-    let checked = ledger
-        .verify(&client)
-        .await
-        .map_err(|e| format!("{e}\n{}", cluster.logs()))?;
-    Ok(RollingReport {
-        records: checked,
-        acknowledged: ledger.acknowledged,
-        undetermined: ledger.undetermined,
-        kills,
-        leader_kills,
-        seconds,
-    })
+    for ledger in ledgers {
+        let checked = ledger.verify(&client).await;
+        report.records += checked.map_err(|e| format!("{e}\n{}", cluster.logs()))?;
+    }
+    Ok(report)
 }
 
 /// Whether the store leads the region that the writers' keys lie in.
