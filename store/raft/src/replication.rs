@@ -238,7 +238,7 @@ impl Raft {
 }
 
 impl Message {
-    /// The [`Snapshot`](crate::Snapshot) message that the driver of the receiver steps once the
+    /// The [`Snapshot`] message that the driver of the receiver steps once the
     /// snapshot's data is there.
     pub fn snapshot(from: PeerId, to: PeerId, term: Term, metadata: SnapshotMetadata) -> Message {
         let body = MessageBody::Snapshot(Snapshot { metadata });

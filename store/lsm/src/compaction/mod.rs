@@ -1,4 +1,4 @@
-//! Merging tables downwards: what to merge ([`pick`], pure) and the merge itself.
+//! Merging tables downwards: what to merge ([`pick()`], pure) and the merge itself.
 
 mod pick;
 mod run;
