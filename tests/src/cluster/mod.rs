@@ -244,7 +244,7 @@ impl Cluster {
     pub fn logs(&self) -> String {
         self.nodes()
             .into_iter()
-            .map(|node| format!("--- {node:?}\n{}\n", self.log_tail(node, 15)))
+            .map(|node| format!("--- {node:?}\n{}\n", self.log_tail(node, 60)))
             .collect()
     }
 
