@@ -164,6 +164,8 @@ fn list_operators(view: &ClusterView, now: Duration) -> Vec<placement::OperatorS
                 .regions
                 .get(&operator.region)
                 .map_or(0, |region| millis(operator.time_max(region))),
+            state: "running".into(),
+            outcome: String::new(),
         })
         .collect()
 }
