@@ -265,7 +265,12 @@ impl Raft {
             Office::Candidate(campaign) => (campaign, true),
             Office::Follower | Office::Leader(_) => return,
         };
-        if is_real && is_own_durable {
+        if is_real {
+            // The others' grants can overtake the notice that the own vote is durable; nobody
+            // leads a term that it might vote in again (section 5.2, D1).
+            if !is_own_durable {
+                return;
+            }
             campaign.votes.insert(self.config.id, true);
         }
         let retry_at = campaign.retry_at;

@@ -19,6 +19,8 @@ pub struct Node {
     pub disk: Disk,
     /// Writes handed to the disk and not durable yet, oldest first.
     pub writes: VecDeque<Write>,
+    /// Durable writes, their messages on their way, that the peer has not been told of.
+    pub unnoticed: VecDeque<Write>,
     /// The state machine in memory.
     pub machine: Machine,
     /// Committed entries handed out and not applied yet.
@@ -94,6 +96,7 @@ impl Node {
                 ..Disk::default()
             },
             writes: VecDeque::new(),
+            unnoticed: VecDeque::new(),
             machine: Machine::default(),
             to_apply: VecDeque::new(),
             fetches: Vec::new(),
@@ -137,6 +140,7 @@ impl Node {
         }
         self.raft = None;
         self.writes.clear();
+        self.unnoticed.clear();
         self.to_apply.clear();
         self.fetches.clear();
         self.snapshots.clear();
@@ -183,10 +187,25 @@ impl Node {
         Some(ready)
     }
 
-    /// The oldest write becomes durable; returns it.
+    /// The oldest write becomes durable, and the peer is told; returns it.
     pub fn persist(&mut self) -> Option<Write> {
+        let write = self.sync()?;
+        while self.notice().is_some() {}
+        Some(write)
+    }
+
+    /// The oldest write becomes durable, and its messages may leave; the peer hears of it by
+    /// [`Node::notice`], after others may have answered.
+    pub fn sync(&mut self) -> Option<Write> {
         let write = self.writes.pop_front()?;
         self.disk.take(&write);
+        self.unnoticed.push_back(write.clone());
+        Some(write)
+    }
+
+    /// The peer hears of the oldest durable write that it does not know of; returns it.
+    pub fn notice(&mut self) -> Option<Write> {
+        let write = self.unnoticed.pop_front()?;
         self.raft().on_persisted(write.number);
         if let Some((metadata, data)) = &write.install {
             self.machine = data.clone();

@@ -58,7 +58,7 @@ impl Runner for Cluster {
                 self.output.clear();
             }
             "lead" => self.lead(args)?,
-            "ready" | "persist" | "apply" | "provide" => {
+            "ready" | "persist" | "sync" | "notice" | "apply" | "provide" => {
                 let count = key(args, "n")?.unwrap_or(usize::MAX);
                 for id in self.running(args)? {
                     self.drive(&command.name, id, count);
@@ -198,6 +198,15 @@ impl Cluster {
                     let Some(write) = node.persist() else { break };
                     lines.push(format!("{id} persisted #{}", write.number.0));
                     sent.extend(write.messages.into_iter().map(Packet::from));
+                }
+                "sync" => {
+                    let Some(write) = node.sync() else { break };
+                    lines.push(format!("{id} synced #{}", write.number.0));
+                    sent.extend(write.messages.into_iter().map(Packet::from));
+                }
+                "notice" => {
+                    let Some(write) = node.notice() else { break };
+                    lines.push(format!("{id} noticed #{}", write.number.0));
                 }
                 "apply" => {
                     let Some(entry) = node.apply() else { break };

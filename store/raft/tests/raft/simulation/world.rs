@@ -391,8 +391,17 @@ impl World {
 
     fn persist(&mut self, id: PeerId) {
         let node = self.nodes.get_mut(&id).expect("up");
+        if node.notice().is_some() {
+            return;
+        }
         let applied = node.machine.applied;
-        let Some(write) = node.persist() else { return };
+        let Some(write) = node.sync() else { return };
+        // The messages that waited for the disk may be answered before the peer hears of it.
+        if write.install.is_some() || self.random.below(2) == 0 {
+            node.notice();
+        } else {
+            self.count("late_notice");
+        }
         if let Some((metadata, _)) = &write.install {
             assert!(
                 metadata.last.index > applied.index,
