@@ -80,10 +80,17 @@ impl Admission {
 /// Whether a command may be proposed while the disk is nearly full: what frees space goes on.
 pub fn frees_space(operation: &Operation) -> bool {
     match operation {
-        Operation::Put(_) | Operation::BatchPut(_) | Operation::CompareAndSwap { .. } => false,
+        Operation::Put(_)
+        | Operation::BatchPut(_)
+        | Operation::CompareAndSwap { .. }
+        | Operation::Increment { .. }
+        | Operation::Append { .. }
+        | Operation::PutIf { .. }
+        | Operation::Expire { .. } => false,
         Operation::AdvanceTime
         | Operation::Delete { .. }
         | Operation::BatchDelete { .. }
+        | Operation::Remove { .. }
         | Operation::DeleteRange { .. } => true,
     }
 }

@@ -27,8 +27,7 @@
 //!
 //! # Not here yet
 //!
-//! Splits and merges, transactions, `BatchCommands`, RESP, and the calls that change a value in
-//! place (increment, append, put-if-absent): commands and values have room for them.
+//! Splits and merges, transactions, `BatchCommands`: commands and values have room for them.
 
 pub mod limits;
 pub mod space;

@@ -14,6 +14,12 @@ pub const BOUND_BYTES_MAX: usize = 128 << 10;
 /// Most keys one scan answers; a larger limit is lowered to it, as clients expect.
 pub const SCAN_KEYS_MAX: usize = 10_240;
 
+/// Most keys one counted removal takes: their values are read when it is applied.
+pub const REMOVE_KEYS_MAX: usize = 1024;
+
+/// Longest time to live in milliseconds; added to any time it is still a time.
+pub const TTL_MS_MAX: u64 = 1 << 62;
+
 /// Most bytes of keys and values one answer carries. A scan whose asker can continue is cut well
 /// before; any other answer that would be longer is refused.
 pub const ANSWER_BYTES_MAX: usize = 64 << 20;
@@ -42,6 +48,18 @@ pub enum Refused {
     /// A time to live that does not fit into milliseconds.
     #[error("a time to live of {0} seconds is too long")]
     TtlTooLong(u64),
+    /// See [`TTL_MS_MAX`].
+    #[error("a time to live of {0} milliseconds is too long; {TTL_MS_MAX} are allowed")]
+    TtlMsTooLong(u64),
+    /// A time to live beside the wish to keep the one there is.
+    #[error("a time to live of {0} milliseconds makes no sense when the expiry is to be kept")]
+    TtlAndKept(u64),
+    /// A condition of a newer client.
+    #[error("condition {0} of the put is unknown; 0 always, 1 if absent, 2 if present")]
+    Condition(i32),
+    /// See [`REMOVE_KEYS_MAX`].
+    #[error("the request names {0} keys, {REMOVE_KEYS_MAX} are allowed; send it in parts")]
+    TooManyKeys(usize),
     /// Time-to-live lists must be parallel to the pairs.
     #[error("{ttls} times to live for {pairs} pairs; give none, one, or one for each pair")]
     TtlCount {
@@ -80,7 +98,16 @@ pub fn check_value(value: &[u8]) -> Result<(), Refused> {
 pub fn ttl_ms(seconds: u64) -> Result<u64, Refused> {
     seconds
         .checked_mul(1000)
+        .filter(|ms| *ms <= TTL_MS_MAX)
         .ok_or(Refused::TtlTooLong(seconds))
+}
+
+/// Refuses a time to live in milliseconds that is too long.
+pub fn check_ttl_ms(ms: u64) -> Result<u64, Refused> {
+    match ms {
+        0..=TTL_MS_MAX => Ok(ms),
+        _ => Err(Refused::TtlMsTooLong(ms)),
+    }
 }
 
 /// The times to live of a batch, in milliseconds, one for each pair. `ttls` holds none, one for

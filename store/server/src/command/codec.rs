@@ -9,18 +9,26 @@
 //!           4 batch delete       count:u32 bytes*
 //!           5 delete range       bytes bytes
 //!           6 compare and swap   bytes optional swap
+//!           7 increment          delta:i64 bytes
+//!           8 append             bytes bytes
+//!           9 put if             condition:u8 expiry bytes bytes
+//!          10 remove             count:u32 bytes*
+//!          11 expire             ttl_ms:u64 bytes
 //! write     = ttl_ms:u64 bytes bytes
 //! swap      = 0 | 1 ttl_ms:u64 bytes
 //! optional  = 0 | 1 bytes
+//! expiry    = 0 ttl_ms:u64 | 1
 //! bytes     = length:u32 byte*
 //! ```
+//!
+//! A condition is 0 (always), 1 (if absent) or 2 (if present).
 //!
 //! Integers are little-endian. Decoding slices the input and copies nothing; it never panics and
 //! never allocates more than the input is long.
 
 use bytes::{BufMut, Bytes, BytesMut};
 
-use super::{Command, Operation, Swap, Write};
+use super::{Command, Condition, NewExpiry, Operation, Swap, Write};
 use crate::value::PlacementTime;
 
 /// The format this build writes, and the only one it reads.
@@ -33,6 +41,11 @@ const BATCH_PUT: u8 = 3;
 const BATCH_DELETE: u8 = 4;
 const DELETE_RANGE: u8 = 5;
 const COMPARE_AND_SWAP: u8 = 6;
+const INCREMENT: u8 = 7;
+const APPEND: u8 = 8;
+const PUT_IF: u8 = 9;
+const REMOVE: u8 = 10;
+const EXPIRE: u8 = 11;
 
 /// Why bytes are no command.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
@@ -46,6 +59,9 @@ pub enum CommandError {
     /// A tag that must be 0 or 1 is neither.
     #[error("tag {0} where 0 or 1 is expected")]
     Tag(u8),
+    /// No condition has this number.
+    #[error("condition {0} is unknown to this build")]
+    Condition(u8),
     /// The bytes end in the middle of the command.
     #[error("the command is cut short")]
     CutShort,
@@ -95,6 +111,38 @@ impl Command {
                 put_optional(out, expected.as_ref());
                 put_swap(out, swap);
             }
+            Operation::Increment { key, delta } => {
+                out.put_u8(INCREMENT);
+                out.put_i64_le(*delta);
+                put_bytes(out, key);
+            }
+            Operation::Append { key, suffix } => {
+                out.put_u8(APPEND);
+                put_bytes(out, key);
+                put_bytes(out, suffix);
+            }
+            Operation::PutIf {
+                key,
+                stored,
+                condition,
+                expiry,
+            } => {
+                out.put_u8(PUT_IF);
+                put_condition(out, *condition);
+                put_expiry(out, *expiry);
+                put_bytes(out, key);
+                put_bytes(out, stored);
+            }
+            Operation::Remove { keys } => {
+                out.put_u8(REMOVE);
+                put_len(out, keys.len());
+                keys.iter().for_each(|key| put_bytes(out, key));
+            }
+            Operation::Expire { key, ttl_ms } => {
+                out.put_u8(EXPIRE);
+                out.put_u64_le(*ttl_ms);
+                put_bytes(out, key);
+            }
         }
         debug_assert_eq!(
             out.len() - before,
@@ -112,7 +160,9 @@ impl Command {
                 Operation::Put(write) => write_len(write),
                 Operation::Delete { key } => bytes_len(key),
                 Operation::BatchPut(writes) => 4 + writes.iter().map(write_len).sum::<usize>(),
-                Operation::BatchDelete { keys } => 4 + keys.iter().map(bytes_len).sum::<usize>(),
+                Operation::BatchDelete { keys } | Operation::Remove { keys } => {
+                    4 + keys.iter().map(bytes_len).sum::<usize>()
+                }
                 Operation::DeleteRange { start, end } => bytes_len(start) + bytes_len(end),
                 Operation::CompareAndSwap {
                     key,
@@ -124,6 +174,22 @@ impl Command {
                         Swap::Delete => 1,
                     };
                     bytes_len(key) + 1 + expected.as_ref().map_or(0, bytes_len) + swap_len
+                }
+                Operation::Increment { key, .. } | Operation::Expire { key, .. } => {
+                    8 + bytes_len(key)
+                }
+                Operation::Append { key, suffix } => bytes_len(key) + bytes_len(suffix),
+                Operation::PutIf {
+                    key,
+                    stored,
+                    expiry,
+                    ..
+                } => {
+                    let expiry_len = match expiry {
+                        NewExpiry::After { .. } => 1 + 8,
+                        NewExpiry::Kept => 1,
+                    };
+                    1 + expiry_len + bytes_len(key) + bytes_len(stored)
                 }
             }
     }
@@ -154,6 +220,27 @@ impl Command {
                 key: input.bytes()?,
                 expected: input.optional()?,
                 swap: input.swap()?,
+            },
+            INCREMENT => Operation::Increment {
+                delta: input.i64()?,
+                key: input.bytes()?,
+            },
+            APPEND => Operation::Append {
+                key: input.bytes()?,
+                suffix: input.bytes()?,
+            },
+            PUT_IF => Operation::PutIf {
+                condition: input.condition()?,
+                expiry: input.expiry()?,
+                key: input.bytes()?,
+                stored: input.bytes()?,
+            },
+            REMOVE => Operation::Remove {
+                keys: input.list(Input::bytes)?,
+            },
+            EXPIRE => Operation::Expire {
+                ttl_ms: input.u64()?,
+                key: input.bytes()?,
             },
             other => return Err(CommandError::Operation(other)),
         };
@@ -208,6 +295,24 @@ fn put_swap(out: &mut BytesMut, swap: &Swap) {
     }
 }
 
+fn put_condition(out: &mut BytesMut, condition: Condition) {
+    out.put_u8(match condition {
+        Condition::Always => 0,
+        Condition::IfAbsent => 1,
+        Condition::IfPresent => 2,
+    });
+}
+
+fn put_expiry(out: &mut BytesMut, expiry: NewExpiry) {
+    match expiry {
+        NewExpiry::After { ttl_ms } => {
+            out.put_u8(0);
+            out.put_u64_le(ttl_ms);
+        }
+        NewExpiry::Kept => out.put_u8(1),
+    }
+}
+
 /// What is left to decode.
 struct Input(Bytes);
 
@@ -235,6 +340,28 @@ impl Input {
 
     fn u64(&mut self) -> Result<u64, CommandError> {
         self.array().map(u64::from_le_bytes)
+    }
+
+    fn i64(&mut self) -> Result<i64, CommandError> {
+        self.array().map(i64::from_le_bytes)
+    }
+
+    fn condition(&mut self) -> Result<Condition, CommandError> {
+        match self.u8()? {
+            0 => Ok(Condition::Always),
+            1 => Ok(Condition::IfAbsent),
+            2 => Ok(Condition::IfPresent),
+            other => Err(CommandError::Condition(other)),
+        }
+    }
+
+    fn expiry(&mut self) -> Result<NewExpiry, CommandError> {
+        match self.tag()? {
+            true => Ok(NewExpiry::Kept),
+            false => Ok(NewExpiry::After {
+                ttl_ms: self.u64()?,
+            }),
+        }
     }
 
     fn bytes(&mut self) -> Result<Bytes, CommandError> {

@@ -63,6 +63,43 @@ pub enum Operation {
         /// What to do if that is so.
         swap: Swap,
     },
+    /// Adds to the decimal number stored under a key; a missing one counts as 0. Its expiry stays.
+    Increment {
+        /// The key.
+        key: Bytes,
+        /// What to add.
+        delta: i64,
+    },
+    /// Adds bytes to the end of a value; a missing one counts as empty. Its expiry stays.
+    Append {
+        /// The key.
+        key: Bytes,
+        /// What to add.
+        suffix: Bytes,
+    },
+    /// Stores a value if the condition holds.
+    PutIf {
+        /// The key.
+        key: Bytes,
+        /// The stored form without expiry, as in [`Write`].
+        stored: Bytes,
+        /// When to store it.
+        condition: Condition,
+        /// When it will expire.
+        expiry: NewExpiry,
+    },
+    /// Removes keys and tells how many of them existed; a key named twice counts once.
+    Remove {
+        /// The keys.
+        keys: Vec<Bytes>,
+    },
+    /// Sets or takes away the expiry of a key that exists.
+    Expire {
+        /// The key.
+        key: Bytes,
+        /// As in [`Write`].
+        ttl_ms: u64,
+    },
 }
 
 impl Operation {
@@ -70,7 +107,7 @@ impl Operation {
     pub fn is_nothing(&self) -> bool {
         match self {
             Operation::BatchPut(writes) => writes.is_empty(),
-            Operation::BatchDelete { keys } => keys.is_empty(),
+            Operation::BatchDelete { keys } | Operation::Remove { keys } => keys.is_empty(),
             _ => false,
         }
     }
@@ -102,6 +139,43 @@ pub enum Swap {
     Delete,
 }
 
+/// When a conditional put takes effect.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Condition {
+    /// Whatever there is.
+    Always,
+    /// Only if the key has no value.
+    IfAbsent,
+    /// Only if it has one.
+    IfPresent,
+}
+
+/// The expiry of a value that replaces another.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum NewExpiry {
+    /// Its own.
+    After {
+        /// As in [`Write`].
+        ttl_ms: u64,
+    },
+    /// That of the value it replaces; none if there is no such value.
+    Kept,
+}
+
+/// Why what is stored forbids an update. Nothing was changed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum Conflict {
+    /// Exactly: an optional minus, then digits without leading zeros, in the range of 64 bits.
+    #[error("the value is no decimal number of 64 bits with a sign")]
+    NotAnInteger,
+    /// The sum would leave that range.
+    #[error("the sum would not fit into 64 bits with a sign")]
+    Overflow,
+    /// The longer value would be longer than a value may be.
+    #[error("the value would have {0} bytes, {max} are allowed", max = tinykv_keys::VALUE_BYTES_MAX)]
+    TooLong(usize),
+}
+
 /// What the proposer of a command learns when it is applied.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Reply {
@@ -114,8 +188,32 @@ pub enum Reply {
         /// The payload before the operation; `None`: there was none.
         previous: Option<Bytes>,
     },
-    /// What is stored under the key of a compare-and-swap cannot be read; nothing was changed.
+    /// The number after an increment.
+    Sum(i64),
+    /// The length of the value in bytes after an append.
+    Length(u64),
+    /// What is stored forbids the increment or append.
+    Conflict(Conflict),
+    /// The outcome of a conditional put: whether the condition held and the value was stored.
+    Stored(bool),
+    /// How many of the keys to be removed existed.
+    Removed(u64),
+    /// The outcome of a new expiry.
+    Expiry(Expiry),
+    /// What is stored under a key that has to be read cannot be read; nothing was changed.
     Unreadable(ValueError),
+}
+
+/// What became of a new expiry.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Expiry {
+    /// The key has no value.
+    NotFound,
+    /// It is as asked.
+    Changed {
+        /// Whether the value would have expired before.
+        had_expiry: bool,
+    },
 }
 
 #[cfg(test)]

@@ -26,15 +26,48 @@ fn swap() -> impl Strategy<Value = Swap> {
     ]
 }
 
+fn condition() -> impl Strategy<Value = Condition> {
+    prop_oneof![
+        Just(Condition::Always),
+        Just(Condition::IfAbsent),
+        Just(Condition::IfPresent),
+    ]
+}
+
+fn expiry() -> impl Strategy<Value = NewExpiry> {
+    prop_oneof![
+        Just(NewExpiry::Kept),
+        any::<u64>().prop_map(|ttl_ms| NewExpiry::After { ttl_ms }),
+    ]
+}
+
+fn update() -> impl Strategy<Value = Operation> {
+    prop_oneof![
+        (bytes(), any::<i64>()).prop_map(|(key, delta)| Operation::Increment { key, delta }),
+        (bytes(), bytes()).prop_map(|(key, suffix)| Operation::Append { key, suffix }),
+        (bytes(), bytes(), condition(), expiry()).prop_map(|(key, stored, condition, expiry)| {
+            Operation::PutIf {
+                key,
+                stored,
+                condition,
+                expiry,
+            }
+        }),
+        vec(bytes(), 0..5).prop_map(|keys| Operation::Remove { keys }),
+        (bytes(), any::<u64>()).prop_map(|(key, ttl_ms)| Operation::Expire { key, ttl_ms }),
+    ]
+}
+
 fn operation() -> impl Strategy<Value = Operation> {
     prop_oneof![
-        Just(Operation::AdvanceTime),
-        write().prop_map(Operation::Put),
-        bytes().prop_map(|key| Operation::Delete { key }),
-        vec(write(), 0..5).prop_map(Operation::BatchPut),
-        vec(bytes(), 0..5).prop_map(|keys| Operation::BatchDelete { keys }),
-        (bytes(), bytes()).prop_map(|(start, end)| Operation::DeleteRange { start, end }),
-        (bytes(), of(bytes()), swap()).prop_map(|(key, expected, swap)| {
+        5 => update(),
+        1 => Just(Operation::AdvanceTime),
+        1 => write().prop_map(Operation::Put),
+        1 => bytes().prop_map(|key| Operation::Delete { key }),
+        1 => vec(write(), 0..5).prop_map(Operation::BatchPut),
+        1 => vec(bytes(), 0..5).prop_map(|keys| Operation::BatchDelete { keys }),
+        1 => (bytes(), bytes()).prop_map(|(start, end)| Operation::DeleteRange { start, end }),
+        1 => (bytes(), of(bytes()), swap()).prop_map(|(key, expected, swap)| {
             Operation::CompareAndSwap {
                 key,
                 expected,
@@ -76,7 +109,7 @@ proptest! {
     #[test]
     fn any_bytes_decode_to_themselves_or_are_refused(
         tail in vec(any::<u8>(), 0..64),
-        kind in 0_u8..8,
+        kind in 0_u8..13,
     ) {
         let input = Bytes::from([&[1, 0, 0, 0, 0, 0, 0, 0, 0, kind][..], &tail].concat());
         if let Ok(command) = Command::decode(&input) {

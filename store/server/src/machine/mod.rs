@@ -6,6 +6,8 @@
 //! carries, and only when a decision rests on it (a value that may expire is read or written), so
 //! that regions without expiring values never rewrite it.
 
+mod update;
+
 use std::sync::Arc;
 
 use bytes::Bytes;
@@ -91,7 +93,13 @@ impl StateMachine for RawMachine {
                 Swap::Delete => inside(key),
             },
             Operation::BatchPut(writes) => writes.iter().try_for_each(fine),
-            Operation::BatchDelete { keys } => keys.iter().try_for_each(inside),
+            Operation::BatchDelete { keys } | Operation::Remove { keys } => {
+                keys.iter().try_for_each(inside)
+            }
+            Operation::Increment { key, .. }
+            | Operation::Append { key, .. }
+            | Operation::Expire { key, .. } => inside(key),
+            Operation::PutIf { key, stored, .. } => inside(key).and_then(|()| plain(stored)),
             Operation::DeleteRange { start, end } => match start < end {
                 false => Err(Refusal::Malformed {
                     problem: "the range ends where or before it starts",
@@ -103,11 +111,15 @@ impl StateMachine for RawMachine {
     }
 
     fn wanted(command: &Bytes) -> Vec<Bytes> {
-        match Command::decode(command) {
-            Ok(Command {
-                operation: Operation::CompareAndSwap { key, .. },
-                ..
-            }) => vec![key],
+        match Command::decode(command).map(|command| command.operation) {
+            Ok(
+                Operation::CompareAndSwap { key, .. }
+                | Operation::Increment { key, .. }
+                | Operation::Append { key, .. }
+                | Operation::PutIf { key, .. }
+                | Operation::Expire { key, .. },
+            ) => vec![key],
+            Ok(Operation::Remove { keys }) => keys,
             _ => Vec::new(),
         }
     }
@@ -149,6 +161,30 @@ impl StateMachine for RawMachine {
                 expected,
                 swap,
             } => return compare_and_swap(key, expected, swap, now, context),
+            Operation::Increment { key, delta } => {
+                return update::increment(key, delta, now, context);
+            }
+            Operation::Append { key, suffix } => {
+                return update::append(key, &suffix, now, context);
+            }
+            Operation::PutIf {
+                key,
+                stored,
+                condition,
+                expiry,
+            } => {
+                let put = update::Put {
+                    key,
+                    stored,
+                    condition,
+                    expiry,
+                };
+                return update::put_if(put, now, context);
+            }
+            Operation::Remove { keys } => return update::remove(keys, now, context),
+            Operation::Expire { key, ttl_ms } => {
+                return update::expire(key, ttl_ms, now, context);
+            }
         }
         Ok(Reply::Done)
     }
@@ -188,7 +224,7 @@ fn compare_and_swap(
 ) -> Result<Reply, NeedsKeys> {
     let stored = context.get(&key)?;
     let previous = match live(stored, now, context) {
-        Ok(previous) => previous,
+        Ok(previous) => previous.map(|value| value.payload),
         Err(error) => return Ok(Reply::Unreadable(error)),
     };
     let succeeded = previous == expected;
@@ -211,21 +247,21 @@ fn compare_and_swap(
     })
 }
 
-/// The payload of a stored value, unless it has expired by now.
+/// A stored value, unless it has expired by now.
 fn live(
     stored: Option<Bytes>,
     now: PlacementTime,
     context: &mut ApplyContext<'_>,
-) -> Result<Option<Bytes>, ValueError> {
+) -> Result<Option<StoredValue>, ValueError> {
     let Some(stored) = stored else {
         return Ok(None);
     };
     let value = StoredValue::decode(&stored)?;
     if value.expires_at.is_none() {
-        return Ok(Some(value.payload));
+        return Ok(Some(value));
     }
     let time = advance(now, context);
-    Ok((!value.expired_at(time)).then_some(value.payload))
+    Ok((!value.expired_at(time)).then_some(value))
 }
 
 #[cfg(test)]

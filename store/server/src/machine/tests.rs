@@ -1,5 +1,8 @@
 //! The machine under the real driver, one peer, against a model.
 
+mod model;
+mod updates;
+
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
@@ -14,7 +17,9 @@ use tinykv_replica::{
 };
 
 use super::*;
+use crate::command::{Condition, NewExpiry};
 use crate::space::Space;
+use model::Model;
 
 const GROUP: GroupId = GroupId(7);
 const TICK: Duration = Duration::from_millis(50);
@@ -209,99 +214,13 @@ impl Single {
     }
 }
 
-/// What the commands mean, said once more and simply.
-#[derive(Default)]
-struct Model {
-    time: u64,
-    values: BTreeMap<Bytes, (Bytes, Option<u64>)>,
-}
-
-impl Model {
-    fn put(&mut self, now: u64, write: &Write) {
-        let expires_at = (write.ttl_ms > 0).then(|| {
-            self.time = self.time.max(now);
-            self.time.saturating_add(write.ttl_ms)
-        });
-        let payload = write.stored.slice(1..);
-        self.values
-            .insert(space::shown(&write.key), (payload, expires_at));
-    }
-
-    fn apply(&mut self, command: &Command) -> Reply {
-        let now = command.now.0;
-        match &command.operation {
-            Operation::AdvanceTime => self.time = self.time.max(now),
-            Operation::Put(write) => self.put(now, write),
-            Operation::Delete { key } => {
-                self.values.remove(&space::shown(key));
-            }
-            Operation::BatchPut(writes) => writes.iter().for_each(|write| self.put(now, write)),
-            Operation::BatchDelete { keys } => {
-                for key in keys {
-                    self.values.remove(&space::shown(key));
-                }
-            }
-            Operation::DeleteRange { start, end } => {
-                let (start, end) = (space::shown(start), space::shown(end));
-                self.values.retain(|key, _| *key < start || *key >= end);
-            }
-            Operation::CompareAndSwap {
-                key,
-                expected,
-                swap,
-            } => {
-                let shown = space::shown(key);
-                let previous = match self.values.get(&shown) {
-                    Some((_, Some(expires_at))) if *expires_at <= self.time.max(now) => None,
-                    Some((payload, _)) => Some(payload.clone()),
-                    None => None,
-                };
-                if self
-                    .values
-                    .get(&shown)
-                    .is_some_and(|(_, expiry)| expiry.is_some())
-                {
-                    self.time = self.time.max(now);
-                }
-                let succeeded = previous == *expected;
-                match swap {
-                    Swap::Put { stored, ttl_ms } if succeeded => self.put(
-                        now,
-                        &Write {
-                            key: key.clone(),
-                            stored: stored.clone(),
-                            ttl_ms: *ttl_ms,
-                        },
-                    ),
-                    Swap::Delete if succeeded => {
-                        self.values.remove(&shown);
-                    }
-                    _ => {}
-                }
-                return Reply::Swapped {
-                    succeeded,
-                    previous,
-                };
-            }
-        }
-        Reply::Done
-    }
-
-    fn live(&self) -> BTreeMap<Bytes, Bytes> {
-        let live = self.values.iter().filter(|(_, (_, expires_at))| {
-            expires_at.is_none_or(|expires_at| expires_at > self.time)
-        });
-        live.map(|(key, (payload, _))| (key.clone(), payload.clone()))
-            .collect()
-    }
-}
-
 fn key() -> impl Strategy<Value = Bytes> {
     (0_u8..6).prop_map(|letter| Space::Plain.engine_key(&[b'b' + letter]))
 }
 
+/// Small numbers, and texts that are none.
 fn payload() -> impl Strategy<Value = Bytes> {
-    (0_u8..4).prop_map(|number| Bytes::from(vec![number]))
+    (0_u8..4).prop_map(|number| Bytes::from(["1", "-2", "0", "x"][usize::from(number)]))
 }
 
 fn ttl_ms() -> impl Strategy<Value = u64> {
@@ -316,6 +235,32 @@ fn write() -> impl Strategy<Value = Write> {
     })
 }
 
+fn update() -> impl Strategy<Value = Operation> {
+    let delta = prop_oneof![4 => -3_i64..4, 1 => Just(i64::MAX), 1 => Just(i64::MIN)];
+    let condition = prop_oneof![
+        Just(Condition::Always),
+        Just(Condition::IfAbsent),
+        Just(Condition::IfPresent),
+    ];
+    let expiry = prop_oneof![
+        Just(NewExpiry::Kept),
+        ttl_ms().prop_map(|ttl_ms| NewExpiry::After { ttl_ms }),
+    ];
+    let put = (key(), payload(), condition, expiry);
+    prop_oneof![
+        3 => (key(), delta).prop_map(|(key, delta)| Operation::Increment { key, delta }),
+        2 => (key(), payload()).prop_map(|(key, suffix)| Operation::Append { key, suffix }),
+        3 => put.prop_map(|(key, payload, condition, expiry)| Operation::PutIf {
+            key,
+            stored: StoredValue::encode_plain(&payload),
+            condition,
+            expiry,
+        }),
+        1 => vec(key(), 1..5).prop_map(|keys| Operation::Remove { keys }),
+        2 => (key(), ttl_ms()).prop_map(|(key, ttl_ms)| Operation::Expire { key, ttl_ms }),
+    ]
+}
+
 fn operation() -> impl Strategy<Value = Operation> {
     let swap = prop_oneof![
         1 => Just(Swap::Delete),
@@ -325,6 +270,7 @@ fn operation() -> impl Strategy<Value = Operation> {
         (start < end).then_some(Operation::DeleteRange { start, end })
     });
     prop_oneof![
+        12 => update(),
         1 => Just(Operation::AdvanceTime),
         4 => write().prop_map(Operation::Put),
         2 => key().prop_map(|key| Operation::Delete { key }),
@@ -347,7 +293,7 @@ fn commands() -> impl Strategy<Value = Vec<(Command, bool)>> {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig::with_cases(64))]
+    #![proptest_config(ProptestConfig::with_cases(128))]
 
     #[test]
     fn every_reply_and_every_state_is_the_models(commands in commands()) {

@@ -3,7 +3,7 @@
 
 use bytes::Bytes;
 
-use crate::command::{Command, Operation, Swap, Write};
+use crate::command::{Command, Condition, NewExpiry, Operation, Swap, Write};
 use crate::limits::{self, Refused};
 use crate::space::Space;
 use crate::value::{PlacementTime, StoredValue};
@@ -97,6 +97,71 @@ pub fn compare_and_swap(
         key: space.engine_key(key),
         expected: expected.map(Bytes::copy_from_slice),
         swap,
+    })
+}
+
+/// Adds to a number.
+pub fn increment(space: Space, key: &[u8], delta: i64) -> Result<Operation, Refused> {
+    space.check_key(key)?;
+    Ok(Operation::Increment {
+        key: space.engine_key(key),
+        delta,
+    })
+}
+
+/// Adds bytes to a value.
+pub fn append(space: Space, key: &[u8], suffix: &[u8]) -> Result<Operation, Refused> {
+    space.check_key(key)?;
+    limits::check_value(suffix)?;
+    Ok(Operation::Append {
+        key: space.engine_key(key),
+        suffix: Bytes::copy_from_slice(suffix),
+    })
+}
+
+/// Stores one value if the condition holds.
+pub fn put_if(
+    space: Space,
+    key: &[u8],
+    value: &[u8],
+    condition: Condition,
+    expiry: NewExpiry,
+) -> Result<Operation, Refused> {
+    space.check_key(key)?;
+    limits::check_value(value)?;
+    if let NewExpiry::After { ttl_ms } = expiry {
+        limits::check_ttl_ms(ttl_ms)?;
+    }
+    Ok(Operation::PutIf {
+        key: space.engine_key(key),
+        stored: StoredValue::encode_plain(value),
+        condition,
+        expiry,
+    })
+}
+
+/// Removes several keys and counts those that existed.
+pub fn remove<'a>(
+    space: Space,
+    keys: impl ExactSizeIterator<Item = &'a [u8]>,
+) -> Result<Operation, Refused> {
+    if keys.len() > limits::REMOVE_KEYS_MAX {
+        return Err(Refused::TooManyKeys(keys.len()));
+    }
+    let mut engine_keys = Vec::with_capacity(keys.len());
+    for key in keys {
+        space.check_key(key)?;
+        engine_keys.push(space.engine_key(key));
+    }
+    within_limit(Operation::Remove { keys: engine_keys })
+}
+
+/// Sets the expiry of a key, or takes it away.
+pub fn expire(space: Space, key: &[u8], ttl_ms: u64) -> Result<Operation, Refused> {
+    space.check_key(key)?;
+    Ok(Operation::Expire {
+        key: space.engine_key(key),
+        ttl_ms: limits::check_ttl_ms(ttl_ms)?,
     })
 }
 

@@ -9,6 +9,7 @@ mod deadline;
 mod figures;
 mod raw;
 mod read;
+mod update;
 mod write;
 
 mod own;

@@ -10,7 +10,7 @@ use tinykv_replica::Region;
 use super::read::First;
 use super::{Calls, Failed, convert};
 use crate::checks::{RegionError, Target};
-use crate::command::{Operation, Reply};
+use crate::command::{NewExpiry, Operation, Reply, Swap};
 use crate::limits::{self, Refused};
 use crate::raw::plan;
 use crate::raw::read::{Order, Scan, Scanned, Values};
@@ -136,7 +136,6 @@ impl Calls {
         context: Option<&pb::Context>,
         column_family: &str,
         deadline: Duration,
-        needs_time: impl FnOnce(&Operation) -> NeedsTime,
         plan: impl FnOnce(Space) -> Result<Operation, Refused>,
     ) -> Result<Reply, Failed> {
         let Asked {
@@ -152,16 +151,33 @@ impl Calls {
             NeedsTime::Never => PlacementTime(0),
             NeedsTime::IfKnown => self.time(),
             NeedsTime::Always => match self.time() {
-                PlacementTime(0) => {
-                    return Err(Failed::Region(RegionError::Busy {
-                        reason: "placement's time, by which values expire, is not known yet",
-                        wait: Duration::from_millis(500),
-                    }));
-                }
+                PlacementTime(0) => return Err(time_unknown()),
                 now => now,
             },
         };
-        self.write(&target, operation, now, deadline).await
+        match self.write(&target, operation, now, deadline).await? {
+            Reply::Unreadable(error) => Err(Failed::Broken(error.to_string())),
+            reply => Ok(reply),
+        }
+    }
+
+    /// How long a key lives from now on, in milliseconds, at least 1. `Some(None)`: for ever.
+    pub(super) async fn time_to_live(
+        &self,
+        context: Option<&pb::Context>,
+        column_family: &str,
+        key: Bytes,
+        deadline: Duration,
+    ) -> Result<Option<Option<u64>>, Failed> {
+        let found = self.get(context, column_family, key, deadline).await?;
+        let Some((value, now)) = found else {
+            return Ok(None);
+        };
+        match (value.expires_at, now) {
+            (None, _) => Ok(Some(None)),
+            (Some(_), PlacementTime(0)) => Err(time_unknown()),
+            (Some(at), now) => Ok(Some(Some(at.0.saturating_sub(now.0).max(1)))),
+        }
     }
 
     pub(super) async fn compare_and_swap(
@@ -172,33 +188,31 @@ impl Calls {
         let expected = (!request.previous_not_exist).then_some(request.previous_value.as_ref());
         let ttl_ms = limits::ttl_ms(request.ttl)?;
         let new = (!request.delete).then_some((request.value.as_ref(), ttl_ms));
-        let time = match ttl_ms {
-            0 => NeedsTime::IfKnown,
-            _ => NeedsTime::Always,
-        };
         let reply = self
-            .change(
-                request.context.as_ref(),
-                &request.cf,
-                deadline,
-                |_| time,
-                |space| plan::compare_and_swap(space, &request.key, expected, new),
-            )
+            .change(request.context.as_ref(), &request.cf, deadline, |space| {
+                plan::compare_and_swap(space, &request.key, expected, new)
+            })
             .await?;
         match reply {
             Reply::Swapped {
                 succeeded,
                 previous,
             } => Ok((succeeded, previous)),
-            Reply::Unreadable(error) => Err(Failed::Broken(error.to_string())),
-            Reply::Done => unreachable!("a compare-and-swap is answered by its outcome"),
+            _ => unreachable!("a compare-and-swap is answered by its outcome"),
         }
     }
 }
 
+fn time_unknown() -> Failed {
+    Failed::Region(RegionError::Busy {
+        reason: "placement's time, by which values expire, is not known yet",
+        wait: Duration::from_millis(500),
+    })
+}
+
 /// Whether a command carries placement's time.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum NeedsTime {
+enum NeedsTime {
     /// Nothing in it depends on time.
     Never,
     /// A value it reads may have expired.
@@ -207,20 +221,40 @@ pub(super) enum NeedsTime {
     Always,
 }
 
-pub(super) fn by_ttl(operation: &Operation) -> NeedsTime {
+fn needs_time(operation: &Operation) -> NeedsTime {
     let expires = match operation {
         Operation::Put(write) => write.ttl_ms > 0,
         Operation::BatchPut(writes) => writes.iter().any(|write| write.ttl_ms > 0),
+        Operation::CompareAndSwap {
+            swap: Swap::Put { ttl_ms, .. },
+            ..
+        }
+        | Operation::Expire { ttl_ms, .. }
+        | Operation::PutIf {
+            expiry: NewExpiry::After { ttl_ms },
+            ..
+        } => *ttl_ms > 0,
         _ => false,
     };
-    match expires {
-        true => NeedsTime::Always,
-        false => NeedsTime::Never,
+    let reads = match operation {
+        Operation::CompareAndSwap { .. }
+        | Operation::Increment { .. }
+        | Operation::Append { .. }
+        | Operation::PutIf { .. }
+        | Operation::Remove { .. }
+        | Operation::Expire { .. } => true,
+        Operation::AdvanceTime
+        | Operation::Put(_)
+        | Operation::Delete { .. }
+        | Operation::BatchPut(_)
+        | Operation::BatchDelete { .. }
+        | Operation::DeleteRange { .. } => false,
+    };
+    match (expires, reads) {
+        (true, _) => NeedsTime::Always,
+        (false, true) => NeedsTime::IfKnown,
+        (false, false) => NeedsTime::Never,
     }
-}
-
-pub(super) fn never(_: &Operation) -> NeedsTime {
-    NeedsTime::Never
 }
 
 fn inside_region<'a>(

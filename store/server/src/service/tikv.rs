@@ -9,7 +9,6 @@ use tinykv_proto::tikvpb::tikv_server::{Tikv, TikvServer};
 use tonic::codec::CompressionEncoding;
 use tonic::{Request, Response, Status};
 
-use super::raw::{by_ttl, never};
 use super::{Calls, Failed, Told, convert, deadline};
 use crate::command::Reply;
 use crate::limits;
@@ -24,7 +23,7 @@ pub(super) fn server(calls: Calls) -> TikvServer<Calls> {
 }
 
 /// Takes the message out and notes until when it is waited for.
-fn open<T>(
+pub(super) fn open<T>(
     calls: &Calls,
     request: Request<T>,
     context: fn(&T) -> Option<&pb::Context>,
@@ -36,7 +35,7 @@ fn open<T>(
 }
 
 /// How an asker of this request sees bounds, also when the request is refused.
-fn told(failed: Failed, context: Option<&pb::Context>) -> Result<Told, Status> {
+pub(super) fn told(failed: Failed, context: Option<&pb::Context>) -> Result<Told, Status> {
     failed.tell(convert::space(context).unwrap_or(Space::Plain).asker())
 }
 
@@ -142,11 +141,12 @@ impl Tikv for Calls {
     ) -> Result<Response<pb::RawGetKeyTtlResponse>, Status> {
         let (request, deadline) = open(self, request, |request| request.context.as_ref());
         let context = request.context.as_ref();
-        let response = match self.get(context, &request.cf, request.key, deadline).await {
-            Ok(Some((value, now))) => pb::RawGetKeyTtlResponse {
-                ttl: value
-                    .expires_at
-                    .map_or(0, |at| at.0.saturating_sub(now.0).div_ceil(1000)),
+        let left = self
+            .time_to_live(context, &request.cf, request.key, deadline)
+            .await;
+        let response = match left {
+            Ok(Some(left)) => pb::RawGetKeyTtlResponse {
+                ttl: left.unwrap_or(0).div_ceil(1000),
                 ..pb::RawGetKeyTtlResponse::default()
             },
             Ok(None) => pb::RawGetKeyTtlResponse {
@@ -179,9 +179,7 @@ impl Tikv for Calls {
             };
             plan::put(space, pair)
         };
-        let done = self
-            .change(context, &request.cf, deadline, by_ttl, plan)
-            .await;
+        let done = self.change(context, &request.cf, deadline, plan).await;
         let Told { region_error, text } = done_or_told(done, context)?;
         Ok(Response::new(pb::RawPutResponse {
             region_error,
@@ -205,9 +203,7 @@ impl Tikv for Calls {
             });
             plan::batch_put(space, pairs)
         };
-        let done = self
-            .change(context, &request.cf, deadline, by_ttl, plan)
-            .await;
+        let done = self.change(context, &request.cf, deadline, plan).await;
         let Told { region_error, text } = done_or_told(done, context)?;
         Ok(Response::new(pb::RawBatchPutResponse {
             region_error,
@@ -222,9 +218,7 @@ impl Tikv for Calls {
         let (request, deadline) = open(self, request, |request| request.context.as_ref());
         let context = request.context.as_ref();
         let plan = |space| plan::delete(space, &request.key);
-        let done = self
-            .change(context, &request.cf, deadline, never, plan)
-            .await;
+        let done = self.change(context, &request.cf, deadline, plan).await;
         let Told { region_error, text } = done_or_told(done, context)?;
         Ok(Response::new(pb::RawDeleteResponse {
             region_error,
@@ -239,9 +233,7 @@ impl Tikv for Calls {
         let (request, deadline) = open(self, request, |request| request.context.as_ref());
         let context = request.context.as_ref();
         let plan = |space| plan::batch_delete(space, request.keys.iter().map(AsRef::as_ref));
-        let done = self
-            .change(context, &request.cf, deadline, never, plan)
-            .await;
+        let done = self.change(context, &request.cf, deadline, plan).await;
         let Told { region_error, text } = done_or_told(done, context)?;
         Ok(Response::new(pb::RawBatchDeleteResponse {
             region_error,
@@ -256,9 +248,7 @@ impl Tikv for Calls {
         let (request, deadline) = open(self, request, |request| request.context.as_ref());
         let context = request.context.as_ref();
         let plan = |space| plan::delete_range(space, &request.start_key, &request.end_key);
-        let done = self
-            .change(context, &request.cf, deadline, never, plan)
-            .await;
+        let done = self.change(context, &request.cf, deadline, plan).await;
         let Told { region_error, text } = done_or_told(done, context)?;
         Ok(Response::new(pb::RawDeleteRangeResponse {
             region_error,

@@ -2,6 +2,7 @@
 //! page beside it.
 
 mod placement;
+mod updates;
 
 use std::path::Path;
 use std::sync::atomic::Ordering;
@@ -36,7 +37,7 @@ struct Running {
     store: metapb::Store,
     regions: Vec<metapb::Region>,
     client: TikvClient<Channel>,
-    counter: StoreClient<Channel>,
+    own: StoreClient<Channel>,
     life: JoinSet<()>,
 }
 
@@ -91,7 +92,7 @@ impl Setting {
             client: TikvClient::new(channel.clone())
                 .max_encoding_message_size(32 << 20)
                 .max_decoding_message_size(32 << 20),
-            counter: StoreClient::new(channel),
+            own: StoreClient::new(channel),
             life,
         };
         running.wait_until_open().await;
@@ -302,7 +303,7 @@ async fn read_ranges(running: &Running) {
         ..RawCountRequest::default()
     };
     let counted = running
-        .counter
+        .own
         .clone()
         .raw_count(count)
         .await
