@@ -36,6 +36,15 @@ pub enum Reason {
     /// A key or value that no request may carry; nothing was sent.
     #[error("{0}")]
     Invalid(#[from] LimitError),
+    /// A request that makes no sense; nothing was sent.
+    #[error("{what}")]
+    BadRequest {
+        /// What would be right.
+        what: &'static str,
+    },
+    /// What is stored forbids the update.
+    #[error("{0}")]
+    Conflict(#[from] Conflict),
     /// The store will not do this.
     #[error("the store refuses: {message}")]
     Refused {
@@ -95,6 +104,23 @@ pub enum Reason {
     },
 }
 
+/// Why what is stored forbids an update. Nothing was changed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Error)]
+pub enum Conflict {
+    /// A number cannot be added to this value.
+    #[error("the value is not a decimal integer of 64 bits; only such a value can be added to")]
+    NotAnInteger,
+    /// The number would be too large or too small.
+    #[error("the sum would not fit into 64 bits; it is from -2^63 to 2^63-1")]
+    Overflow,
+    /// The value would be too long.
+    #[error(
+        "the value would have more than {} bytes, the most a value may have",
+        tinykv_keys::VALUE_BYTES_MAX
+    )]
+    TooLong,
+}
+
 /// Why the fate of a write is not known.
 #[derive(Clone, Debug, PartialEq, Eq, Error)]
 pub enum Doubt {
@@ -135,11 +161,27 @@ impl Error {
         )
     }
 
+    /// What about the stored value forbids the update, if that is why it failed.
+    pub fn conflict(&self) -> Option<Conflict> {
+        match self {
+            Error::DefinitelyNot {
+                reason: Reason::Conflict(conflict),
+                ..
+            } => Some(*conflict),
+            _ => None,
+        }
+    }
+
     /// What was tried.
     pub fn story(&self) -> &Story {
         match self {
             Error::DefinitelyNot { story, .. } | Error::Undetermined { story, .. } => story,
         }
+    }
+
+    /// A request that makes no sense.
+    pub(crate) fn bad_request(what: &'static str) -> Error {
+        Error::before(Reason::BadRequest { what })
     }
 
     /// A refusal before anything was tried.

@@ -44,6 +44,9 @@ mod shell;
 
 mod raw;
 
-pub use error::{BatchError, Doubt, Error, FailedPart, RangeError, Reason};
-pub use raw::{Location, Options, RawClient, Scan, ScanStream, Swap};
+pub use error::{BatchError, Conflict, Doubt, Error, FailedPart, RangeError, Reason};
+pub use raw::{
+    Checksum, Condition, Expired, Expiry, Location, Options, PutOptions, RawClient, Scan,
+    ScanStream, Swap,
+};
 pub use story::{Chapter, Story, Tried};

@@ -9,8 +9,10 @@ use bytes::Bytes;
 use futures::stream::{self, StreamExt};
 use tinykv_keys::{check_key, check_value};
 use tinykv_proto::kvrpcpb::{self, KvPair};
+use tinykv_proto::store::RawRemoveRequest;
 
 use super::RawClient;
+use super::expiry::ttl_ms;
 use crate::batch::{Item, part_len, sort_and_deduplicate};
 use crate::error::{BatchError, Error, FailedPart};
 use crate::routing::Point;
@@ -55,6 +57,27 @@ impl RawClient {
 
     /// Stores values. Of several for one key the last stays.
     pub async fn batch_put(&self, pairs: Vec<(Bytes, Bytes)>) -> Result<(), BatchError> {
+        self.put_all(pairs, 0).await
+    }
+
+    /// Stores values that expire after a time, which is rounded up to whole seconds. Of several
+    /// for one key the last stays.
+    pub async fn batch_put_with_ttl(
+        &self,
+        pairs: Vec<(Bytes, Bytes)>,
+        ttl: Duration,
+    ) -> Result<(), BatchError> {
+        match ttl_ms(ttl) {
+            Ok(ms) => self.put_all(pairs, ms.div_ceil(1_000)).await,
+            Err(error) => {
+                let keys = pairs.into_iter().map(|(key, _)| key).collect();
+                Err(BatchError::before(keys, error))
+            }
+        }
+    }
+
+    /// Stores values that live so many seconds; 0: for ever.
+    async fn put_all(&self, pairs: Vec<(Bytes, Bytes)>, ttl: u64) -> Result<(), BatchError> {
         let checked = pairs.iter().try_for_each(|(key, value)| {
             check_key(key)?;
             check_value(value)
@@ -72,9 +95,10 @@ impl RawClient {
                     value: value.clone(),
                 })
                 .collect(),
+            ttl,
             ..Default::default()
         };
-        self.write(pairs, request).await
+        self.write(pairs, request, |_| 0).await.map(|_| ())
     }
 
     /// Removes keys; missing ones are fine.
@@ -86,15 +110,28 @@ impl RawClient {
             keys: keys.to_vec(),
             ..Default::default()
         };
-        self.write(keys, request).await
+        self.write(keys, request, |_| 0).await.map(|_| ())
     }
 
-    /// Writes a batch, part by part, and reports on every key.
+    /// Removes keys and tells how many of them existed; one named twice counts once.
+    pub async fn remove(&self, keys: Vec<Bytes>) -> Result<u64, BatchError> {
+        if let Err(error) = keys.iter().try_for_each(|key| check_key(key)) {
+            return Err(BatchError::before(keys, error.into()));
+        }
+        let request = |keys: &[Bytes]| RawRemoveRequest {
+            keys: keys.to_vec(),
+            ..Default::default()
+        };
+        self.write(keys, request, |response| response.removed).await
+    }
+
+    /// Writes a batch, part by part, and reports on every key; adds up what the parts tell.
     async fn write<T, R>(
         &self,
         items: Vec<T>,
         request: impl Fn(&[T]) -> R + Send + Sync + Copy,
-    ) -> Result<(), BatchError>
+        tally: impl Fn(&R::Response) -> u64 + Send + Sync + Copy,
+    ) -> Result<u64, BatchError>
     where
         T: Item + Send + Sync,
         R: Rpc,
@@ -111,19 +148,21 @@ impl RawClient {
         let mut done = stream::iter(
             groups
                 .into_iter()
-                .map(|group| self.write_group(group, deadline, request)),
+                .map(|group| self.write_group(group, deadline, request, tally)),
         )
         .buffered(PARTS_AT_ONCE);
         let mut report = BatchError {
             applied: Vec::new(),
             failed: Vec::new(),
         };
-        while let Some(BatchError { applied, failed }) = done.next().await {
+        let mut total = 0;
+        while let Some((BatchError { applied, failed }, count)) = done.next().await {
             report.applied.extend(applied);
             report.failed.extend(failed);
+            total += count;
         }
         if report.failed.is_empty() {
-            Ok(())
+            Ok(total)
         } else {
             Err(report)
         }
@@ -136,7 +175,8 @@ impl RawClient {
         group: &[T],
         deadline: Duration,
         request: impl Fn(&[T]) -> R + Send + Sync + Copy,
-    ) -> BatchError
+        tally: impl Fn(&R::Response) -> u64 + Send + Sync + Copy,
+    ) -> (BatchError, u64)
     where
         T: Item + Send + Sync,
         R: Rpc,
@@ -145,6 +185,7 @@ impl RawClient {
             applied: Vec::new(),
             failed: Vec::new(),
         };
+        let mut total = 0;
         let mut rest = group;
         while let Some(first) = rest.first() {
             let mut covered = 0;
@@ -161,7 +202,10 @@ impl RawClient {
             let (part, after) = rest.split_at(taken);
             let keys = part.iter().map(|item| item.key().clone());
             match written {
-                Ok(_) => report.applied.extend(keys),
+                Ok((response, _)) => {
+                    total += tally(&response);
+                    report.applied.extend(keys);
+                }
                 Err(error) => report.failed.push(FailedPart {
                     keys: keys.collect(),
                     error,
@@ -169,7 +213,7 @@ impl RawClient {
             }
             rest = after;
         }
-        report
+        (report, total)
     }
 
     /// Reads what one request can carry of these items; returns how many that were.

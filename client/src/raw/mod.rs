@@ -1,6 +1,8 @@
 //! The client for raw keys: plain keys and values without transactions or keyspaces.
 
+mod atomic;
 mod batch;
+mod expiry;
 mod range;
 mod scan;
 
@@ -15,6 +17,9 @@ use crate::error::{Error, Reason};
 use crate::routing::{Peer, Point, Route};
 use crate::shell::Driver;
 
+pub use atomic::{Condition, PutOptions, Swap};
+pub use expiry::{Expired, Expiry};
+pub use range::Checksum;
 pub use scan::{Scan, ScanStream};
 
 /// What can be set for a client. The defaults are good for most.
@@ -42,15 +47,6 @@ impl Default for Options {
 pub struct RawClient {
     driver: Arc<Driver>,
     options: Options,
-}
-
-/// What became of a compare-and-swap.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Swap {
-    /// Whether the value was what was expected, and is replaced.
-    pub swapped: bool,
-    /// The value before.
-    pub previous: Option<Bytes>,
 }
 
 /// Where a key lives.
@@ -126,30 +122,6 @@ impl RawClient {
         };
         self.call(&key, request).await?;
         Ok(())
-    }
-
-    /// Replaces the value of a key if it is what is expected; `None` expects that there is none.
-    pub async fn compare_and_swap(
-        &self,
-        key: impl Into<Bytes>,
-        expected: Option<Bytes>,
-        new: impl Into<Bytes>,
-    ) -> Result<Swap, Error> {
-        let (key, new) = (key.into(), new.into());
-        check_key(&key)?;
-        check_value(&new)?;
-        let request = |_: &_| kvrpcpb::RawCasRequest {
-            key: key.clone(),
-            value: new.clone(),
-            previous_not_exist: expected.is_none(),
-            previous_value: expected.clone().unwrap_or_default(),
-            ..Default::default()
-        };
-        let (response, _) = self.call(&key, request).await?;
-        Ok(Swap {
-            swapped: response.succeed,
-            previous: (!response.previous_not_exist).then_some(response.previous_value),
-        })
     }
 
     /// Where a key lives: as it is cached, or else as placement says.

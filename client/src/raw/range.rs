@@ -1,12 +1,24 @@
 //! Calls over a whole range: removing it and counting it, region by region.
 
 use bytes::Bytes;
-use tinykv_proto::kvrpcpb;
+use tinykv_proto::kvrpcpb::{self, KeyRange};
 use tinykv_proto::store::RawCountRequest;
 
 use super::{RawClient, check_bound};
 use crate::error::{Error, RangeError};
 use crate::walk::{Direction, Walk};
+
+/// A checksum over a range: two ranges with the same keys and values have the same.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Checksum {
+    /// CRC-64 of each key and value together, combined by exclusive or: neither the order nor the
+    /// regions matter.
+    pub crc64_xor: u64,
+    /// Keys.
+    pub keys: u64,
+    /// Bytes of keys and values.
+    pub bytes: u64,
+}
 
 impl RawClient {
     /// Removes every key from `lower` to below `upper`; an empty `upper` means all from there.
@@ -78,5 +90,36 @@ impl RawClient {
             }
         }
         Ok(count)
+    }
+
+    /// A checksum from `lower` to below `upper`; an empty `upper` means all from there. Of each
+    /// region at the moment it was read.
+    pub async fn checksum(
+        &self,
+        lower: impl Into<Bytes>,
+        upper: impl Into<Bytes>,
+    ) -> Result<Checksum, Error> {
+        let (lower, upper) = (lower.into(), upper.into());
+        check_bound(&lower)?;
+        check_bound(&upper)?;
+        let mut walk = Walk::new(Direction::Forward, lower, upper);
+        let mut sum = Checksum::default();
+        while !walk.is_done() {
+            let (response, route) = self
+                .driver
+                .call(walk.point(), self.deadline(), |target| {
+                    let (start_key, end_key) = walk.rest_in(&target.route);
+                    kvrpcpb::RawChecksumRequest {
+                        ranges: vec![KeyRange { start_key, end_key }],
+                        ..Default::default()
+                    }
+                })
+                .await?;
+            sum.crc64_xor ^= response.checksum;
+            sum.keys += response.total_kvs;
+            sum.bytes += response.total_bytes;
+            walk.finish_region(&route);
+        }
+        Ok(sum)
     }
 }

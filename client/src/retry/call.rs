@@ -489,6 +489,7 @@ fn reason(failure: &Failure) -> Reason {
         Failure::Busy { reason, .. } => Reason::Busy { reason },
         Failure::DiskFull { reason } => Reason::DiskFull { reason },
         Failure::Refused { message } => Reason::Refused { message },
+        Failure::Conflict(conflict) => Reason::Conflict(conflict),
         Failure::NotNow { what } | Failure::Undetermined { message: what } => {
             Reason::NotNow { what }
         }

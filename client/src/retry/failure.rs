@@ -3,6 +3,7 @@
 use std::fmt;
 use std::time::Duration;
 
+use crate::error::Conflict;
 use crate::routing::{Peer, Route};
 use crate::story::Millis;
 
@@ -43,6 +44,8 @@ pub enum Failure {
         /// Why.
         message: String,
     },
+    /// What is stored forbids the update; decided when it was applied, and nothing was changed.
+    Conflict(Conflict),
     /// The region cannot serve this now. Whether a write was proposed is not known.
     NotNow {
         /// The error's name.
@@ -96,6 +99,7 @@ impl Failure {
             | Failure::Busy { .. }
             | Failure::DiskFull { .. }
             | Failure::Refused { .. }
+            | Failure::Conflict(_)
             | Failure::NotSent { .. } => true,
             Failure::NotNow { .. }
             | Failure::Undetermined { .. }
@@ -133,6 +137,7 @@ impl fmt::Display for Failure {
             Failure::Busy { reason, wait } => write!(f, "busy ({reason}), wait {}", Millis(*wait)),
             Failure::DiskFull { reason } => write!(f, "disk full ({reason})"),
             Failure::Refused { message } => write!(f, "refused: {message}"),
+            Failure::Conflict(conflict) => write!(f, "conflict: {conflict}"),
             Failure::NotNow { what } => write!(f, "cannot serve now ({what})"),
             Failure::Undetermined { message } => write!(f, "undetermined: {message}"),
             Failure::NotSent { cause } => write!(f, "cannot connect: {cause}"),

@@ -9,7 +9,7 @@
 //! | region not ready | wait, ask placement, pass over this peer |
 //! | otherwise misrouted | wait, forget the region (and the store's address), ask placement |
 //! | busy | wait as long as told, ask the same peer |
-//! | disk full, refused | fail |
+//! | disk full, refused, conflict with what is stored | fail |
 //! | no connection | wait, ask placement, pass over this peer, forget the store's address |
 //! | lost, timed out, not now, undetermined: a read | wait, ask placement, pass over this peer |
 //! | the same: a write | fail: undetermined |
@@ -77,7 +77,7 @@ pub(super) fn decide(failure: &Failure, access: Access) -> Decision {
             }
         }),
         Failure::Busy { wait, .. } => Decision::RetryHere { wait: *wait },
-        Failure::DiskFull { .. } | Failure::Refused { .. } => Decision::Fail,
+        Failure::DiskFull { .. } | Failure::Refused { .. } | Failure::Conflict(_) => Decision::Fail,
         Failure::NotSent { .. } => refresh(Forget::PeerAndAddress),
         Failure::NotNow { .. }
         | Failure::Undetermined { .. }

@@ -66,10 +66,14 @@ pub(super) async fn exchange<R: Rpc>(
 ///
 /// The region error goes first: of an undetermined write a store tells in both fields, because
 /// other clients show the text to their users, and the text alone would pass for a refusal (K1).
-/// The text decides only where the region error has no name.
+/// The text decides only where the region error has no name. A conflict with what is stored is
+/// more than its text.
 fn verdict<R: Rpc>(mut response: R::Response) -> Result<R::Response, Failure> {
     let refusal = R::refusal(&response);
     let failure = R::region_error(&mut response).map(convert::failure);
+    if let (None, Some(conflict)) = (&failure, R::conflict(&response)) {
+        return Err(Failure::Conflict(conflict));
+    }
     match (failure, refusal) {
         (None, None) => Ok(response),
         (None | Some(Failure::NotNow { .. }), Some(message)) => Err(Failure::Refused { message }),

@@ -2,12 +2,13 @@
 
 use tinykv_proto::errorpb;
 use tinykv_proto::kvrpcpb::{self, KvPair};
+use tinykv_proto::store;
 use tinykv_proto::store::store_client::StoreClient;
-use tinykv_proto::store::{RawCountRequest, RawCountResponse};
 use tinykv_proto::tikvpb::tikv_client::TikvClient;
 use tonic::transport::Channel;
 use tonic::{Request, Response, Status};
 
+use crate::error::Conflict;
 use crate::retry::Access;
 
 /// Bytes of a response at most. Stores keep pages far below; a single value has up to 8 MiB.
@@ -37,11 +38,27 @@ pub(crate) trait Rpc: Send + 'static {
 
     /// Why the store refuses the request, or nothing.
     fn refusal(response: &Self::Response) -> Option<String>;
+
+    /// What about the stored value forbids the update, or nothing.
+    fn conflict(_response: &Self::Response) -> Option<Conflict> {
+        None
+    }
 }
 
 /// A refusal in a response that has a text for it.
 fn told(error: &str) -> Option<String> {
     (!error.is_empty()).then(|| error.to_owned())
+}
+
+/// What a store says about the stored value. A kind this client does not know leaves the decision
+/// to the text beside it.
+fn conflict(told: store::Conflict) -> Option<Conflict> {
+    match told {
+        store::Conflict::None => None,
+        store::Conflict::NotAnInteger => Some(Conflict::NotAnInteger),
+        store::Conflict::Overflow => Some(Conflict::Overflow),
+        store::Conflict::TooLong => Some(Conflict::TooLong),
+    }
 }
 
 /// A refusal in a response of pairs: it stands in one of them.
@@ -55,7 +72,10 @@ fn told_in_pairs(pairs: &[KvPair]) -> Option<String> {
 }
 
 macro_rules! rpc {
-    ($request:ty, $response:ty, $access:ident, $client:ident.$method:ident, $refusal:expr) => {
+    (
+        $request:ty, $response:ty, $access:ident, $client:ident.$method:ident, $refusal:expr
+        $(, conflict: $conflict:ident)?
+    ) => {
         impl Rpc for $request {
             type Response = $response;
 
@@ -82,6 +102,12 @@ macro_rules! rpc {
                 let refusal: fn(&$response) -> Option<String> = $refusal;
                 refusal(response)
             }
+
+            $(
+                fn $conflict(response: &$response) -> Option<Conflict> {
+                    conflict(response.conflict())
+                }
+            )?
         }
     };
 }
@@ -108,8 +134,8 @@ rpc!(
     |it| { told_in_pairs(&it.kvs) }
 );
 rpc!(
-    RawCountRequest,
-    RawCountResponse,
+    store::RawCountRequest,
+    store::RawCountResponse,
     Read,
     StoreClient.raw_count,
     |it| told(&it.error)
@@ -154,5 +180,56 @@ rpc!(
     kvrpcpb::RawCasResponse,
     Write,
     TikvClient.raw_compare_and_swap,
+    |it| told(&it.error)
+);
+rpc!(
+    kvrpcpb::RawChecksumRequest,
+    kvrpcpb::RawChecksumResponse,
+    Read,
+    TikvClient.raw_checksum,
+    |it| told(&it.error)
+);
+rpc!(
+    store::RawGetExpiryRequest,
+    store::RawGetExpiryResponse,
+    Read,
+    StoreClient.raw_get_expiry,
+    |it| told(&it.error)
+);
+rpc!(
+    store::RawIncrementRequest,
+    store::RawIncrementResponse,
+    Write,
+    StoreClient.raw_increment,
+    |it| told(&it.error),
+    conflict: conflict
+);
+rpc!(
+    store::RawAppendRequest,
+    store::RawAppendResponse,
+    Write,
+    StoreClient.raw_append,
+    |it| told(&it.error),
+    conflict: conflict
+);
+rpc!(
+    store::RawPutIfRequest,
+    store::RawPutIfResponse,
+    Write,
+    StoreClient.raw_put_if,
+    |it| told(&it.error)
+);
+rpc!(
+    store::RawRemoveRequest,
+    store::RawRemoveResponse,
+    Write,
+    StoreClient.raw_remove,
+    |it| told(&it.error)
+);
+rpc!(
+    store::RawExpireRequest,
+    store::RawExpireResponse,
+    Write,
+    StoreClient.raw_expire,
     |it| told(&it.error)
 );

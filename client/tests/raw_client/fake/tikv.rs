@@ -6,8 +6,6 @@ use std::sync::{Arc, Mutex};
 
 use bytes::Bytes;
 use tinykv_proto::kvrpcpb::{self, KvPair};
-use tinykv_proto::store::store_server::Store;
-use tinykv_proto::store::{RawCountRequest, RawCountResponse};
 use tinykv_proto::tikvpb::tikv_server::Tikv;
 use tinykv_proto::{errorpb, metapb};
 use tonic::{Request, Response, Status};
@@ -21,10 +19,10 @@ pub(crate) struct Node {
     pub(crate) world: Arc<Mutex<World>>,
 }
 
-type Data = BTreeMap<Bytes, Bytes>;
+pub(super) type Data = BTreeMap<Bytes, Bytes>;
 
 /// What kept a request from being served, or from being answered.
-enum Trouble {
+pub(super) enum Trouble {
     Region(Box<errorpb::Error>),
     Text(&'static str),
 }
@@ -38,6 +36,19 @@ impl Node {
         context: Option<&kvrpcpb::Context>,
         keys: &[&Bytes],
         work: impl FnOnce(&mut Data, &Region) -> T,
+    ) -> Result<Result<T, Trouble>, Status> {
+        let work = |world: &mut World, region: &Region| work(&mut world.data, region);
+        self.serve_all(call, request, context, keys, work).await
+    }
+
+    /// The same for work on more than keys and values.
+    pub(super) async fn serve_all<M, T>(
+        &self,
+        call: &'static str,
+        request: &Request<M>,
+        context: Option<&kvrpcpb::Context>,
+        keys: &[&Bytes],
+        work: impl FnOnce(&mut World, &Region) -> T,
     ) -> Result<Result<T, Trouble>, Status> {
         let context = context.cloned().unwrap_or_default();
         let timeout = request.metadata().get("grpc-timeout");
@@ -58,7 +69,7 @@ impl Node {
                 Ok(region) => region,
                 Err(error) => return Ok(Err(Trouble::Region(error))),
             };
-            let done = work(&mut world.data, &region);
+            let done = work(&mut world, &region);
             match fault {
                 Some(Fault::Hang) => true,
                 Some(Fault::Undetermined) => {
@@ -183,7 +194,7 @@ fn not_leader(region_id: u64, leader: Option<metapb::Peer>) -> Trouble {
 }
 
 /// Trouble as the two fields most responses have for it.
-fn fields<T>(served: Result<T, Trouble>) -> (Option<T>, Option<errorpb::Error>, String) {
+pub(super) fn fields<T>(served: Result<T, Trouble>) -> (Option<T>, Option<errorpb::Error>, String) {
     match served {
         Ok(done) => (Some(done), None, String::new()),
         Err(Trouble::Region(error)) => (None, Some(*error), String::new()),
@@ -215,7 +226,7 @@ fn told_in_pairs(text: String, pairs: Vec<KvPair>) -> Vec<KvPair> {
 }
 
 /// The pairs of a range within a region.
-fn range<'a>(
+pub(super) fn range<'a>(
     data: &'a Data,
     region: &'a Region,
     lower: &'a Bytes,
@@ -285,16 +296,12 @@ impl Tikv for Node {
         request: Request<kvrpcpb::RawPutRequest>,
     ) -> Result<Response<kvrpcpb::RawPutResponse>, Status> {
         let it = request.get_ref();
+        let work = |world: &mut World, _: &Region| {
+            world.data.insert(it.key.clone(), it.value.clone());
+            world.expire(&it.key, it.ttl * 1_000);
+        };
         let served = self
-            .serve(
-                "put",
-                &request,
-                it.context.as_ref(),
-                &[&it.key],
-                |data, _| {
-                    data.insert(it.key.clone(), it.value.clone());
-                },
-            )
+            .serve_all("put", &request, it.context.as_ref(), &[&it.key], work)
             .await?;
         let (_, region_error, error) = fields(served);
         Ok(Response::new(kvrpcpb::RawPutResponse {
@@ -309,16 +316,14 @@ impl Tikv for Node {
     ) -> Result<Response<kvrpcpb::RawBatchPutResponse>, Status> {
         let it = request.get_ref();
         let keys: Vec<_> = it.pairs.iter().map(|pair| &pair.key).collect();
+        let work = |world: &mut World, _: &Region| {
+            for pair in &it.pairs {
+                world.data.insert(pair.key.clone(), pair.value.clone());
+                world.expire(&pair.key, it.ttl * 1_000);
+            }
+        };
         let served = self
-            .serve(
-                "batch_put",
-                &request,
-                it.context.as_ref(),
-                &keys,
-                |data, _| {
-                    data.extend(it.pairs.iter().map(|it| (it.key.clone(), it.value.clone())));
-                },
-            )
+            .serve_all("batch_put", &request, it.context.as_ref(), &keys, work)
             .await?;
         let (_, region_error, error) = fields(served);
         Ok(Response::new(kvrpcpb::RawBatchPutResponse {
@@ -455,6 +460,39 @@ impl Tikv for Node {
         }))
     }
 
+    /// Sums bytes instead of a real checksum; clients only combine them.
+    async fn raw_checksum(
+        &self,
+        request: Request<kvrpcpb::RawChecksumRequest>,
+    ) -> Result<Response<kvrpcpb::RawChecksumResponse>, Status> {
+        let it = request.get_ref();
+        let work = |world: &mut World, region: &Region| {
+            let mut sum = (0, 0, 0);
+            for asked in &it.ranges {
+                for (key, value) in range(&world.data, region, &asked.start_key, &asked.end_key) {
+                    let bytes = key.iter().chain(value);
+                    sum.0 ^=
+                        bytes.fold(7, |sum: u64, byte| sum.wrapping_mul(31) + u64::from(*byte));
+                    sum.1 += 1;
+                    sum.2 += (key.len() + value.len()) as u64;
+                }
+            }
+            sum
+        };
+        let served = self
+            .serve_all("checksum", &request, it.context.as_ref(), &[], work)
+            .await?;
+        let (done, region_error, error) = fields(served);
+        let (checksum, total_kvs, total_bytes) = done.unwrap_or_default();
+        Ok(Response::new(kvrpcpb::RawChecksumResponse {
+            region_error,
+            error,
+            checksum,
+            total_kvs,
+            total_bytes,
+        }))
+    }
+
     async fn raw_compare_and_swap(
         &self,
         request: Request<kvrpcpb::RawCasRequest>,
@@ -485,40 +523,6 @@ impl Tikv for Node {
             succeed,
             previous_not_exist: previous.is_none(),
             previous_value: previous.unwrap_or_default(),
-        }))
-    }
-}
-
-#[tonic::async_trait]
-impl Store for Node {
-    /// Counts three keys at a time, so that askers have to go on.
-    async fn raw_count(
-        &self,
-        request: Request<RawCountRequest>,
-    ) -> Result<Response<RawCountResponse>, Status> {
-        let it = request.get_ref();
-        let served = self
-            .serve(
-                "count",
-                &request,
-                it.context.as_ref(),
-                &[],
-                |data, region| {
-                    let there: Vec<_> = range(data, region, &it.start_key, &it.end_key)
-                        .map(|(key, _)| key.clone())
-                        .collect();
-                    let resume_key = there.get(3).cloned().unwrap_or_default();
-                    (there.len().min(3) as u64, resume_key)
-                },
-            )
-            .await?;
-        let (counted, region_error, error) = fields(served);
-        let (count, resume_key) = counted.unwrap_or_default();
-        Ok(Response::new(RawCountResponse {
-            region_error,
-            error,
-            count,
-            resume_key,
         }))
     }
 }

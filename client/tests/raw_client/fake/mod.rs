@@ -5,6 +5,7 @@
 //! injects as a [`Fault`] for the next requests of a store. Between client and server stands a
 //! [`Wire`] that can be cut, silenced or closed, so broken connections are really broken.
 
+mod own;
 mod pd;
 mod tikv;
 mod wire;
@@ -77,6 +78,8 @@ pub(crate) struct Region {
 #[derive(Debug, Default)]
 pub(crate) struct World {
     pub(crate) data: BTreeMap<Bytes, Bytes>,
+    /// How long keys live, in milliseconds. Time stands still here.
+    pub(crate) ttls: BTreeMap<Bytes, u64>,
     pub(crate) regions: Vec<Region>,
     pub(crate) addresses: BTreeMap<u64, String>,
     pub(crate) faults: BTreeMap<u64, VecDeque<Fault>>,
@@ -132,13 +135,13 @@ impl World {
         let parent = self.regions.iter_mut().find(|region| region.contains(&key));
         let parent = parent.expect("regions cover everything");
         parent.version += 1;
-        let left = Region {
+        let child = Region {
             id,
-            end: key.clone(),
+            start: key.clone(),
             ..parent.clone()
         };
-        parent.start = key;
-        self.regions.push(left);
+        parent.end = key;
+        self.regions.push(child);
         self.regions.sort_by(|one, two| one.start.cmp(&two.start));
     }
 
@@ -160,6 +163,14 @@ impl World {
 
     pub(crate) fn inject(&mut self, store: u64, faults: impl IntoIterator<Item = Fault>) {
         self.faults.entry(store).or_default().extend(faults);
+    }
+
+    /// Sets how long a key lives, in milliseconds; 0: for ever.
+    pub(crate) fn expire(&mut self, key: &Bytes, ttl_ms: u64) {
+        self.ttls.remove(key);
+        if ttl_ms > 0 {
+            self.ttls.insert(key.clone(), ttl_ms);
+        }
     }
 
     /// How many calls of this name came to any store.
