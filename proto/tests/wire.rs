@@ -24,6 +24,14 @@ fn raw_get_in_a_batch() {
 }
 
 #[test]
+fn an_unserved_command_keeps_its_number_and_its_fields_are_skipped() {
+    // GetRequest{context{region_id 2}, key "k", version 9} in Get = 1.
+    let request = Request::decode(&b"\x0a\x09\x0a\x02\x08\x02\x12\x01k\x18\x09"[..]);
+    let unserved = tikvpb::UnservedRequest {};
+    assert_eq!(request.expect("decodes").cmd, Some(Cmd::Get(unserved)));
+}
+
+#[test]
 fn empty_command_has_number_255() {
     let request = Request {
         cmd: Some(Cmd::Empty(tikvpb::BatchCommandsEmptyRequest::default())),
