@@ -15,17 +15,15 @@ use tinykv_node::process::Stop;
 use tinykv_raft::PeerId;
 use tokio::sync::watch;
 
+use crate::coordinator::OperatorIds;
 use crate::group::{Group, ProposeError};
 use crate::ids::{self, IdRun};
 use crate::leadership::Leadership;
-use crate::schedule::Decision;
-use crate::state::{Command, IDS_PER_COMMAND_MAX, MemberRecord, Reply, Settings};
+use crate::state::{Command, IDS_PER_COMMAND_MAX, MemberRecord, Reply};
 use crate::timestamps::{Draw, Oracle, Timestamp};
 
 /// How often the desk looks after itself.
 const TICK: Duration = Duration::from_millis(50);
-/// A plan is made this often even if nothing is known to have happened: time itself matters.
-const PLAN_INTERVAL: Duration = Duration::from_secs(1);
 
 /// The one place that hands out what the leader has.
 pub(crate) struct Desk {
@@ -158,7 +156,6 @@ impl Desk {
     /// Works until asked to stop.
     pub(crate) async fn run(&self, stop: Stop) {
         let mut office = self.group.office();
-        let mut planned_at = Duration::ZERO;
         while !stop.is_requested() {
             tokio::select! {
                 () = tokio::time::sleep(TICK) => {}
@@ -171,7 +168,7 @@ impl Desk {
             let current = self.current.load_full();
             match current {
                 Some(leadership) if office.leads && office.term == leadership.term => {
-                    self.look_after(&leadership, &mut planned_at).await;
+                    self.look_after(&leadership).await;
                 }
                 Some(leadership) => self.end(&leadership),
                 None if office.leads => {
@@ -231,35 +228,32 @@ impl Desk {
         self.turns.send_modify(|turns| *turns += 1);
     }
 
-    async fn look_after(&self, leadership: &Leadership, planned_at: &mut Duration) {
+    async fn look_after(&self, leadership: &Leadership) {
         if let Err(error) = self.raise_bound(leadership).await {
             tracing::debug!("the timestamp bound was not raised: {error}");
         }
         let settings = *self.group.state().read().settings();
         let now = self.group.now();
         leadership.nudge(&settings, now);
-        let due = now.saturating_sub(*planned_at) >= PLAN_INTERVAL;
-        if leadership.take_replan() || due {
-            *planned_at = now;
-            for decision in leadership.plan(&settings, now) {
-                if let Err(error) = self.admit(leadership, decision, &settings).await {
+        for decision in leadership.plan_if_due(&settings, now) {
+            let ids = match self.operator_ids().await {
+                Ok(ids) => ids,
+                Err(error) => {
                     tracing::debug!("an operator was not begun: {error}");
                     return;
                 }
-            }
+            };
+            leadership.admit(decision, ids, &settings, self.group.now());
         }
     }
 
-    async fn admit(
-        &self,
-        leadership: &Leadership,
-        decision: Decision,
-        settings: &Settings,
-    ) -> Result<(), ProposeError> {
+    /// Ids for one operator.
+    pub(crate) async fn operator_ids(&self) -> Result<OperatorIds, ProposeError> {
         let ids = self.take_ids(2).await?;
-        let now = self.group.now();
-        leadership.admit(decision, ids.start, PeerId(ids.start + 1), settings, now);
-        Ok(())
+        Ok(OperatorIds {
+            operator: ids.start,
+            peer: PeerId(ids.start + 1),
+        })
     }
 }
 

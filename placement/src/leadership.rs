@@ -1,52 +1,43 @@
 //! One term at the head of the placement group, and all that lasts only as long.
 //!
 //! Each part is a small pure core behind a lock of its own, held for work in memory only, never
-//! across an await, and never two at once unless said so: the view, the timestamps, the streams
-//! of the stores, the operators that ended.
+//! across an await, and never two at once unless said so: the coordinator, the timestamps, the
+//! streams of the stores. The replicated state is locked before the coordinator, never after.
 
-use std::collections::{BTreeMap, VecDeque};
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::collections::BTreeMap;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
-use parking_lot::{Mutex, RwLock};
-use tinykv_raft::{GroupId, PeerId, Term};
-use tinykv_replica::StoreId;
+use parking_lot::{Mutex, RwLock, RwLockReadGuard};
+use tinykv_raft::{GroupId, Term};
+use tinykv_replica::{Region, StoreId};
 use tokio::sync::{mpsc, watch};
 use tokio_util::sync::CancellationToken;
 
-use crate::schedule::{Decision, Ending, Operator, Order, Progress, plan};
+use crate::coordinator::{CancelRefusal, Coordinator, Heard, OperatorIds, Which};
+use crate::schedule::{Decision, Ended, Manual, ManualRefusal, Order};
 use crate::state::{Settings, State};
 use crate::timestamps::Oracle;
-use crate::view::{ClusterView, RegionReport, StaleTerm, StoreState, StoreStats};
-
-/// Ended operators that are remembered.
-const ENDED_MAX: usize = 100;
+use crate::view::{RegionReport, StaleTerm, StoreState, StoreStats};
 
 /// Orders that wait for one store to take them; further ones are dropped and sent again later.
 pub(crate) const ORDERS_PER_STREAM_MAX: usize = 256;
-
-/// An order is repeated after this long if no heartbeat has shown its effect.
-const REPEAT_AFTER: Duration = Duration::from_secs(1);
 
 /// What this member knows and does while it leads.
 #[derive(Debug)]
 pub(crate) struct Leadership {
     /// The Raft term of it.
     pub(crate) term: Term,
-    /// Stores, regions, operators.
-    pub(crate) view: RwLock<ClusterView>,
     /// The source of timestamps.
     pub(crate) oracle: Mutex<Oracle>,
     /// Ends with the leadership: streams end, waits end.
     pub(crate) ended: CancellationToken,
+    /// Stores, regions, operators.
+    coordinator: RwLock<Coordinator>,
     /// Where orders for a store go.
     streams: Mutex<BTreeMap<StoreId, OrderStream>>,
-    /// The operators that ended last, newest at the back.
-    history: Mutex<VecDeque<Ended>>,
     /// Rises whenever a route or a leader becomes known: look-ups wait for it.
     changes: watch::Sender<u64>,
-    /// Something happened that a new plan should look at.
-    replan: AtomicBool,
     /// Numbers the streams.
     next_stream: AtomicU64,
 }
@@ -57,27 +48,23 @@ struct OrderStream {
     orders: mpsc::Sender<Order>,
 }
 
-/// An operator that is over.
-#[derive(Clone, Debug)]
-pub(crate) struct Ended {
-    pub(crate) operator: Operator,
-    pub(crate) ending: Ending,
-}
-
 impl Leadership {
     /// A leadership that has heard nobody yet.
     pub(crate) fn new(term: Term, state: &State, oracle: Oracle, now: Duration) -> Leadership {
         Leadership {
             term,
-            view: RwLock::new(ClusterView::new(state, now)),
             oracle: Mutex::new(oracle),
             ended: CancellationToken::new(),
+            coordinator: RwLock::new(Coordinator::new(state, now)),
             streams: Mutex::new(BTreeMap::new()),
-            history: Mutex::new(VecDeque::new()),
             changes: watch::Sender::new(0),
-            replan: AtomicBool::new(true),
             next_stream: AtomicU64::new(1),
         }
+    }
+
+    /// Looks at stores, regions and operators. Hold it briefly, and never across an await.
+    pub(crate) fn coordinator(&self) -> RwLockReadGuard<'_, Coordinator> {
+        self.coordinator.read()
     }
 
     /// Changes of routes and leaders from now on.
@@ -86,26 +73,13 @@ impl Leadership {
     }
 
     /// A route or a leader became known.
-    pub(crate) fn note_change(&self) {
+    fn note_change(&self) {
         self.changes.send_modify(|count| *count += 1);
-        self.replan.store(true, Ordering::Release);
     }
 
-    /// Whether something happened since this was last asked.
-    pub(crate) fn take_replan(&self) -> bool {
-        self.replan.swap(false, Ordering::AcqRel)
-    }
-
-    /// Takes over what a command changed about stores, settings, or, at bootstrap, regions.
+    /// See [`Coordinator::follow`].
     pub(crate) fn follow(&self, state: &State) {
-        let mut view = self.view.write();
-        view.follow_stores(state);
-        if view.regions.is_empty() {
-            for region in state.routes().regions() {
-                view.follow_region(region, &[]);
-            }
-        }
-        drop(view);
+        self.coordinator.write().follow(state);
         self.note_change();
     }
 
@@ -117,171 +91,107 @@ impl Leadership {
         settings: &Settings,
         now: Duration,
     ) -> StoreState {
-        let mut view = self.view.write();
-        let before = view.store_state(store, settings, now);
-        view.on_store_heartbeat(store, stats, settings, now);
-        let after = view.store_state(store, settings, now);
-        drop(view);
-        if before != after {
+        let mut coordinator = self.coordinator.write();
+        let (state, changed) = coordinator.on_store_heartbeat(store, stats, settings, now);
+        drop(coordinator);
+        if changed {
             self.note_change();
         }
-        after
+        state
     }
 
-    /// A heartbeat of a region whose description is in the routes by now; `removed` are regions
-    /// it took the place of. Returns the order the region's operator has for its leader.
+    /// See [`Coordinator::on_region_heartbeat`]; sends the orders.
     pub(crate) fn on_region_heartbeat(
         &self,
         report: RegionReport,
         removed: &[GroupId],
-        settings: &Settings,
+        state: &State,
         now: Duration,
-    ) -> Result<Option<Order>, StaleTerm> {
-        let id = report.region.id;
-        let mut view = self.view.write();
-        let before = view.regions.get(&id).map(|known| {
-            (
-                known.leader,
-                known.region.epoch,
-                known.pending.clone(),
-                known.down.len(),
-            )
-        });
-        if let Some(known) = view.regions.get(&id) {
-            known.check_term(&report)?;
-        }
-        view.follow_region(&report.region, removed);
-        view.on_region_heartbeat(report, now)?;
-        let after = view.regions.get(&id).map(|known| {
-            (
-                known.leader,
-                known.region.epoch,
-                known.pending.clone(),
-                known.down.len(),
-            )
-        });
-        let order = self.advance(&mut view, id, settings, now);
-        drop(view);
-        if before != after {
+    ) -> Result<(), StaleTerm> {
+        let mut coordinator = self.coordinator.write();
+        let heard = coordinator.on_region_heartbeat(report, removed, state, now)?;
+        drop(coordinator);
+        self.pass_on(heard);
+        Ok(())
+    }
+
+    /// See [`Coordinator::on_split`]; sends the orders.
+    pub(crate) fn on_split(
+        &self,
+        parts: &[Region],
+        removed: &[GroupId],
+        state: &State,
+        now: Duration,
+    ) {
+        let heard = self
+            .coordinator
+            .write()
+            .on_split(parts, removed, state, now);
+        self.pass_on(heard);
+    }
+
+    fn pass_on(&self, heard: Heard) {
+        self.send(heard.orders);
+        if heard.changed {
             self.note_change();
         }
-        Ok(order)
     }
 
-    /// What is to be done now, without what is under way.
-    pub(crate) fn plan(&self, settings: &Settings, now: Duration) -> Vec<Decision> {
-        plan(&self.view.read(), settings, now)
+    /// See [`Coordinator::plan_if_due`].
+    pub(crate) fn plan_if_due(&self, settings: &Settings, now: Duration) -> Vec<Decision> {
+        self.coordinator.write().plan_if_due(settings, now)
     }
 
-    /// Makes an operator of a decision, unless the region has changed or is busy by now, and
-    /// sends its first order.
+    /// See [`Coordinator::admit`]; sends the order.
     pub(crate) fn admit(
         &self,
         decision: Decision,
-        id: u64,
-        new_peer: PeerId,
+        ids: OperatorIds,
         settings: &Settings,
         now: Duration,
     ) {
-        let mut view = self.view.write();
-        let region = decision.region;
-        if view.operators.contains_key(&region) {
-            return;
-        }
-        let Some(known) = view.regions.get(&region) else {
-            return;
-        };
-        let Some(operator) = Operator::new(id, decision, new_peer, known, now) else {
-            return;
-        };
-        tracing::info!(
-            operator = id,
-            %region,
-            kind = operator.action.name(),
-            reason = %operator.reason,
-            "operator begins"
-        );
-        view.operators.insert(region, operator);
-        let order = self.advance(&mut view, region, settings, now);
-        drop(view);
-        if let Some(order) = order {
-            self.send(order);
-        }
+        let mut coordinator = self.coordinator.write();
+        let order = coordinator.admit(decision, ids, settings, now);
+        drop(coordinator);
+        self.send(order);
     }
 
-    /// Ends operators that took too long, and repeats orders nobody has shown an effect of.
-    pub(crate) fn nudge(&self, settings: &Settings, now: Duration) {
-        let mut view = self.view.write();
-        let waiting: Vec<GroupId> = view
-            .operators
-            .values()
-            .filter(|operator| now.saturating_sub(operator.advanced_at) >= REPEAT_AFTER)
-            .map(|operator| operator.region)
-            .collect();
-        let orders: Vec<Order> = waiting
-            .into_iter()
-            .filter_map(|region| self.advance(&mut view, region, settings, now))
-            .collect();
-        drop(view);
-        for order in orders {
-            self.send(order);
-        }
-    }
-
-    /// What the operator of a region wants now, if it has one. An operator that is over leaves.
-    fn advance(
+    /// See [`Coordinator::admit_manual`]; sends the order.
+    pub(crate) fn admit_manual(
         &self,
-        view: &mut ClusterView,
         region: GroupId,
+        wish: &Manual,
+        ids: OperatorIds,
         settings: &Settings,
         now: Duration,
-    ) -> Option<Order> {
-        let mut operator = view.operators.remove(&region)?;
-        match operator.advance(view, settings, now) {
-            Progress::Order(order) => {
-                view.operators.insert(region, operator);
-                Some(order)
-            }
-            Progress::Wait => {
-                view.operators.insert(region, operator);
-                None
-            }
-            Progress::Ended(ending) => {
-                tracing::info!(
-                    operator = operator.id,
-                    %region,
-                    kind = operator.action.name(),
-                    %ending,
-                    "operator ends"
-                );
-                self.replan.store(true, Ordering::Release);
-                let mut history = self.history.lock();
-                if history.len() == ENDED_MAX {
-                    history.pop_front();
-                }
-                history.push_back(Ended { operator, ending });
-                None
-            }
-        }
+    ) -> Result<(), ManualRefusal> {
+        let mut coordinator = self.coordinator.write();
+        let order = coordinator.admit_manual(region, wish, ids, settings, now)?;
+        drop(coordinator);
+        self.send(order);
+        Ok(())
     }
 
-    /// The last operator of a region that ended.
-    pub(crate) fn last_ended(&self, region: GroupId) -> Option<Ended> {
-        let history = self.history.lock();
-        history
-            .iter()
-            .rev()
-            .find(|ended| ended.operator.region == region)
-            .cloned()
+    /// See [`Coordinator::cancel`].
+    pub(crate) fn cancel(&self, which: Which, now: Duration) -> Result<Ended, CancelRefusal> {
+        self.coordinator.write().cancel(which, now)
     }
 
-    /// Puts an order on the stream of its leader's store. One that has no room or no stream is
+    /// See [`Coordinator::nudge`]; sends the orders.
+    pub(crate) fn nudge(&self, settings: &Settings, now: Duration) {
+        let orders = self.coordinator.write().nudge(settings, now);
+        self.send(orders);
+    }
+
+    /// Puts orders on the streams of their leaders' stores. One that has no room or no stream is
     /// dropped: it is repeated as long as it is wanted.
-    fn send(&self, order: Order) {
+    fn send(&self, orders: impl IntoIterator<Item = Order>) {
         let streams = self.streams.lock();
-        if let Some(stream) = streams.get(&order.leader.store) {
-            // Full or closed: repeated later.
-            let _dropped = stream.orders.try_send(order);
+        for order in orders {
+            if let Some(stream) = streams.get(&order.leader.store) {
+                // Full or closed: repeated later.
+                let _dropped = stream.orders.try_send(order);
+            }
         }
     }
 
@@ -306,7 +216,7 @@ impl Leadership {
         }
         streams.remove(&store);
         drop(streams);
-        self.view.write().on_stream_ended(store);
+        self.coordinator.write().on_stream_ended(store);
         self.note_change();
     }
 }

@@ -4,7 +4,8 @@
 //! # Map
 //!
 //! Pure, without clock or I/O: [`state`] (what the group replicates), [`view`] (what its leader
-//! hears), [`schedule`] (what it decides), [`timestamps`] and [`ids`] (what it hands out).
+//! hears), [`schedule`] (what it decides), [`coordinator`] (what it makes of heartbeats, wishes and
+//! time), [`timestamps`] and [`ids`] (what it hands out).
 //!
 //! Around them: [`machine`] puts the state under the replication driver; `desk` begins and ends
 //! leaderships, plans, and hands things out; `service` and `pages` are gRPC and HTTP on one port;
@@ -20,6 +21,7 @@
 //! * A store is who it registered as, or refused (D9).
 
 pub mod config;
+pub mod coordinator;
 pub mod ids;
 pub mod machine;
 pub mod process;

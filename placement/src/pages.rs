@@ -86,7 +86,8 @@ async fn regions(Extract(desk): Extract<Arc<Desk>>) -> Response {
         return (StatusCode::SERVICE_UNAVAILABLE, sentence).into_response();
     };
     let state = desk.group().state().read();
-    let view = leadership.view.read();
+    let coordinator = leadership.coordinator();
+    let view = coordinator.view();
     let regions = state.routes().from(&[]).map(|region| {
         let known = view.regions.get(&region.id);
         RegionPage {
@@ -169,10 +170,11 @@ impl Collector for Figures {
         };
         let now = group.now();
         let state = group.state().read();
-        let view = leadership.view.read();
+        let coordinator = leadership.coordinator();
+        let view = coordinator.view();
         let settings = state.settings();
-        let up = count_stores(&view, settings, now, StoreState::Up);
-        let down = count_stores(&view, settings, now, StoreState::Down);
+        let up = count_stores(view, settings, now, StoreState::Up);
+        let down = count_stores(view, settings, now, StoreState::Down);
         for (name, help, value) in [
             (
                 "tinykv_placement_regions",
@@ -182,7 +184,7 @@ impl Collector for Figures {
             (
                 "tinykv_placement_regions_complete",
                 "Regions with all their wanted replicas, caught up.",
-                count_complete(&view),
+                count_complete(view),
             ),
             (
                 "tinykv_placement_stores",

@@ -7,17 +7,22 @@
 //! epoch it was made for, and each step is idempotent (M10).
 //!
 //! Safety does not rest on the plan alone. Whether a peer may be removed is asked again when the
-//! order is sent ([`operator::Step`]), with what is known then.
+//! order is sent ([`Step`]), with what is known then.
 
 mod balance_leaders;
+mod balance_regions;
+mod manual;
 mod operator;
 mod reason;
 mod replicas;
 mod safety;
+mod step;
 #[cfg(test)]
 mod tests;
 
 use std::time::Duration;
+
+use bytes::Bytes;
 
 use tinykv_raft::{GroupId, PeerId};
 use tinykv_replica::{RegionEpoch, StoreId};
@@ -25,8 +30,12 @@ use tinykv_replica::{RegionEpoch, StoreId};
 use crate::state::Settings;
 use crate::view::ClusterView;
 
-pub use operator::{Change, Ending, Operator, Order, Progress, Step};
+pub use manual::{HANDS_OFF, Manual, ManualRefusal, SPLIT_KEYS_MAX, check_free, decide};
+pub use operator::{Ended, Operator};
 pub use reason::{Fact, Loser, Reason, Rule, Why};
+pub use step::{Cause, Change, Ending, Order, Progress, Step};
+
+pub(crate) use safety::all_healthy;
 
 /// Operators running at once in the whole cluster.
 const OPERATORS_MAX: usize = 64;
@@ -45,7 +54,7 @@ pub struct Decision {
 }
 
 /// What can be done to a region.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Action {
     /// A learner is added on the store, catches up, and is promoted.
     AddReplica {
@@ -84,17 +93,25 @@ pub enum Action {
         /// Who should.
         to: StoreId,
     },
+    /// The region becomes several.
+    Split {
+        /// Where, ascending; empty: in the middle, as the leader finds.
+        keys: Vec<Bytes>,
+    },
 }
 
 /// Decides what to do next. Pure: equal arguments, equal answer, in order of importance.
 ///
 /// A region gets at most one decision, and none while an operator is under way for it, while its
-/// leader is not known, or while it is in a joint configuration.
+/// leader is not known, while it is in a joint configuration, or while it is left alone after
+/// something was done by hand. The work is linear in the regions, times the few moves planned.
 pub fn plan(view: &ClusterView, settings: &Settings, now: Duration) -> Vec<Decision> {
     let room = OPERATORS_MAX.saturating_sub(view.operators.len());
     let mut decisions = replicas::check(view, settings, now, room);
-    let room = room - decisions.len();
-    let transfers = balance_leaders::balance(view, settings, now, &decisions, room);
+    let moves = balance_regions::balance(view, settings, now, &decisions, room - decisions.len());
+    decisions.extend(moves);
+    let left = room - decisions.len();
+    let transfers = balance_leaders::balance(view, settings, now, &decisions, left);
     decisions.extend(transfers);
     decisions
 }

@@ -9,9 +9,11 @@ mod convert;
 mod heartbeats;
 mod keyspaces;
 mod members;
+mod operators;
 mod overview;
 mod pd;
 mod regions;
+mod splits;
 mod stores;
 mod timestamps;
 
@@ -90,6 +92,17 @@ impl Service {
         }
     }
 
+    /// As [`Service::header`]; operators may ask before they know the cluster's id.
+    fn operator_header(
+        &self,
+        request: Option<&pdpb::RequestHeader>,
+    ) -> Result<pdpb::ResponseHeader, Status> {
+        match request.map_or(0, |header| header.cluster_id) {
+            0 => Ok(success(self.cluster_id()?)),
+            _ => self.header(request),
+        }
+    }
+
     /// The cluster's id; UNAVAILABLE before the first leader has chosen it.
     fn cluster_id(&self) -> Result<u64, Status> {
         let id = self.desk().group().state().read().cluster_id();
@@ -125,6 +138,7 @@ fn refusal(header: pdpb::ResponseHeader, refusal: &Refusal) -> pdpb::ResponseHea
         Refusal::TombstoneStore { .. } => pdpb::ErrorType::StoreTombstone,
         Refusal::AddressTaken { .. } => pdpb::ErrorType::DuplicatedEntry,
         Refusal::UnknownStore { .. } => pdpb::ErrorType::EntryNotFound,
+        Refusal::UnknownRegion { .. } => pdpb::ErrorType::RegionNotFound,
         Refusal::BadBootstrap { .. }
         | Refusal::BadStore { .. }
         | Refusal::BadRegion { .. }

@@ -117,6 +117,28 @@ impl State {
         self.settings.replica_count.min(serving).max(1)
     }
 
+    /// What has to be replicated before these descriptions of regions can be believed: nothing if
+    /// they are known, a command if they are news, a refusal if they are outdated.
+    pub fn route_update(&self, regions: &[Region]) -> Result<Option<Command>, Refusal> {
+        let mut known = true;
+        for region in regions {
+            self.routes.check(region)?;
+            known &= self.routes.region(region.id) == Some(region);
+        }
+        Ok((!known).then(|| Command::UpdateRegions {
+            regions: regions.to_vec(),
+        }))
+    }
+
+    /// Whether a region as its leader describes it may be split: a region that is known, and no
+    /// outdated description of it.
+    pub fn check_split(&self, region: &Region) -> Result<(), Refusal> {
+        if self.routes.region(region.id).is_none() {
+            return Err(Refusal::UnknownRegion { region: region.id });
+        }
+        self.routes.check(region)
+    }
+
     /// Applies one command; what changed is appended to `changes`.
     pub fn apply(&mut self, command: Command, changes: &mut Vec<RowChange>) -> Reply {
         let result = match command {

@@ -18,7 +18,7 @@ use std::time::Duration;
 use tinykv_raft::GroupId;
 use tinykv_replica::{Region, StoreId};
 
-use crate::schedule::Operator;
+use crate::schedule::{self, HANDS_OFF, Operator};
 use crate::state::{Settings, State, StoreRecord};
 
 pub use regions::{RegionReport, RegionStats, RegionView, StaleTerm};
@@ -37,6 +37,9 @@ pub struct ClusterView {
     pub regions: BTreeMap<GroupId, RegionView>,
     /// Operators under way, at most one per region by construction.
     pub operators: BTreeMap<GroupId, Operator>,
+    /// Regions something was done to by hand, and until when no rule touches them while they are
+    /// healthy. Forgotten with the leadership.
+    pub left_alone: BTreeMap<GroupId, Duration>,
 }
 
 impl ClusterView {
@@ -73,13 +76,14 @@ impl ClusterView {
     }
 
     /// Takes over the description of a region from the replicated state; `removed` are those it
-    /// took the place of. Operators of removed regions end with them.
+    /// took the place of; their operators notice when they are asked next. An older description
+    /// that was overtaken on its way here changes nothing (M8).
     pub fn follow_region(&mut self, region: &Region, removed: &[GroupId]) {
         for id in removed {
             self.regions.remove(id);
-            self.operators.remove(id);
         }
         match self.regions.get_mut(&region.id) {
+            Some(known) if region.epoch.is_behind(known.region.epoch) => {}
             Some(known) => known.region = region.clone(),
             None => {
                 self.regions
@@ -139,6 +143,19 @@ impl ClusterView {
             Some(known) => known.state(settings, self.since, now),
             None => StoreState::Unknown,
         }
+    }
+
+    /// Something was done to the region by hand: rules leave it alone for a while.
+    pub fn leave_alone(&mut self, region: GroupId, now: Duration) {
+        self.left_alone.retain(|_, until| *until > now);
+        self.left_alone.insert(region, now + HANDS_OFF);
+    }
+
+    /// Whether no rule may touch the region now. One that is not healthy is never left alone.
+    pub fn is_left_alone(&self, region: &RegionView, settings: &Settings, now: Duration) -> bool {
+        let until = self.left_alone.get(&region.region.id);
+        until.is_some_and(|until| now < *until)
+            && schedule::all_healthy(self, region, settings, now)
     }
 
     /// How many regions have a peer on each store, and how many are led from it.

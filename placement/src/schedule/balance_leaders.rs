@@ -11,9 +11,9 @@ use std::time::Duration;
 use tinykv_raft::GroupId;
 use tinykv_replica::StoreId;
 
-use super::operator::Step;
 use super::reason::{Fact, Loser, Reason, Rule, Why};
 use super::safety::is_healthy;
+use super::step::Step;
 use super::{Action, Decision};
 use crate::state::{STORE_HEARTBEAT_INTERVAL_MS, Settings};
 use crate::view::{ClusterView, RegionView, StoreState};
@@ -146,6 +146,7 @@ impl<'a> Balancer<'a> {
         leader.store == from
             && settled
             && complete
+            && !self.view.is_left_alone(region, self.settings, self.now)
             && !self.busy.contains(&region.region.id)
             && successor
                 .is_some_and(|peer| is_healthy(self.view, region, peer, self.settings, self.now))

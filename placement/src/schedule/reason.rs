@@ -21,6 +21,10 @@ pub enum Rule {
     ExtraLearner,
     /// One store leads more regions than another.
     BalanceLeaders,
+    /// One store holds more regions than another.
+    BalanceRegions,
+    /// Somebody asked for it.
+    Manual,
 }
 
 impl Rule {
@@ -34,6 +38,21 @@ impl Rule {
             Rule::ExtraReplica => "extra-replica",
             Rule::ExtraLearner => "extra-learner",
             Rule::BalanceLeaders => "balance-leaders",
+            Rule::BalanceRegions => "balance-regions",
+            Rule::Manual => "manual",
+        }
+    }
+
+    /// Whether it fires because a region lacks something or has too much.
+    pub fn is_repair(self) -> bool {
+        match self {
+            Rule::MissingReplica
+            | Rule::UnfinishedReplica
+            | Rule::DownReplica
+            | Rule::OfflineReplica
+            | Rule::ExtraReplica
+            | Rule::ExtraLearner => true,
+            Rule::BalanceLeaders | Rule::BalanceRegions | Rule::Manual => false,
         }
     }
 }

@@ -10,9 +10,9 @@ use std::time::Duration;
 
 use tinykv_replica::{Peer, StoreId};
 
-use super::operator::Step;
 use super::reason::{Fact, Loser, Reason, Rule, Why};
 use super::safety::{is_damaged, is_healthy, may_remove};
+use super::step::Step;
 use super::{Action, Decision};
 use crate::state::Settings;
 use crate::view::{ClusterView, Counts, RegionView, StoreState};
@@ -39,8 +39,11 @@ pub(super) fn check(
         if busy || region.leader.is_none() || region.is_joint() {
             continue;
         }
+        if view.is_left_alone(region, settings, now) {
+            continue;
+        }
         if let Some((action, reason)) = checker.check(region) {
-            checker.note(action);
+            checker.note(&action);
             decisions.push(Decision {
                 region: region.region.id,
                 epoch: region.region.epoch,
@@ -76,15 +79,15 @@ fn load(view: &ClusterView) -> BTreeMap<StoreId, Load> {
         .collect();
     for (id, operator) in &view.operators {
         for step in operator.remaining() {
-            let Step::AddLearner { peer, store } = *step else {
+            let Step::AddLearner { peer, store } = step else {
                 continue;
             };
-            let entry = load.entry(store).or_default();
+            let entry = load.entry(*store).or_default();
             entry.additions += 1;
             let there = view
                 .regions
                 .get(id)
-                .is_some_and(|region| region.region.peer(peer).is_some());
+                .is_some_and(|region| region.region.peer(*peer).is_some());
             entry.counts.regions += u32::from(!there);
         }
     }
@@ -257,9 +260,9 @@ impl Checker<'_> {
     }
 
     /// Counts a decision of this plan, so that the next ones see its effect.
-    fn note(&mut self, action: Action) {
+    fn note(&mut self, action: &Action) {
         if let Action::AddReplica { to } | Action::ReplaceReplica { to, .. } = action {
-            let load = self.load.entry(to).or_default();
+            let load = self.load.entry(*to).or_default();
             load.additions += 1;
             load.counts.regions += 1;
         }

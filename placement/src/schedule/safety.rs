@@ -26,6 +26,19 @@ pub(super) fn is_healthy(
         && !is_damaged(view, region, peer)
 }
 
+/// Whether all voters of a region are healthy and one of them is known to lead.
+pub(crate) fn all_healthy(
+    view: &ClusterView,
+    region: &RegionView,
+    settings: &Settings,
+    now: Duration,
+) -> bool {
+    region.leader.is_some()
+        && region
+            .voters()
+            .all(|voter| is_healthy(view, region, voter, settings, now))
+}
+
 /// Whether the store reported its replica as damaged (D6).
 pub(super) fn is_damaged(view: &ClusterView, region: &RegionView, peer: Peer) -> bool {
     view.stores

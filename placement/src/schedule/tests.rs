@@ -162,7 +162,7 @@ impl World {
             .iter()
             .map(|decision| {
                 let rule = decision.reason.rule;
-                let action = match decision.action {
+                let action = match &decision.action {
                     Action::AddReplica { to } => format!("add on {to}"),
                     Action::ReplaceReplica { from, to, .. } => format!("move {from} to {to}"),
                     Action::PromoteLearner { store, .. } => format!("promote on {store}"),
@@ -179,6 +179,7 @@ impl World {
                         format!("remove from {from}, leader to {to}")
                     }
                     Action::TransferLeader { from, to } => format!("leader {from} to {to}"),
+                    Action::Split { keys } => format!("split at {keys:?}"),
                 };
                 format!("{}: {action} ({rule})", decision.region)
             })

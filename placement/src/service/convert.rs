@@ -246,14 +246,25 @@ pub(super) fn order_to_proto(order: &Order) -> pdpb::RegionHeartbeatResponse {
         change_type: kind.into(),
     };
     use eraftpb::ConfChangeType::{AddLearnerNode, AddNode, RemoveNode};
-    match order.change {
-        Change::AddLearner(peer) => response.change_peer = Some(change(peer, AddLearnerNode)),
-        Change::Promote(peer) => response.change_peer = Some(change(peer, AddNode)),
-        Change::Remove(peer) => response.change_peer = Some(change(peer, RemoveNode)),
+    match &order.change {
+        Change::AddLearner(peer) => response.change_peer = Some(change(*peer, AddLearnerNode)),
+        Change::Promote(peer) => response.change_peer = Some(change(*peer, AddNode)),
+        Change::Remove(peer) => response.change_peer = Some(change(*peer, RemoveNode)),
         Change::TransferLeader(peer) => {
             response.transfer_leader = Some(pdpb::TransferLeader {
-                peer: Some(peer_to_proto(peer)),
+                peer: Some(peer_to_proto(*peer)),
                 ..pdpb::TransferLeader::default()
+            });
+        }
+        Change::Split(keys) => {
+            let policy = if keys.is_empty() {
+                pdpb::CheckPolicy::Approximate
+            } else {
+                pdpb::CheckPolicy::Usekey
+            };
+            response.split_region = Some(pdpb::SplitRegion {
+                policy: policy.into(),
+                keys: keys.clone(),
             });
         }
     }

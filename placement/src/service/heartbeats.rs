@@ -8,7 +8,8 @@ use std::sync::Arc;
 
 use futures::{StreamExt, stream};
 use tinykv_proto::pdpb;
-use tinykv_replica::StoreId;
+use tinykv_raft::Term;
+use tinykv_replica::{Region, StoreId};
 use tokio::sync::mpsc;
 use tonic::{Status, Streaming};
 
@@ -17,7 +18,7 @@ use super::stores::check_sender;
 use super::{Answers, Service, failure, refusal, unavailable};
 use crate::leadership::Leadership;
 use crate::schedule::Order;
-use crate::state::{Command, Reply};
+use crate::state::Reply;
 use crate::view::RegionReport;
 
 /// One store's stream.
@@ -104,7 +105,7 @@ impl Session {
         Ok(response)
     }
 
-    /// An answer if there is something to say: an order, or why the heartbeat was not believed.
+    /// An answer if there is something to say: why the heartbeat was not believed.
     async fn on_heartbeat(
         &mut self,
         heartbeat: &pdpb::RegionHeartbeatRequest,
@@ -134,12 +135,15 @@ impl Session {
             }
             other => return Err(Status::internal(format!("unexpected reply {other:?}"))),
         };
-        let settings = *group.state().read().settings();
-        let order = self
-            .leadership
-            .on_region_heartbeat(report, &removed, &settings, group.now());
-        match order {
-            Ok(order) => order.map(|order| self.order(&order)).transpose(),
+        let told = {
+            // Always in this order: state, then coordinator.
+            let state = group.state().read();
+            self.leadership
+                .on_region_heartbeat(report, &removed, &state, group.now())
+        };
+        match told {
+            // Orders come on the stream of whoever leads, which is this one.
+            Ok(()) => Ok(None),
             Err(stale) => {
                 tracing::debug!("heartbeat refused: {stale}");
                 let header = failure(header, pdpb::ErrorType::Unknown, stale.to_string());
@@ -163,29 +167,30 @@ impl Session {
 
     /// Brings the routes up to the report, through the log if they change.
     async fn update_route(&self, report: &RegionReport) -> Result<Reply, Status> {
-        let group = self.service.desk().group();
-        let checked = {
-            let state = group.state().read();
-            match state.routes().check(&report.region) {
-                Ok(()) => Ok(state.routes().region(report.region.id) == Some(&report.region)),
-                Err(reason) => Err(reason),
-            }
-        };
-        match checked {
+        let regions = std::slice::from_ref(&report.region);
+        let term = self.leadership.term;
+        self.service.update_routes(regions, term).await
+    }
+}
+
+impl Service {
+    /// Brings the routes up to what leaders report, through the log if they change.
+    pub(super) async fn update_routes(
+        &self,
+        regions: &[Region],
+        term: Term,
+    ) -> Result<Reply, Status> {
+        let group = self.desk().group();
+        let update = group.state().read().route_update(regions);
+        match update {
             Err(reason) => Ok(Reply::Refused(reason)),
-            Ok(true) => Ok(Reply::Routed {
+            Ok(None) => Ok(Reply::Routed {
                 removed: Vec::new(),
             }),
-            Ok(false) => {
-                let command = Command::UpdateRegions {
-                    regions: vec![report.region.clone()],
-                };
-                let term = Some(self.leadership.term);
-                group
-                    .propose(&command, term)
-                    .await
-                    .map_err(|error| unavailable(&error))
-            }
+            Ok(Some(command)) => group
+                .propose(&command, Some(term))
+                .await
+                .map_err(|error| unavailable(&error)),
         }
     }
 }

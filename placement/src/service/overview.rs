@@ -6,11 +6,11 @@ use tinykv_keys::Asker;
 use tinykv_proto::placement;
 use tonic::{Request, Response, Status};
 
+use super::Service;
 use super::convert::{
     down_to_proto, peer_to_proto, pending_to_proto, region_to_proto, store_to_proto,
 };
-use super::{Service, success};
-use crate::schedule::Operator;
+use super::operators::list_running;
 use crate::state::{Settings, State};
 use crate::view::{ClusterView, RegionView, StoreState};
 
@@ -25,23 +25,16 @@ impl placement::placement_server::Placement for Service {
     ) -> Result<Response<placement::OverviewResponse>, Status> {
         let request = request.into_inner();
         let leadership = self.lead().await?;
-        // Operators may ask before they know the cluster's id.
-        let header = match request
-            .header
-            .as_ref()
-            .map_or(0, |header| header.cluster_id)
-        {
-            0 => success(self.cluster_id()?),
-            _ => self.header(request.header.as_ref())?,
-        };
+        let header = self.operator_header(request.header.as_ref())?;
         let group = self.desk().group();
         let leader_member_id = group.office().leader.map_or(0, |leader| leader.0);
         let now = group.now();
-        // Always in this order: state, then view.
+        // Always in this order: state, then coordinator.
         let state = group.state().read();
-        let view = leadership.view.read();
+        let coordinator = leadership.coordinator();
+        let view = coordinator.view();
         let regions = if request.with_regions {
-            list_regions(&state, &view, &request)
+            list_regions(&state, view, &request)
         } else {
             Vec::new()
         };
@@ -50,12 +43,39 @@ impl placement::placement_server::Placement for Service {
             settings: Some(settings(&state)),
             members: self.shared.members.clone(),
             leader_member_id,
-            stores: list_stores(&view, state.settings(), now),
+            stores: list_stores(view, state.settings(), now),
             regions,
             regions_total: view.regions.len() as u64,
-            regions_complete: count_complete(&view) as u64,
-            operators: list_operators(&view, now),
+            regions_complete: count_complete(view) as u64,
+            operators: list_running(view, now),
         }))
+    }
+
+    async fn add_operator(
+        &self,
+        request: Request<placement::AddOperatorRequest>,
+    ) -> Result<Response<placement::AddOperatorResponse>, Status> {
+        self.begin_operator(request.into_inner())
+            .await
+            .map(Response::new)
+    }
+
+    async fn list_operators(
+        &self,
+        request: Request<placement::ListOperatorsRequest>,
+    ) -> Result<Response<placement::ListOperatorsResponse>, Status> {
+        Service::list_operators(self, request.into_inner())
+            .await
+            .map(Response::new)
+    }
+
+    async fn cancel_operator(
+        &self,
+        request: Request<placement::CancelOperatorRequest>,
+    ) -> Result<Response<placement::CancelOperatorResponse>, Status> {
+        self.end_operator(request.into_inner())
+            .await
+            .map(Response::new)
     }
 }
 
@@ -142,30 +162,6 @@ fn list_regions(
                 approximate_keys: known.map_or(0, |known| known.stats.keys),
                 complete: known.is_some_and(|known| is_complete(view, known)),
             }
-        })
-        .collect()
-}
-
-fn list_operators(view: &ClusterView, now: Duration) -> Vec<placement::OperatorStatus> {
-    let mut operators: Vec<&Operator> = view.operators.values().collect();
-    operators.sort_by_key(|operator| operator.id);
-    operators
-        .into_iter()
-        .map(|operator| placement::OperatorStatus {
-            id: operator.id,
-            region_id: operator.region.0,
-            kind: operator.action.name().into(),
-            rule: operator.reason.rule.name().into(),
-            reason: operator.reason.to_string(),
-            steps: operator.steps.iter().map(ToString::to_string).collect(),
-            step: u32::try_from(operator.position).unwrap_or(u32::MAX),
-            age_ms: millis(now.saturating_sub(operator.began_at)),
-            timeout_ms: view
-                .regions
-                .get(&operator.region)
-                .map_or(0, |region| millis(operator.time_max(region))),
-            state: "running".into(),
-            outcome: String::new(),
         })
         .collect()
 }

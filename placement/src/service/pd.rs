@@ -1,12 +1,10 @@
 //! `pdpb.PD`, method by method.
 
 use tinykv_proto::pdpb;
-use tinykv_raft::GroupId;
 use tonic::{Request, Response, Status, Streaming};
 
 use super::regions::Direction;
 use super::{Answers, Service};
-use crate::schedule::Ending;
 
 #[tonic::async_trait]
 impl pdpb::pd_server::Pd for Service {
@@ -161,38 +159,26 @@ impl pdpb::pd_server::Pd for Service {
         &self,
         request: Request<pdpb::GetOperatorRequest>,
     ) -> Result<Response<pdpb::GetOperatorResponse>, Status> {
-        let leadership = self.lead().await?;
-        let header = self.header(request.get_ref().header.as_ref())?;
-        let region = GroupId(request.get_ref().region_id);
-        let running = leadership.view.read().operators.get(&region).cloned();
-        let known = match running {
-            Some(operator) => Some((operator, pdpb::OperatorStatus::Running)),
-            None => leadership.last_ended(region).map(|ended| {
-                let status = match ended.ending {
-                    Ending::Success => pdpb::OperatorStatus::Success,
-                    Ending::Timeout => pdpb::OperatorStatus::Timeout,
-                    Ending::Cancelled => pdpb::OperatorStatus::Cancel,
-                };
-                (ended.operator, status)
-            }),
-        };
-        let response = match known {
-            Some((operator, status)) => pdpb::GetOperatorResponse {
-                header: Some(header),
-                region_id: region.0,
-                desc: operator.reason.to_string().into(),
-                status: status.into(),
-                kind: operator.action.name().into(),
-            },
-            None => {
-                let sentence = format!("region {region} has had no operator lately");
-                let kind = pdpb::ErrorType::EntryNotFound;
-                pdpb::GetOperatorResponse {
-                    header: Some(super::failure(header, kind, sentence)),
-                    ..pdpb::GetOperatorResponse::default()
-                }
-            }
-        };
-        Ok(Response::new(response))
+        self.operator_of(request.into_inner())
+            .await
+            .map(Response::new)
+    }
+
+    async fn ask_batch_split(
+        &self,
+        request: Request<pdpb::AskBatchSplitRequest>,
+    ) -> Result<Response<pdpb::AskBatchSplitResponse>, Status> {
+        self.split_ids(request.into_inner())
+            .await
+            .map(Response::new)
+    }
+
+    async fn report_batch_split(
+        &self,
+        request: Request<pdpb::ReportBatchSplitRequest>,
+    ) -> Result<Response<pdpb::ReportBatchSplitResponse>, Status> {
+        self.take_over_split(request.into_inner())
+            .await
+            .map(Response::new)
     }
 }

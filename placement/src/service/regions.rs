@@ -180,7 +180,8 @@ impl Service {
         let group = self.desk().group();
         let settings = *group.state().read().settings();
         let now = group.now();
-        let view = leadership.view.read();
+        let coordinator = leadership.coordinator();
+        let view = coordinator.view();
         let known = view.regions.get(&region.id).cloned();
         let leader = known
             .as_ref()

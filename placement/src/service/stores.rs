@@ -206,8 +206,9 @@ impl Service {
                 ..pdpb::GetStoreResponse::default()
             });
         };
-        let view = leadership.view.read();
-        let stats = view
+        let coordinator = leadership.coordinator();
+        let stats = coordinator
+            .view()
             .stores
             .get(&id)
             .map(|known| stats_to_proto(id, &known.stats));

@@ -259,6 +259,12 @@ pub enum Refusal {
         /// What is wrong with it.
         what: String,
     },
+    /// No route leads to it.
+    #[error("region {region} is not known")]
+    UnknownRegion {
+        /// The id asked for.
+        region: GroupId,
+    },
     /// A newer description of the region, or of one that overlaps it, is known (M8).
     #[error("region {region} is outdated: {what}")]
     StaleRegion {

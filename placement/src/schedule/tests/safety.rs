@@ -86,7 +86,7 @@ fn voters(region: &Region) -> usize {
 /// Carries an order out as a perfect leader would.
 fn carry_out(world: &mut World, order: Order) {
     let id = order.region.0;
-    let leader = match order.change {
+    let leader = match &order.change {
         Change::TransferLeader(peer) => peer.store.0,
         _ => order.leader.store.0,
     };
@@ -100,7 +100,7 @@ fn carry_out(world: &mut World, order: Order) {
                 known.expect("there").role = PeerRole::Voter;
             }
             Change::Remove(peer) => peers.retain(|known| known.id != peer.id),
-            Change::TransferLeader(_) => return,
+            Change::TransferLeader(_) | Change::Split(_) => return,
         }
         report.region.epoch.conf_ver += 1;
     });
@@ -119,7 +119,7 @@ proptest! {
             for id in ids {
                 let mut operator = world.view.operators.remove(&id).expect("listed");
                 let progress = operator.advance(&world.view, &world.settings, NOW);
-                if let Progress::Order(order) = progress {
+                if let Progress::Order(order) = progress.clone() {
                     let before = world.view.regions[&id].region.clone();
                     let healthy_before = healthy(&world, &before);
                     let learner_removed = matches!(order.change, Change::Remove(peer) if peer.role == PeerRole::Learner);
@@ -142,11 +142,11 @@ proptest! {
         }
         // What is still under way waits for peers that never catch up in this world.
         for operator in world.view.operators.values() {
-            let waits = operator.remaining().iter().any(|step| match *step {
+            let waits = operator.remaining().iter().any(|step| match step {
                 Step::AddLearner { peer, .. } | Step::Promote { peer, .. } => {
-                    !world.view.regions[&operator.region].is_current(peer)
+                    !world.view.regions[&operator.region].is_current(*peer)
                 }
-                Step::Remove { .. } | Step::TransferLeader { .. } => false,
+                Step::Remove { .. } | Step::TransferLeader { .. } | Step::Split { .. } => false,
             });
             prop_assert!(waits, "{operator:?}");
         }

@@ -1,0 +1,422 @@
+//! The coordinator: what the leader of placement makes of heartbeats, pure.
+//!
+//! It holds the view, the operators under way and those that ended lately, and turns what comes
+//! in (heartbeats, splits, wishes, time) into [`Order`]s for the leaders of regions. It has no
+//! clock and sends nothing: whoever owns it (the desk of a process, a simulator) passes `now` and
+//! the replicated [`State`], proposes the commands, and carries the orders to the stores. An
+//! order that is lost costs nothing: it comes again until a heartbeat shows its effect.
+//!
+//! A region's heartbeat takes three steps: [`State::route_update`] says whether a command has to
+//! be replicated first, or refuses the report; once that is applied,
+//! [`Coordinator::on_region_heartbeat`] takes the report over and returns orders. Planning is
+//! likewise: [`Coordinator::plan_if_due`] returns decisions, the owner gets two ids for each, and
+//! [`Coordinator::admit`] begins its operator. [`Coordinator::nudge`] is for the passing of time.
+//!
+//! All of this is volatile: it ends with the leadership. So do operators asked for by hand; what
+//! they had done stays, and [`Coordinator::find`] knows nothing of them afterwards.
+
+use std::collections::VecDeque;
+use std::time::Duration;
+
+use thiserror::Error;
+use tinykv_raft::{GroupId, PeerId};
+use tinykv_replica::{Region, StoreId};
+
+use crate::schedule::{
+    Cause, Decision, Ended, Ending, Manual, ManualRefusal, Operator, Order, Progress, Rule, Step,
+    decide, plan,
+};
+use crate::state::{Settings, State};
+use crate::view::{ClusterView, RegionReport, StaleTerm, StoreState, StoreStats};
+
+/// Ended operators that are remembered. Of too many the oldest goes, rather one that nobody asked
+/// for by hand.
+const ENDED_MAX: usize = 200;
+
+/// An order is repeated after this long if no heartbeat has shown its effect.
+const REPEAT_AFTER: Duration = Duration::from_secs(1);
+
+/// A plan is made this often even if nothing is known to have happened: time itself matters.
+const PLAN_INTERVAL: Duration = Duration::from_secs(1);
+
+/// Stores, regions, operators; see the module.
+#[derive(Clone, Debug)]
+pub struct Coordinator {
+    view: ClusterView,
+    /// The operators that ended last, newest at the back.
+    history: VecDeque<Ended>,
+    /// Something happened that a new plan should look at.
+    replan: bool,
+    /// When the last plan was made.
+    planned_at: Duration,
+}
+
+/// Ids that nobody has, for one operator.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct OperatorIds {
+    /// The operator's own.
+    pub operator: u64,
+    /// For the peer it adds, if it adds one.
+    pub peer: PeerId,
+}
+
+/// What a heartbeat or a split came to.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Heard {
+    /// What to tell leaders of regions.
+    pub orders: Vec<Order>,
+    /// Whether a route, a leader or the state of a store changed: whoever waits may look again.
+    pub changed: bool,
+}
+
+/// Which operator is meant.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Which {
+    /// The one with this id.
+    Operator(u64),
+    /// The one at work on this region.
+    Region(GroupId),
+}
+
+/// Why there is nothing to cancel. `Display` is one sentence.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Error)]
+pub enum CancelRefusal {
+    /// It is over.
+    #[error("operator {id} has ended already: list the operators to see how")]
+    Ended {
+        /// Its id.
+        id: u64,
+    },
+    /// There is none with this id.
+    #[error(
+        "operator {id} is not known: operators are forgotten some time after they ended, and when \
+         another member begins to lead placement"
+    )]
+    UnknownOperator {
+        /// The id asked for.
+        id: u64,
+    },
+    /// Nothing is under way there.
+    #[error("no operator is at work on region {region}")]
+    Idle {
+        /// The region asked for.
+        region: GroupId,
+    },
+}
+
+impl Coordinator {
+    /// One that has heard nobody yet.
+    pub fn new(state: &State, now: Duration) -> Coordinator {
+        Coordinator {
+            view: ClusterView::new(state, now),
+            history: VecDeque::new(),
+            replan: true,
+            planned_at: now,
+        }
+    }
+
+    /// Stores, regions and running operators.
+    pub fn view(&self) -> &ClusterView {
+        &self.view
+    }
+
+    /// Takes over what a command changed about stores, settings, or, at bootstrap, regions.
+    pub fn follow(&mut self, state: &State) {
+        self.view.follow_stores(state);
+        if self.view.regions.is_empty() {
+            for region in state.routes().regions() {
+                self.view.follow_region(region, &[]);
+            }
+        }
+        self.replan = true;
+    }
+
+    /// A store's heartbeat; says whether that changed the state of the store, and to what.
+    pub fn on_store_heartbeat(
+        &mut self,
+        store: StoreId,
+        stats: StoreStats,
+        settings: &Settings,
+        now: Duration,
+    ) -> (StoreState, bool) {
+        let before = self.view.store_state(store, settings, now);
+        self.view.on_store_heartbeat(store, stats, settings, now);
+        let after = self.view.store_state(store, settings, now);
+        self.replan |= before != after;
+        (after, before != after)
+    }
+
+    /// The stream of a store's heartbeats broke.
+    pub fn on_stream_ended(&mut self, store: StoreId) {
+        self.view.on_stream_ended(store);
+        self.replan = true;
+    }
+
+    /// A heartbeat of a region whose description is in the routes of `state` by now; `removed` are
+    /// regions it took the place of. One that a newer route overtook on its way is dropped.
+    pub fn on_region_heartbeat(
+        &mut self,
+        report: RegionReport,
+        removed: &[GroupId],
+        state: &State,
+        now: Duration,
+    ) -> Result<Heard, StaleTerm> {
+        let id = report.region.id;
+        let Some(route) = state.routes().region(id) else {
+            self.forget(removed);
+            return Ok(self.settle(&[], removed, state.settings(), now));
+        };
+        if let Some(known) = self.view.regions.get(&id) {
+            known.check_term(&report)?;
+        }
+        let before = self.visible(id);
+        self.view.follow_region(route, removed);
+        self.view.on_region_heartbeat(report, now)?;
+        let changed = before != self.visible(id);
+        self.replan |= changed;
+        let mut heard = self.settle(&[id], removed, state.settings(), now);
+        heard.changed |= changed;
+        Ok(heard)
+    }
+
+    /// All parts of a split, which are in the routes of `state` by now.
+    pub fn on_split(
+        &mut self,
+        parts: &[Region],
+        removed: &[GroupId],
+        state: &State,
+        now: Duration,
+    ) -> Heard {
+        self.forget(removed);
+        let mut ids = Vec::new();
+        for part in parts {
+            if let Some(route) = state.routes().region(part.id) {
+                self.view.follow_region(route, &[]);
+                ids.push(part.id);
+            }
+        }
+        self.replan = true;
+        let mut heard = self.settle(&ids, removed, state.settings(), now);
+        heard.changed = true;
+        heard
+    }
+
+    /// Regions that newer ones took the place of.
+    fn forget(&mut self, removed: &[GroupId]) {
+        for id in removed {
+            self.view.regions.remove(id);
+        }
+    }
+
+    /// What others can see change: leader, epoch, who is behind or away.
+    fn visible(&self, id: GroupId) -> Option<impl PartialEq + use<>> {
+        let known = self.view.regions.get(&id)?;
+        let pending = known.pending.clone();
+        Some((known.leader, known.region.epoch, pending, known.down.len()))
+    }
+
+    /// Asks the operators of these regions what comes next, and those that wait for new regions.
+    fn settle(
+        &mut self,
+        ids: &[GroupId],
+        removed: &[GroupId],
+        settings: &Settings,
+        now: Duration,
+    ) -> Heard {
+        let splits = self.view.operators.values().filter(|operator| {
+            let split = matches!(operator.remaining().first(), Some(Step::Split { .. }));
+            // Only those whose region was split are waiting; the others would repeat an order.
+            split
+                && self
+                    .view
+                    .regions
+                    .get(&operator.region)
+                    .is_none_or(|region| is_past(operator, region.region.epoch.version))
+        });
+        let mut asked: Vec<GroupId> = splits.map(|operator| operator.region).collect();
+        asked.extend(ids.iter().chain(removed));
+        asked.sort_unstable();
+        asked.dedup();
+        let orders = asked
+            .into_iter()
+            .filter_map(|id| self.advance(id, settings, now));
+        Heard {
+            orders: orders.collect(),
+            changed: !removed.is_empty(),
+        }
+    }
+
+    /// What is to be done now, without what is under way, if it is time to think about it.
+    pub fn plan_if_due(&mut self, settings: &Settings, now: Duration) -> Vec<Decision> {
+        let due = now.saturating_sub(self.planned_at) >= PLAN_INTERVAL;
+        if !self.replan && !due {
+            return Vec::new();
+        }
+        self.replan = false;
+        self.planned_at = now;
+        plan(&self.view, settings, now)
+    }
+
+    /// Makes an operator of a decision, unless the region has changed or is busy by now, and
+    /// returns its first order.
+    pub fn admit(
+        &mut self,
+        decision: Decision,
+        ids: OperatorIds,
+        settings: &Settings,
+        now: Duration,
+    ) -> Option<Order> {
+        let region = decision.region;
+        if self.view.operators.contains_key(&region) {
+            return None;
+        }
+        let known = self.view.regions.get(&region)?;
+        let operator = Operator::new(ids.operator, decision, ids.peer, known, now)?;
+        tracing::info!(
+            operator = operator.id,
+            %region,
+            kind = operator.action.name(),
+            reason = %operator.reason,
+            "operator begins"
+        );
+        self.view.operators.insert(region, operator);
+        self.advance(region, settings, now)
+    }
+
+    /// Begins what was asked for by hand; returns its first order. The operator is found by its
+    /// id afterwards, whether it is under way or over already.
+    pub fn admit_manual(
+        &mut self,
+        region: GroupId,
+        wish: &Manual,
+        ids: OperatorIds,
+        settings: &Settings,
+        now: Duration,
+    ) -> Result<Option<Order>, ManualRefusal> {
+        let decision = decide(&self.view, settings, region, wish, now)?;
+        Ok(self.admit(decision, ids, settings, now))
+    }
+
+    /// Ends an operator. What it has done so far stays; no further order comes.
+    pub fn cancel(&mut self, which: Which, now: Duration) -> Result<Ended, CancelRefusal> {
+        let running = self.view.operators.values().find(|operator| match which {
+            Which::Operator(id) => operator.id == id,
+            Which::Region(region) => operator.region == region,
+        });
+        let Some(region) = running.map(|operator| operator.region) else {
+            return Err(match which {
+                Which::Region(region) => CancelRefusal::Idle { region },
+                Which::Operator(id) => {
+                    if self.history.iter().any(|ended| ended.operator.id == id) {
+                        CancelRefusal::Ended { id }
+                    } else {
+                        CancelRefusal::UnknownOperator { id }
+                    }
+                }
+            });
+        };
+        let operator = self.view.operators.remove(&region).expect("it was found");
+        self.view.leave_alone(region, now);
+        Ok(self.end(operator, Ending::Cancelled(Cause::ByHand), now))
+    }
+
+    /// Ends operators that took too long, and repeats orders nobody has shown an effect of.
+    pub fn nudge(&mut self, settings: &Settings, now: Duration) -> Vec<Order> {
+        let waiting: Vec<GroupId> = self
+            .view
+            .operators
+            .values()
+            .filter(|operator| now.saturating_sub(operator.advanced_at) >= REPEAT_AFTER)
+            .map(|operator| operator.region)
+            .collect();
+        waiting
+            .into_iter()
+            .filter_map(|region| self.advance(region, settings, now))
+            .collect()
+    }
+
+    /// What the operator of a region wants now, if it has one. An operator that is over leaves.
+    fn advance(&mut self, region: GroupId, settings: &Settings, now: Duration) -> Option<Order> {
+        let mut operator = self.view.operators.remove(&region)?;
+        match operator.advance(&self.view, settings, now) {
+            Progress::Order(order) => {
+                self.view.operators.insert(region, operator);
+                Some(order)
+            }
+            Progress::Wait => {
+                self.view.operators.insert(region, operator);
+                None
+            }
+            Progress::Ended(ending) => {
+                self.end(operator, ending, now);
+                None
+            }
+        }
+    }
+
+    fn end(&mut self, operator: Operator, ending: Ending, now: Duration) -> Ended {
+        if operator.reason.rule == Rule::Manual {
+            self.view.leave_alone(operator.region, now);
+        }
+        let ended = Ended {
+            operator,
+            ending,
+            ended_at: now,
+        };
+        tracing::info!(
+            operator = ended.operator.id,
+            region = %ended.operator.region,
+            kind = ended.operator.action.name(),
+            ending = %ended.ending,
+            outcome = ended.outcome(),
+            "operator ends"
+        );
+        self.replan = true;
+        if self.history.len() == ENDED_MAX {
+            let by_rule = |ended: &Ended| ended.operator.reason.rule != Rule::Manual;
+            let oldest = self.history.iter().position(by_rule).unwrap_or(0);
+            self.history.remove(oldest);
+        }
+        self.history.push_back(ended.clone());
+        ended
+    }
+
+    /// Operators that ended, oldest first.
+    pub fn ended(&self) -> impl DoubleEndedIterator<Item = &Ended> {
+        self.history.iter()
+    }
+
+    /// An operator under way, or one that ended and is remembered.
+    pub fn find(&self, id: u64) -> Option<Found<'_>> {
+        let mut running = self.view.operators.values();
+        match running.find(|operator| operator.id == id) {
+            Some(operator) => Some(Found::Running(operator)),
+            None => {
+                let mut ended = self.history.iter();
+                ended
+                    .find(|ended| ended.operator.id == id)
+                    .map(Found::Ended)
+            }
+        }
+    }
+}
+
+/// An operator that is known.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Found<'a> {
+    /// Under way.
+    Running(&'a Operator),
+    /// Over.
+    Ended(&'a Ended),
+}
+
+/// Whether the region of a split operator has been split since.
+fn is_past(operator: &Operator, version: u64) -> bool {
+    operator
+        .remaining()
+        .iter()
+        .any(|step| matches!(step, Step::Split { version: before, .. } if version > *before))
+}
+
+#[cfg(test)]
+mod tests;

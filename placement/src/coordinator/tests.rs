@@ -1,0 +1,1 @@
+//! The coordinator as an owner drives it.
