@@ -93,6 +93,10 @@ pub enum Birth {
     /// Created just now under an id never used before: there is nothing to forget. A new group
     /// of one voter campaigns at once.
     New,
+    /// Created just now, in a split. Whoever led the range before may hold a lease on it, so this
+    /// peer neither votes nor campaigns until `promise` after `started_at`, but for the candidate
+    /// beside the parent's leader ([`Raft::campaign_first`](crate::Raft::campaign_first)).
+    Split,
     /// It ran before. It neither votes nor campaigns until `promise` after `started_at`.
     Restarted,
 }

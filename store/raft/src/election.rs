@@ -14,16 +14,22 @@ use crate::types::{EntryId, Payload, PeerId, Term};
 
 impl Raft {
     /// How long a promise still forbids to vote or campaign; `None` if it does not. A force
-    /// lifts a promise made up to its round, but never one that was forgotten in a restart.
-    fn bound_for(&self, force: Option<Force>) -> Option<Duration> {
+    /// lifts a promise made up to its round, but never one that was forgotten in a restart. The
+    /// first candidate of a range lifts what a newborn owes the parent's leader.
+    fn bound_for(&self, force: Option<Force>, is_first: bool) -> Option<Duration> {
         let by_restart = self.restart_until.saturating_sub(self.now);
+        let by_birth = if is_first {
+            Duration::ZERO
+        } else {
+            self.newborn_until.saturating_sub(self.now)
+        };
         let is_lifted = force.is_some_and(|force| self.promise.to.is_none_or(|to| to <= force));
         let by_echo = if is_lifted {
             Duration::ZERO
         } else {
             self.promise.until.saturating_sub(self.now)
         };
-        let bound = by_restart.max(by_echo);
+        let bound = by_restart.max(by_birth).max(by_echo);
         (bound > Duration::ZERO).then_some(bound)
     }
 
@@ -62,6 +68,10 @@ impl Raft {
 
     /// Campaigns now, or as soon as what forbids it is over.
     pub(crate) fn try_campaign(&mut self) {
+        self.begin_campaign(false);
+    }
+
+    pub(crate) fn begin_campaign(&mut self, is_first: bool) {
         self.take_office(Office::Follower);
         if !self.may_campaign() {
             return;
@@ -71,7 +81,7 @@ impl Raft {
             return;
         }
         let is_alone = self.configuration.all_voters() == BTreeSet::from([self.config.id]);
-        if let Some(bound) = self.bound_for(None) {
+        if let Some(bound) = self.bound_for(None, is_first) {
             // Others were bound by the same round; whoever asks first should be alone.
             let spread = if is_alone {
                 Duration::ZERO
@@ -83,24 +93,30 @@ impl Raft {
         }
         self.leader = None;
         if is_alone {
-            self.stand(None);
+            self.stand(None, is_first);
             return;
         }
-        let mut campaign = Campaign::default();
+        let mut campaign = Campaign {
+            is_first,
+            ..Campaign::default()
+        };
         campaign.votes.insert(self.config.id, true);
         self.take_office(Office::PreCandidate(campaign));
-        self.ask_for_votes(VoteKind::PreVote, None);
+        self.ask_for_votes(VoteKind::PreVote, None, is_first);
     }
 
     /// Becomes a candidate of the next term.
-    fn stand(&mut self, force: Option<Force>) {
+    fn stand(&mut self, force: Option<Force>, is_first: bool) {
         self.enter(Term(self.term.0 + 1));
         self.vote = Some(self.config.id);
-        self.take_office(Office::Candidate(Campaign::default()));
-        self.ask_for_votes(VoteKind::Vote, force);
+        self.take_office(Office::Candidate(Campaign {
+            is_first,
+            ..Campaign::default()
+        }));
+        self.ask_for_votes(VoteKind::Vote, force, is_first);
     }
 
-    fn ask_for_votes(&mut self, kind: VoteKind, force: Option<Force>) {
+    fn ask_for_votes(&mut self, kind: VoteKind, force: Option<Force>, first: bool) {
         let (campaign, wait) = match kind {
             VoteKind::PreVote => (Term(self.term.0 + 1), Wait::No),
             VoteKind::Vote => (self.term, Wait::Persist),
@@ -113,6 +129,7 @@ impl Raft {
                     campaign,
                     last,
                     force,
+                    first,
                 };
                 self.send(peer, MessageBody::VoteRequest(request), wait);
             }
@@ -181,7 +198,7 @@ impl Raft {
 
     /// Whether to refuse the vote; enters the term of a vote that no promise forbids.
     fn judge(&mut self, from: PeerId, request: &VoteRequest) -> Option<Refusal> {
-        if let Some(bound) = self.bound_for(request.force) {
+        if let Some(bound) = self.bound_for(request.force, request.first) {
             return Some(Refusal::Promised(bound));
         }
         let is_behind = request.last < self.log.last();
@@ -273,11 +290,11 @@ impl Raft {
             }
             campaign.votes.insert(self.config.id, true);
         }
-        let retry_at = campaign.retry_at;
+        let (retry_at, is_first) = (campaign.retry_at, campaign.is_first);
         match self.configuration.verdict(&campaign.votes) {
             Verdict::Open => {}
             Verdict::Won if is_real => self.lead(),
-            Verdict::Won => self.stand(None),
+            Verdict::Won => self.stand(None, is_first),
             Verdict::Lost => {
                 self.take_office(Office::Follower);
                 self.wake_at = retry_at;
@@ -351,9 +368,9 @@ impl Raft {
             && is_follower
             && self.may_campaign()
             && !self.has_unapplied_membership()
-            && self.bound_for(Some(force)).is_none()
+            && self.bound_for(Some(force), false).is_none()
         {
-            self.stand(Some(force));
+            self.stand(Some(force), false);
         }
         Ok(())
     }

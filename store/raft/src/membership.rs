@@ -31,6 +31,15 @@ impl Raft {
         Ok(self.append_own(Payload::Membership(change)))
     }
 
+    /// Whether a change of membership stands in the log, or may stand there, that is not applied.
+    pub fn is_membership_pending(&self) -> bool {
+        let is_early = match &self.office {
+            Office::Leader(lead) => self.log.applied() < lead.membership_floor,
+            _ => false,
+        };
+        is_early || !self.memberships.is_empty()
+    }
+
     /// A committed membership entry is being applied: the configuration that is in force from now
     /// on. Called in the order of the log, before [`on_applied`](Raft::on_applied) of its index.
     pub fn apply_membership(&mut self, change: &MembershipChange) -> Configuration {

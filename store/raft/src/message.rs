@@ -90,6 +90,9 @@ pub struct VoteRequest {
     pub last: EntryId,
     /// Set in a leader transfer.
     pub force: Option<Force>,
+    /// The candidate was born in a split beside the parent's leader, which has applied that split:
+    /// nobody holds a lease on the range any more, and newborn voters need not wait.
+    pub first: bool,
 }
 
 /// The answer to a [`VoteRequest`].

@@ -46,6 +46,8 @@ pub struct Raft {
     pub(crate) promise: Promise,
     /// Until then this peer keeps promises made before it restarted.
     pub(crate) restart_until: Duration,
+    /// Until then this peer, born in a split, helps nobody but the heir of the parent's leader.
+    pub(crate) newborn_until: Duration,
     /// Membership entries behind the applied index that were seen, committed or not.
     pub(crate) memberships: BTreeSet<LogIndex>,
     /// Entries up to here were not seen since the start and may be membership entries.
@@ -71,6 +73,8 @@ pub(crate) struct Campaign {
     pub(crate) votes: BTreeMap<PeerId, bool>,
     /// When the first of those who are bound by a promise will be free.
     pub(crate) retry_at: Option<Duration>,
+    /// Whether requests say so ([`VoteRequest::first`](crate::VoteRequest::first)).
+    pub(crate) is_first: bool,
 }
 
 /// A promise to a leader.
@@ -121,9 +125,11 @@ impl Raft {
             .filter(|it| *it > log.applied());
         let memberships = memberships.collect();
         let unseen_upto = log.memory_first().previous();
-        let restart_until = match initial.birth {
-            Birth::New => Duration::ZERO,
-            Birth::Restarted => initial.started_at.saturating_add(config.promise),
+        let after_promise = initial.started_at.saturating_add(config.promise);
+        let (restart_until, newborn_until) = match initial.birth {
+            Birth::New => (Duration::ZERO, Duration::ZERO),
+            Birth::Split => (Duration::ZERO, after_promise),
+            Birth::Restarted => (after_promise, Duration::ZERO),
         };
         let is_alone = initial.configuration.all_voters() == BTreeSet::from([config.id]);
         let mut raft = Raft {
@@ -137,9 +143,10 @@ impl Raft {
             persistence: Persistence::new(initial.hard_state, log.last().index),
             elapsed: 0,
             timeout: 0,
-            wake_at: is_alone.then_some(restart_until),
+            wake_at: is_alone.then_some(restart_until.max(newborn_until)),
             promise: Promise::default(),
             restart_until,
+            newborn_until,
             memberships,
             unseen_upto,
             installing: None,
@@ -207,6 +214,17 @@ impl Raft {
         self.observe(now);
         if matches!(self.office, Office::Follower) {
             self.try_campaign();
+        }
+    }
+
+    /// Campaigns at once although newly born in a split ([`Birth::Split`]): the parent's leader
+    /// stands beside this peer and has applied the split. Asked again as long as nobody leads, it
+    /// reaches those who are born a moment later.
+    pub fn campaign_first(&mut self, now: Duration) {
+        self.observe(now);
+        let may = matches!(self.office, Office::Follower | Office::PreCandidate(_));
+        if may && self.leader.is_none() {
+            self.begin_campaign(true);
         }
     }
 

@@ -1,7 +1,7 @@
 //! What a group can be asked about itself.
 
 use crate::raft::{Office, Raft};
-use crate::status::{Lease, Role, Status};
+use crate::status::{Lease, PeerState, Role, Status};
 use crate::types::{Configuration, EntryId, LogIndex, PeerId, Term};
 
 impl Raft {
@@ -49,7 +49,19 @@ impl Raft {
             seq: lead.map_or_else(Default::default, |lead| lead.seq),
             confirmed: lead.map_or_else(Default::default, |lead| lead.confirmed.seq),
             lease: self.lease(),
-            promised_until: self.promise.until.max(self.restart_until),
+            promised_until: self
+                .promise
+                .until
+                .max(self.restart_until)
+                .max(self.newborn_until),
+        }
+    }
+
+    /// Of a leader: how a peer is being replicated to.
+    pub fn peer_state(&self, peer: PeerId) -> Option<PeerState> {
+        match &self.office {
+            Office::Leader(lead) => Some(lead.progress.get(&peer)?.status().state),
+            _ => None,
         }
     }
 

@@ -6,15 +6,18 @@
 //! network and apply.
 
 use bytes::{BufMut, Bytes, BytesMut};
-use tinykv_raft::PeerId;
+use tinykv_raft::{GroupId, PeerId};
 
 use crate::codec::{Decoder, Encoder, FormatError};
 use crate::region::{Peer, RegionEpoch, decode_peer, encode_peer};
+use crate::split::{CHILDREN_MAX, SplitIds};
 
 const FORMAT_COMMAND: u8 = 1;
 const FORMAT_MEMBERSHIP: u8 = 1;
+const FORMAT_SPLIT: u8 = 1;
 const KIND_MACHINE: u8 = 0;
 const KIND_OPEN: u8 = 1;
+const KIND_SPLIT: u8 = 2;
 const HEADER_LEN: usize = 18;
 
 /// A command with its header, ready to be proposed.
@@ -46,12 +49,15 @@ impl Command {
     }
 
     pub(crate) fn admin(epoch: RegionEpoch, command: &AdminCommand) -> Command {
-        let kind = match command {
-            AdminCommand::Open => KIND_OPEN,
+        let (kind, body) = match command {
+            AdminCommand::Open => (KIND_OPEN, Bytes::new()),
+            AdminCommand::Split { keys, ids } => (KIND_SPLIT, encode_split(keys, ids)),
         };
+        let mut out = header(epoch, kind, body.len());
+        out.put_slice(&body);
         Command {
             epoch,
-            encoded: header(epoch, kind, 0).freeze(),
+            encoded: out.freeze(),
         }
     }
 
@@ -79,11 +85,20 @@ impl Command {
     }
 }
 
-/// Commands of the driver itself, applied by every replica alike. Split and merge will stand here.
+/// Commands of the driver itself, applied by every replica alike. Merge will stand here.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum AdminCommand {
     /// The region has reached its replica count: commands are accepted from now on (F4).
     Open,
+    /// The region is cut into parts. It keeps its id and the left part `[start, keys[0])`; child
+    /// `i` gets `[keys[i], keys[i + 1])` or up to the end. Both halves of every replica apply it in
+    /// one step, or refuse it, if the region's epoch (as a whole) is another by then.
+    Split {
+        /// Where to cut: ascending routing keys strictly inside the region.
+        keys: Vec<Bytes>,
+        /// Who the children are, parallel to `keys`.
+        ids: Vec<SplitIds>,
+    },
 }
 
 /// What an entry turned out to say.
@@ -114,8 +129,60 @@ pub(crate) fn decode_entry(encoded: &Bytes) -> Result<Decoded, FormatError> {
             epoch,
             command: AdminCommand::Open,
         }),
+        KIND_SPLIT => Ok(Decoded::Admin {
+            epoch,
+            command: decode_split(from)?,
+        }),
         _ => Err(from.error("unknown kind of command")),
     }
+}
+
+fn encode_split(keys: &[Bytes], ids: &[SplitIds]) -> Bytes {
+    let count = |length: usize| u32::try_from(length).expect("they are few");
+    let mut to = Encoder::new(FORMAT_SPLIT);
+    to.u32(count(keys.len()));
+    for key in keys {
+        to.bytes(key);
+    }
+    to.u32(count(ids.len()));
+    for child in ids {
+        to.u64(child.region.0);
+        to.u32(count(child.peers.len()));
+        for peer in &child.peers {
+            to.u64(peer.0);
+        }
+    }
+    to.finish()
+}
+
+fn decode_split(entry: Decoder<'_>) -> Result<AdminCommand, FormatError> {
+    let body = entry.rest();
+    let mut from = Decoder::new(&body, FORMAT_SPLIT, "split")?;
+    let too_many = |count: u32| count as usize > CHILDREN_MAX;
+    let count = from.u32()?;
+    if too_many(count) {
+        return Err(from.error("too many keys"));
+    }
+    let mut keys = Vec::new();
+    for _ in 0..count {
+        // A copy: it becomes a region's bound, and should not keep the entry in memory.
+        keys.push(Bytes::copy_from_slice(&from.bytes()?));
+    }
+    let count = from.u32()?;
+    if too_many(count) {
+        return Err(from.error("too many children"));
+    }
+    let mut ids = Vec::new();
+    for _ in 0..count {
+        let region = GroupId(from.u64()?);
+        let mut peers = Vec::new();
+        for _ in 0..from.u32()? {
+            peers.push(PeerId(from.u64()?));
+        }
+        ids.push(SplitIds { region, peers });
+    }
+    from.end()?;
+    Ok(AdminCommand::Split { keys, ids })
 }
 
 fn header(epoch: RegionEpoch, kind: u8, body_len: usize) -> BytesMut {

@@ -55,6 +55,9 @@ pub struct Effects<R> {
     pub snapshot_discards: Vec<SnapshotHandle>,
     /// Peers whose tombstone is durable: their data is to be dropped.
     pub destroys: Vec<Destroy>,
+    /// Groups whose burial waits until everything applied so far is flushed: a flush is to be
+    /// begun. Told of by [`crate::Event::Flushed`].
+    pub flushes: Vec<GroupId>,
     /// Replicas found damaged: they take no further part.
     pub damaged: Vec<(GroupId, PeerId, ReadError)>,
     /// Messages that were not processed, to be counted by reason.
@@ -79,6 +82,7 @@ impl<R> Effects<R> {
             && self.snapshot_installs.is_empty()
             && self.snapshot_discards.is_empty()
             && self.destroys.is_empty()
+            && self.flushes.is_empty()
             && self.damaged.is_empty()
             && self.dropped.is_empty()
     }

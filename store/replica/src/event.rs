@@ -10,7 +10,8 @@ use crate::command::{AdminCommand, Command, PeerChange};
 use crate::effects::{EntryFetch, PersistToken, SnapshotHandle};
 use crate::machine::ReadError;
 use crate::outcome::WaiterId;
-use crate::region::{Peer, RegionEpoch, RegionState, StoreId};
+use crate::region::{Peer, RegionEpoch, RegionState, RoutingRange, StoreId};
+use crate::split::SplitIds;
 
 /// One thing that happened. The shell collects them and passes them to
 /// [`crate::Shard::run_once`], which takes all there are.
@@ -123,6 +124,9 @@ pub struct PeerMessage {
     /// The sender, if it leads, keeps its log from the entry after this one; receivers keep theirs
     /// as long. 0 from others.
     pub keep_after: LogIndex,
+    /// The sender's range of the region, in messages that may call a peer into life or reach one
+    /// that has no region yet. A store has no peer born whose range another one here still holds.
+    pub range: Option<RoutingRange>,
     /// What is said.
     pub body: PeerBody,
 }
@@ -201,6 +205,19 @@ pub enum AdminAction {
         epoch: RegionEpoch,
         /// The change.
         change: PeerChange,
+    },
+    /// Cut the region into parts ([`AdminCommand::Split`]). The outcome is
+    /// [`crate::Answer::Split`]; or, before anything was proposed, [`crate::Refusal::Split`] for
+    /// keys or ids that make no sense, [`crate::Refusal::EpochNotMatch`] for an outdated epoch
+    /// (also at apply), [`crate::Refusal::Busy`] while a membership change, a transfer or another
+    /// split is under way.
+    Split {
+        /// The epoch the asker believes in, compared in whole.
+        epoch: RegionEpoch,
+        /// Where to cut: ascending routing keys strictly inside the region.
+        keys: Vec<Bytes>,
+        /// Who the children are, parallel to `keys`.
+        ids: Vec<SplitIds>,
     },
     /// Propose a command of the driver.
     Command {

@@ -20,6 +20,9 @@ pub(crate) struct Grave {
 /// How far the burial has come.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Stage {
+    /// Found by a restart: the parent here has not applied the split again in which the dead peer
+    /// was born. Its keys are the parent's until then.
+    AwaitingSplit,
     /// The tombstone is being made durable.
     Recording,
     /// The shell drops the data.
@@ -41,10 +44,13 @@ impl Grave {
     pub(crate) fn recovered<S: StateMachine>(
         group: GroupId,
         record: TombstoneRecord,
+        awaits_split: bool,
         run: &mut Run<'_, S::Reply>,
     ) -> Grave {
         let mut grave = Grave::dug(record);
-        if grave.record.leftover.is_some() {
+        if awaits_split && grave.record.leftover.is_some() {
+            grave.stage = Stage::AwaitingSplit;
+        } else if grave.record.leftover.is_some() {
             grave.on_recorded::<S>(group, run);
         } else {
             grave.stage = Stage::Closed;

@@ -45,6 +45,7 @@ mod codec;
 mod command;
 mod outcome;
 mod region;
+mod split;
 
 mod config;
 mod effects;
@@ -74,9 +75,13 @@ pub use machine::{
     StateMachine,
 };
 pub use outcome::{
-    Answer, BusyReason, Doubt, MembershipRefusal, Outcome, ReadGrant, Refusal, WaiterId,
+    Answer, BusyReason, Doubt, MembershipRefusal, Outcome, ReadGrant, Refusal, SplitRefusal,
+    WaiterId,
 };
-pub use record::{BirthRecord, InstallRecord, TombstoneRecord};
-pub use region::{FIRST_ENTRY, Peer, PeerRole, Region, RegionEpoch, RegionState, StoreId};
+pub use record::{BirthRecord, InstallRecord, SplitPoint, TombstoneRecord};
+pub use region::{
+    FIRST_ENTRY, Peer, PeerRole, Region, RegionEpoch, RegionState, RoutingRange, StoreId,
+};
 pub use replica::{GroupStatus, Replica};
 pub use shard::{Factory, RecoverError, RecoveredReplica, RecoveredTombstone, Shard};
+pub use split::SplitIds;

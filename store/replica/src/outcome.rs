@@ -38,6 +38,8 @@ pub enum Answer<R> {
     Read(ReadGrant),
     /// A membership change or another administrative command was applied; the region after it.
     Changed(Arc<Region>),
+    /// A split was applied: all parts, from left to right; the first is the region itself.
+    Split(Vec<Arc<Region>>),
     /// Leadership went to this peer.
     Transferred(PeerId),
 }
@@ -104,6 +106,8 @@ pub enum Refusal {
     },
     /// The membership change makes no sense.
     Membership(MembershipRefusal),
+    /// The split makes no sense.
+    Split(SplitRefusal),
     /// A transfer of leadership did not come about in time; the old leader goes on.
     TransferFailed,
     /// The process is going down.
@@ -131,6 +135,8 @@ pub enum BusyReason {
     LeaderNotReady,
     /// Another membership change is under way.
     MembershipPending,
+    /// A split is under way.
+    Splitting,
     /// The learner is too far behind to be promoted.
     LearnerBehind,
     /// The replica is being created, replaced by a snapshot, or destroyed.
@@ -152,6 +158,38 @@ pub enum MembershipRefusal {
     LastVoter,
     /// The leader has to hand over its office before it can be removed.
     RemovesLeader(PeerId),
+}
+
+/// Why a split is refused.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum SplitRefusal {
+    /// A split key is not in the region.
+    KeyOutside {
+        /// The routing key.
+        key: Bytes,
+    },
+    /// A split key is the region's first key or its end: one part would be empty.
+    KeyAtBorder {
+        /// The routing key.
+        key: Bytes,
+    },
+    /// A split key does not follow the one before it.
+    KeysNotAscending {
+        /// The routing key.
+        key: Bytes,
+    },
+    /// The children's ids do not fit the region or the keys.
+    WrongIds {
+        /// What is wrong.
+        problem: &'static str,
+    },
+    /// No key, or more than can be carried out at once.
+    TooMany {
+        /// How many keys there were.
+        keys: usize,
+        /// How many there may be; at least one.
+        keys_max: usize,
+    },
 }
 
 /// Why the fate of a proposed command is unknown.

@@ -1,6 +1,7 @@
 //! Payloads of the log's life-and-death records (fourth and fifth invariant of the log).
 
 use bytes::Bytes;
+use tinykv_raft::{GroupId, LogIndex};
 
 use crate::codec::{Decoder, Encoder, FormatError};
 use crate::effects::SnapshotHandle;
@@ -11,6 +12,15 @@ use crate::region::{
 const FORMAT_BIRTH: u8 = 1;
 const FORMAT_TOMBSTONE: u8 = 1;
 const FORMAT_INSTALLING: u8 = 1;
+
+/// Where a group came from: an entry of its parent's log.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct SplitPoint {
+    /// The parent.
+    pub group: GroupId,
+    /// The split, in the parent's log.
+    pub index: LogIndex,
+}
 
 /// Payload of [`tinykv_wal::Record::Birth`]: who was born, and with what.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -23,6 +33,9 @@ pub struct BirthRecord {
     /// Its first state; `None` for a peer that a leader's message called into life and that waits
     /// for a snapshot.
     pub state: Option<RegionState>,
+    /// The split it was born in, if it was. Until the parent here has applied that, the engine
+    /// has nothing of this peer.
+    pub parent: Option<SplitPoint>,
 }
 
 impl BirthRecord {
@@ -36,6 +49,7 @@ impl BirthRecord {
         if let Some(state) = &self.state {
             state.encode_into(&mut to);
         }
+        encode_parent(self.parent, &mut to);
         to.finish()
     }
 
@@ -51,8 +65,14 @@ impl BirthRecord {
             true => Some(RegionState::decode_from(&mut from)?),
             false => None,
         };
+        let parent = decode_parent(&mut from)?;
         from.end()?;
-        Ok(BirthRecord { peer, epoch, state })
+        Ok(BirthRecord {
+            peer,
+            epoch,
+            state,
+            parent,
+        })
     }
 }
 
@@ -64,6 +84,9 @@ pub struct TombstoneRecord {
     /// The last region it knew, as long as its data may still be in the engine; `None` once that
     /// is dropped (or if there never was any).
     pub leftover: Option<Region>,
+    /// The split it was born in, as in [`BirthRecord::parent`]: as long as the parent here has not
+    /// applied that again, the parent's log may bring back what was this peer's.
+    pub parent: Option<SplitPoint>,
 }
 
 impl TombstoneRecord {
@@ -75,6 +98,7 @@ impl TombstoneRecord {
         if let Some(region) = &self.leftover {
             encode_region(region, &mut to);
         }
+        encode_parent(self.parent, &mut to);
         to.finish()
     }
 
@@ -86,9 +110,32 @@ impl TombstoneRecord {
             true => Some(decode_region(&mut from)?),
             false => None,
         };
+        let parent = decode_parent(&mut from)?;
         from.end()?;
-        Ok(TombstoneRecord { peer, leftover })
+        Ok(TombstoneRecord {
+            peer,
+            leftover,
+            parent,
+        })
     }
+}
+
+fn encode_parent(parent: Option<SplitPoint>, to: &mut Encoder) {
+    to.u8(u8::from(parent.is_some()));
+    if let Some(parent) = parent {
+        to.u64(parent.group.0);
+        to.u64(parent.index.0);
+    }
+}
+
+fn decode_parent(from: &mut Decoder<'_>) -> Result<Option<SplitPoint>, FormatError> {
+    Ok(match from.flag()? {
+        true => Some(SplitPoint {
+            group: GroupId(from.u64()?),
+            index: LogIndex(from.u64()?),
+        }),
+        false => None,
+    })
 }
 
 /// Payload of [`tinykv_wal::Record::Installing`] and [`tinykv_wal::Record::Installed`]: enough to

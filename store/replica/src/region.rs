@@ -106,7 +106,32 @@ pub struct Region {
     pub peers: Vec<Peer>,
 }
 
+/// A range of routing keys, as regions have them.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct RoutingRange {
+    /// First routing key, inclusive; empty is the beginning of the space.
+    pub start: Bytes,
+    /// End, exclusive; empty is the end of the space.
+    pub end: Bytes,
+}
+
+impl RoutingRange {
+    /// Whether two ranges share a key.
+    pub fn overlaps(&self, other: &RoutingRange) -> bool {
+        (self.end.is_empty() || other.start < self.end)
+            && (other.end.is_empty() || self.start < other.end)
+    }
+}
+
 impl Region {
+    /// Its keys.
+    pub fn range(&self) -> RoutingRange {
+        RoutingRange {
+            start: self.start.clone(),
+            end: self.end.clone(),
+        }
+    }
+
     /// Whether a routing key lies in the range.
     pub fn contains(&self, key: &[u8]) -> bool {
         key >= self.start.as_ref() && (self.end.is_empty() || key < self.end.as_ref())

@@ -9,6 +9,7 @@ mod ready;
 mod receiving;
 mod requests;
 mod snapshot;
+mod splitting;
 mod status;
 mod transfer;
 
@@ -18,19 +19,21 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use tinykv_raft::{
-    Entry, EntryId, Fetch, GroupId, LeadershipChange, PeerId, Raft, Role, SnapshotMetadata,
-    SnapshotRequest,
+    Entry, EntryId, Fetch, GroupId, LeadershipChange, LogIndex, PeerId, Raft, Role,
+    SnapshotMetadata, SnapshotRequest,
 };
 
 use crate::apply::Overlay;
 use crate::effects::{LeaseCell, SnapshotHandle};
 use crate::machine::StateMachine;
+use crate::record::SplitPoint;
 use crate::region::{Peer, Region, RegionEpoch, RegionState};
 
 pub use self::status::GroupStatus;
 
 use self::log::LogExtent;
 use self::requests::Requests;
+use self::splitting::{ProposedSplit, Splitting};
 use self::transfer::Transfer;
 
 /// One group's peer: its Raft core, its region, its state machine and everybody who waits.
@@ -88,6 +91,25 @@ pub struct Replica<S: StateMachine> {
     /// Ticks since a leader was last known.
     leaderless_ticks: u32,
     damaged: bool,
+    /// The split it was born in.
+    parent: Option<SplitPoint>,
+    /// Born in a split that its parent here has not applied (again) yet: until then it does
+    /// nothing at all.
+    awaits_parent: bool,
+    /// Woken in this run: what it would read is not written yet.
+    reads_nothing: bool,
+    /// It woke beside the parent's leader and may campaign at once.
+    is_heir: bool,
+    /// As the leader: the split in the log that is not applied.
+    proposed_split: Option<ProposedSplit>,
+    /// The committed split that apply has reached.
+    splitting: Option<Splitting>,
+    /// The last split that children here depend on.
+    split_floor: LogIndex,
+    /// It was told to go while children depended on it.
+    leaves_after_split: bool,
+    /// Ticks since it leaves and waits for a flush.
+    leaving_ticks: u32,
     /// Removed by an applied entry, or told so: the shard buries it at the end of the run.
     is_leaving: bool,
 }
@@ -133,6 +155,10 @@ impl<S: StateMachine> Replica<S> {
 
     pub(crate) fn is_leaving(&self) -> bool {
         self.is_leaving
+    }
+
+    pub(crate) fn is_damaged(&self) -> bool {
+        self.damaged
     }
 
     pub(crate) fn is_leader(&self) -> bool {

@@ -101,6 +101,7 @@ impl<R> Default for Effects<R> {
             snapshot_installs: Vec::new(),
             snapshot_discards: Vec::new(),
             destroys: Vec::new(),
+            flushes: Vec::new(),
             damaged: Vec::new(),
             dropped: Vec::new(),
         }

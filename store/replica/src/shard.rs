@@ -2,6 +2,7 @@
 
 mod recovery;
 mod routing;
+mod splitting;
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::time::Duration;
@@ -34,6 +35,11 @@ pub struct Shard<S: StateMachine> {
     last_token: PersistToken,
     /// Groups that something happened to in this run.
     touched: BTreeSet<GroupId>,
+    /// Children born here in splits, by parent. Some may be gone.
+    children: BTreeMap<GroupId, BTreeSet<GroupId>>,
+    /// Children woken, and graves released, by a split that the last run applied.
+    newly_awake: BTreeSet<GroupId>,
+    graves_released: BTreeSet<GroupId>,
     /// The clock of the last run.
     now: Duration,
     /// After [`Event::Shutdown`] everything is refused.
@@ -51,6 +57,9 @@ impl<S: StateMachine> Shard<S> {
             unpersisted: VecDeque::new(),
             last_token: PersistToken(0),
             touched: BTreeSet::new(),
+            children: BTreeMap::new(),
+            newly_awake: BTreeSet::new(),
+            graves_released: BTreeSet::new(),
             now: Duration::ZERO,
             is_shut_down: false,
         }
@@ -72,6 +81,7 @@ impl<S: StateMachine> Shard<S> {
         self.now = now;
         let config = self.config.clone();
         let mut run = Run::new(now, &config, reader);
+        self.after_splits(&mut run);
         for event in inbox.drain(..) {
             self.dispatch(event, &mut run);
         }
@@ -111,17 +121,10 @@ impl<S: StateMachine> Shard<S> {
 
     /// Ends a run: what follows for each touched group, who dies, and what must become durable.
     fn finish(&mut self, mut run: Run<'_, S::Reply>) -> Effects<S::Reply> {
-        for group in std::mem::take(&mut self.touched) {
-            let Some(replica) = self.replicas.get_mut(&group) else {
-                continue;
-            };
-            if !self.is_shut_down {
-                replica.finish(&mut run);
-            }
-            if replica.is_leaving() {
-                self.bury(group, &mut run);
-            }
+        while let Some(group) = self.touched.pop_first() {
+            self.finish_group(group, &mut run);
         }
+        self.complete_regions(&mut run);
         let must_persist = !run.effects.wal.is_empty()
             || !run.effects.messages_after_persist.is_empty()
             || !run.awaiting.is_empty();
@@ -131,6 +134,42 @@ impl<S: StateMachine> Shard<S> {
             self.unpersisted.push_back((self.last_token, run.awaiting));
         }
         run.effects
+    }
+
+    fn finish_group(&mut self, group: GroupId, run: &mut Run<'_, S::Reply>) {
+        if !self.is_shut_down {
+            // Apply goes on in the run in which the last birth is known to be durable; several
+            // splits may follow each other.
+            self.prepare_split(group, run);
+            loop {
+                let Some(replica) = self.replicas.get_mut(&group) else {
+                    return;
+                };
+                replica.finish(run);
+                if !self.prepare_split(group, run) {
+                    break;
+                }
+            }
+        }
+        let Some(replica) = self.replicas.get_mut(&group) else {
+            return;
+        };
+        if replica.is_damaged() && replica.owes_children() {
+            self.orphan_children(group, run);
+            return self.touch_leaving(group, run);
+        }
+        self.touch_leaving(group, run);
+    }
+
+    fn touch_leaving(&mut self, group: GroupId, run: &mut Run<'_, S::Reply>) {
+        let Some(replica) = self.replicas.get_mut(&group).filter(|it| it.is_leaving()) else {
+            return;
+        };
+        if replica.may_be_buried() {
+            self.bury(group, run);
+        } else {
+            replica.leave_slowly(run);
+        }
     }
 
     fn bury(&mut self, group: GroupId, run: &mut Run<'_, S::Reply>) {

@@ -34,9 +34,11 @@ pub fn refused(refusal: Refusal, target: &Target) -> RegionError {
             region,
             leader: None,
         },
-        Refusal::Membership(_) | Refusal::TransferFailed => RegionError::Refused {
-            reason: "only a change of membership or leadership can be refused like this",
-        },
+        Refusal::Membership(_) | Refusal::Split(_) | Refusal::TransferFailed => {
+            RegionError::Refused {
+                reason: "only a change of membership, range or leadership can be refused like this",
+            }
+        }
     }
 }
 
@@ -50,6 +52,7 @@ fn busy(reason: BusyReason, wait: Duration, region: GroupId) -> RegionError {
         BusyReason::Transferring
         | BusyReason::LeaderNotReady
         | BusyReason::MembershipPending
+        | BusyReason::Splitting
         | BusyReason::LearnerBehind
         | BusyReason::NotInService => {
             return RegionError::NotLeader {

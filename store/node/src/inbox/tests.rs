@@ -22,6 +22,7 @@ fn append(bytes: usize) -> PeerMessage {
         to: Peer::voter(to, StoreId(2)),
         epoch: RegionEpoch::FIRST,
         keep_after: LogIndex(0),
+        range: None,
         body: PeerBody::Raft(Message {
             from,
             to,

@@ -61,6 +61,7 @@ fn begin_installation(path: &Path) {
         peer: learner,
         state: None,
         epoch: RegionEpoch::FIRST,
+        parent: None,
     };
     let record = InstallRecord {
         handle: HANDLE,

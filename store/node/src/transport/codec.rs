@@ -13,7 +13,7 @@ use tinykv_raft::{
     Append, AppendOutcome, AppendReply, Force, Message, MessageBody, Pulse, Refusal, Seq, Snapshot,
     TimeoutNow, VoteKind, VoteReply, VoteRequest,
 };
-use tinykv_replica::{PeerBody, PeerMessage, RegionState};
+use tinykv_replica::{PeerBody, PeerMessage, RegionState, RoutingRange};
 
 use values::{Input, Output};
 
@@ -95,6 +95,11 @@ fn put_message(out: &mut Output, message: &PeerMessage) {
     out.peer(message.to);
     out.epoch(message.epoch);
     out.index(message.keep_after);
+    out.u8(u8::from(message.range.is_some()));
+    if let Some(range) = &message.range {
+        out.bytes(&range.start);
+        out.bytes(&range.end);
+    }
     match &message.body {
         PeerBody::Gone => out.u8(0),
         PeerBody::Probe => out.u8(7),
@@ -116,6 +121,13 @@ fn get_message(input: &mut Input<'_>) -> Result<PeerMessage, CodecError> {
     let to = input.peer()?;
     let epoch = input.epoch()?;
     let keep_after = input.index()?;
+    let range = match get_flag(input)? {
+        true => Some(RoutingRange {
+            start: input.bytes()?,
+            end: input.bytes()?,
+        }),
+        false => None,
+    };
     let body = match input.u8()? {
         0 => PeerBody::Gone,
         7 => PeerBody::Probe,
@@ -136,6 +148,7 @@ fn get_message(input: &mut Input<'_>) -> Result<PeerMessage, CodecError> {
         to,
         epoch,
         keep_after,
+        range,
         body,
     })
 }
@@ -177,6 +190,14 @@ fn get_body(input: &mut Input<'_>, kind: u8) -> Result<MessageBody, CodecError> 
     })
 }
 
+fn get_flag(input: &mut Input<'_>) -> Result<bool, CodecError> {
+    match input.u8()? {
+        0 => Ok(false),
+        1 => Ok(true),
+        _ => Err(input.error("neither true nor false")),
+    }
+}
+
 fn put_vote_request(out: &mut Output, request: &VoteRequest) {
     out.u8(vote_kind_byte(request.kind));
     out.term(request.campaign);
@@ -185,22 +206,24 @@ fn put_vote_request(out: &mut Output, request: &VoteRequest) {
     if let Some(force) = request.force {
         put_force(out, force);
     }
+    out.u8(u8::from(request.first));
 }
 
 fn get_vote_request(input: &mut Input<'_>) -> Result<VoteRequest, CodecError> {
     let kind = get_vote_kind(input)?;
     let campaign = input.term()?;
     let last = input.entry_id()?;
-    let force = match input.u8()? {
-        0 => None,
-        1 => Some(get_force(input)?),
-        _ => return Err(input.error("neither true nor false")),
+    let force = match get_flag(input)? {
+        false => None,
+        true => Some(get_force(input)?),
     };
+    let first = get_flag(input)?;
     Ok(VoteRequest {
         kind,
         campaign,
         last,
         force,
+        first,
     })
 }
 

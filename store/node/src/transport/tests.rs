@@ -140,6 +140,7 @@ fn message(from: u64, to: u64, group: u64) -> PeerMessage {
         to: Peer::voter(PeerId(to), StoreId(to)),
         epoch: RegionEpoch::FIRST,
         keep_after: LogIndex(0),
+        range: None,
         body: PeerBody::Probe,
     }
 }

@@ -60,6 +60,14 @@ impl<S: StateMachine> Replica<S> {
                 let proposed = self.propose_change(epoch, change, run);
                 self.await_admin(proposed, deadline, waiter, run);
             }
+            AdminAction::Split { epoch, keys, ids }
+            | AdminAction::Command {
+                epoch,
+                command: AdminCommand::Split { keys, ids },
+            } => {
+                let proposed = self.propose_split(epoch, keys, ids, run);
+                self.await_admin(proposed, deadline, waiter, run);
+            }
             AdminAction::Command { epoch, command } => {
                 let proposed = self.propose_admin(epoch, &command, run);
                 self.await_admin(proposed, deadline, waiter, run);
@@ -95,9 +103,7 @@ impl<S: StateMachine> Replica<S> {
         if epoch.is_none_or(|epoch| epoch.version == self.region.epoch.version) {
             Ok(())
         } else {
-            Err(Refusal::EpochNotMatch {
-                regions: vec![self.region.clone()],
-            })
+            Err(self.epoch_not_match())
         }
     }
 
@@ -144,7 +150,7 @@ impl<S: StateMachine> Replica<S> {
         if deadline <= run.now {
             return Err(Refusal::DeadlineExceeded);
         }
-        if self.is_leaving || self.installing.is_some() {
+        if self.is_leaving || self.installing.is_some() || self.awaits_parent {
             return Err(busy(run.config, BusyReason::NotInService));
         }
         if self.raft.role() != Role::Leader || term.is_some_and(|term| term != self.raft.term()) {

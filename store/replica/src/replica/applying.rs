@@ -16,22 +16,25 @@ use crate::region::{RegionEpoch, RegionState};
 use crate::run::Run;
 
 /// What became of one entry.
-enum Progress<R> {
+pub(super) enum Progress<R> {
     /// Applied (which may mean: refused, by every replica alike).
     Done(Result<Option<Answer<R>>, Refusal>),
-    /// Values have to be read first.
+    /// Values have to be read, or children to be born, first.
     Parked,
 }
 
 impl<S: StateMachine> Replica<S> {
     /// Applies what is committed, as far as memory allows.
     pub(super) fn apply_committed(&mut self, run: &mut Run<'_, S::Reply>) {
-        if self.damaged || self.installing.is_some() {
+        if self.damaged || self.installing.is_some() || self.reads_nothing {
             return;
         }
         let before = self.applied;
         let mut damage = None;
-        while !self.is_leaving && self.parked.as_ref().is_none_or(|parked| !parked.is_waiting) {
+        while !self.is_leaving
+            && !self.awaits_children()
+            && self.parked.as_ref().is_none_or(|parked| !parked.is_waiting)
+        {
             let Some(entry) = self.committed.front().cloned() else {
                 break;
             };
@@ -115,28 +118,29 @@ impl<S: StateMachine> Replica<S> {
         let decoded = decode_entry(encoded).map_err(|error| ReadError(error.to_string()))?;
         match decoded {
             Decoded::Machine { epoch, body } => self.apply_command(entry.id, epoch, &body, run),
-            Decoded::Admin { epoch, command } => {
-                let outcome = self.check_version(Some(epoch)).map(|()| {
-                    self.apply_admin(&command, run);
-                    Some(self.changed_answer())
-                });
-                Ok(Progress::Done(outcome))
-            }
+            Decoded::Admin { epoch, command } => match command {
+                AdminCommand::Open => {
+                    let outcome = self.check_version(Some(epoch)).map(|()| {
+                        self.open(run);
+                        Some(self.changed_answer())
+                    });
+                    Ok(Progress::Done(outcome))
+                }
+                AdminCommand::Split { keys, ids } => {
+                    self.apply_split(entry.id, epoch, &keys, &ids, run)
+                }
+            },
         }
     }
 
-    fn apply_admin(&mut self, command: &AdminCommand, run: &mut Run<'_, S::Reply>) {
-        match command {
-            AdminCommand::Open => {
-                let state = self.state.as_ref().expect("entries are applied to a state");
-                if !state.open {
-                    let open = RegionState {
-                        open: true,
-                        ..state.as_ref().clone()
-                    };
-                    self.change_state(open, run);
-                }
-            }
+    fn open(&mut self, run: &mut Run<'_, S::Reply>) {
+        let state = self.state.as_ref().expect("entries are applied to a state");
+        if !state.open {
+            let open = RegionState {
+                open: true,
+                ..state.as_ref().clone()
+            };
+            self.change_state(open, run);
         }
     }
 

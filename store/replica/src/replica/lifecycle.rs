@@ -28,28 +28,18 @@ impl<S: StateMachine> Replica<S> {
     pub(crate) fn found(birth: Birth, machine: S, run: &mut Run<'_, S::Reply>) -> Replica<S> {
         let Birth { peer, state } = birth;
         let group = state.region.id;
-        let hard_state = HardState {
-            term: FIRST_ENTRY.term,
-            vote: None,
-            commit: FIRST_ENTRY.index,
-        };
         let epoch = state.region.epoch;
-        let initial = Initial {
-            hard_state,
-            applied: FIRST_ENTRY.index,
-            truncated: FIRST_ENTRY,
-            last: FIRST_ENTRY,
-            ..Initial::new(state.region.configuration(), run.now)
-        };
+        let initial = founding(&state, run.now);
         let record = BirthRecord {
             peer,
             epoch,
             state: Some(state.clone()),
+            parent: None,
         };
         run.record(Record::Birth {
             group,
             birth: record.encode(),
-            hard_state,
+            hard_state: initial.hard_state,
             truncated: FIRST_ENTRY,
         });
         let mut replica = Replica::with(group, peer, epoch, initial, machine, run.config);
@@ -75,6 +65,7 @@ impl<S: StateMachine> Replica<S> {
                 peer,
                 epoch,
                 state: None,
+                parent: None,
             }
             .encode(),
             hard_state: initial.hard_state,
@@ -89,12 +80,22 @@ impl<S: StateMachine> Replica<S> {
     pub(crate) fn recover(
         found: RecoveredReplica,
         birth: BirthRecord,
+        split_floor: LogIndex,
         machine: S,
         run: &mut Run<'_, S::Reply>,
     ) -> Replica<S> {
-        let (group, peer, epoch) = (found.group, birth.peer, birth.epoch);
+        let (group, peer, epoch, parent) = (found.group, birth.peer, birth.epoch, birth.parent);
         let recovered = recover_state::<S>(&found, birth, run).and_then(|(state, applied)| {
-            let initial = recover_log(found.log, found.tail, state.as_ref(), applied, run.now)?;
+            let mut log = found.log;
+            if log.last.index < split_floor {
+                return Err(ReadError(format!(
+                    "its log ends with {} but children were born at {split_floor}",
+                    log.last
+                )));
+            }
+            // Whoever was born at an entry proves that it is committed.
+            log.hard_state.commit = log.hard_state.commit.max(split_floor);
+            let initial = recover_log(log, found.tail, state.as_ref(), applied, run.now)?;
             Ok((state, initial))
         });
         let (state, initial) = match recovered {
@@ -103,13 +104,23 @@ impl<S: StateMachine> Replica<S> {
                 let initial = Initial::new(Configuration::default(), run.now);
                 let mut replica = Replica::with(group, peer, epoch, initial, machine, run.config);
                 replica.birth_is_durable = true;
+                replica.parent = parent;
+                replica.split_floor = split_floor;
                 replica.on_damage(error, run);
                 return replica;
             }
         };
         let mut replica = Replica::with(group, peer, epoch, initial, machine, run.config);
         replica.birth_is_durable = true;
-        if let Some(state) = state {
+        replica.parent = parent;
+        replica.split_floor = split_floor;
+        replica.log.flushed = found.applied;
+        if parent.is_some() && found.applied == LogIndex(0) {
+            replica.awaits_parent = true;
+            if let Some(state) = state {
+                replica.set_state(state);
+            }
+        } else if let Some(state) = state {
             let is_unwritten = found.applied == LogIndex(0);
             replica.is_leaving = state.region.peer(peer.id).is_none();
             replica.change_state(state, run);
@@ -123,7 +134,7 @@ impl<S: StateMachine> Replica<S> {
         replica
     }
 
-    fn with(
+    pub(super) fn with(
         group: GroupId,
         peer: Peer,
         birth_epoch: RegionEpoch,
@@ -175,11 +186,20 @@ impl<S: StateMachine> Replica<S> {
             campaign_at: None,
             leaderless_ticks: 0,
             damaged: false,
+            parent: None,
+            awaits_parent: false,
+            reads_nothing: false,
+            is_heir: false,
+            proposed_split: None,
+            splitting: None,
+            split_floor: LogIndex(0),
+            leaves_after_split: false,
+            leaving_ticks: 0,
             is_leaving: false,
         }
     }
 
-    fn restore(&mut self, run: &mut Run<'_, S::Reply>) {
+    pub(super) fn restore(&mut self, run: &mut Run<'_, S::Reply>) {
         let state = self.state.clone().expect("restored only with a state");
         if let Err(error) = self.machine.restore(&state, run.reader) {
             self.on_damage(error, run);
@@ -219,7 +239,7 @@ impl<S: StateMachine> Replica<S> {
         self.void_lease(run);
     }
 
-    fn void_lease(&mut self, run: &mut Run<'_, S::Reply>) {
+    pub(super) fn void_lease(&mut self, run: &mut Run<'_, S::Reply>) {
         if self.published.take().is_some() {
             run.effects.lease_voids.push(self.group);
         }
@@ -238,6 +258,7 @@ impl<S: StateMachine> Replica<S> {
         let record = TombstoneRecord {
             peer: self.peer,
             leftover,
+            parent: self.parent,
         };
         run.record(Record::Tombstone {
             group: self.group,
@@ -253,9 +274,45 @@ impl<S: StateMachine> Replica<S> {
 
     /// Placement says that this peer is no member any more.
     pub(crate) fn leave(&mut self) {
-        if self.installing.is_none() {
+        if self.installing.is_some() {
+            return;
+        }
+        if self.damaged {
+            self.is_leaving = true;
+        } else if self.awaits_parent {
+            // Whoever said so says it again; until then its keys are the parent's.
+        } else if self.owes_children() {
+            self.leaves_after_split = true;
+        } else {
             self.is_leaving = true;
         }
+    }
+
+    /// It goes, but its log is still needed to bring back what children began with.
+    pub(crate) fn leave_slowly(&mut self, run: &mut Run<'_, S::Reply>) {
+        self.fail_all(Doubt::RegionGone, &Refusal::RegionNotFound, run);
+        if self.leaving_ticks.is_multiple_of(FLUSH_TICKS) {
+            self.leaving_ticks += 1;
+            run.effects.flushes.push(self.group);
+        }
+    }
+}
+
+/// Ticks after which a flush is asked for again.
+const FLUSH_TICKS: u32 = 40;
+
+/// What a group begins with.
+pub(super) fn founding(state: &RegionState, now: Duration) -> Initial {
+    Initial {
+        hard_state: HardState {
+            term: FIRST_ENTRY.term,
+            vote: None,
+            commit: FIRST_ENTRY.index,
+        },
+        applied: FIRST_ENTRY.index,
+        truncated: FIRST_ENTRY,
+        last: FIRST_ENTRY,
+        ..Initial::new(state.region.configuration(), now)
     }
 }
 

@@ -9,7 +9,7 @@ use crate::command::{MembershipContext, PeerChange};
 use crate::event::{PeerBody, PeerMessage};
 use crate::machine::{ReadError, StateMachine};
 use crate::outcome::{BusyReason, MembershipRefusal, Refusal};
-use crate::region::{Peer, PeerRole, Region, RegionEpoch};
+use crate::region::{Peer, PeerRole, Region, RegionEpoch, RoutingRange};
 use crate::run::{Run, busy};
 
 impl<S: StateMachine> Replica<S> {
@@ -23,9 +23,7 @@ impl<S: StateMachine> Replica<S> {
             return Err(busy(run.config, BusyReason::Transferring));
         }
         if epoch != self.region.epoch {
-            return Err(Refusal::EpochNotMatch {
-                regions: vec![self.region.clone()],
-            });
+            return Err(self.epoch_not_match());
         }
         changed(&self.region, &[change]).map_err(Refusal::Membership)?;
         match change {
@@ -66,9 +64,7 @@ impl<S: StateMachine> Replica<S> {
         let outcome = if context.epoch.conf_ver == self.region.epoch.conf_ver {
             changed(&self.region, &context.changes).map_err(Refusal::Membership)
         } else {
-            Err(Refusal::EpochNotMatch {
-                regions: vec![self.region.clone()],
-            })
+            Err(self.epoch_not_match())
         };
         let peers = match outcome {
             Ok(peers) => peers,
@@ -142,8 +138,15 @@ impl<S: StateMachine> Replica<S> {
             } else {
                 Default::default()
             },
+            range: self.range_for(to.id),
             body,
         }
+    }
+
+    /// What a peer is told that may not exist yet, or may have no region.
+    fn range_for(&self, to: PeerId) -> Option<RoutingRange> {
+        let keeps_up = self.raft.peer_state(to) == Some(PeerState::Replicate);
+        (self.is_leader() && !keeps_up).then(|| self.region.range())
     }
 
     /// Whether a learner has the region and takes part in replication. One that was never heard of

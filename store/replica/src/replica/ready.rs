@@ -13,7 +13,7 @@ use crate::run::{Awaiting, Durable, Run};
 impl<S: StateMachine> Replica<S> {
     /// Ends the group's part of a run: everything that follows from the events is worked out.
     pub(crate) fn finish(&mut self, run: &mut Run<'_, S::Reply>) {
-        if self.damaged || self.is_leaving {
+        if self.damaged || self.is_leaving || self.awaits_parent {
             return;
         }
         self.ask_reads(run);
@@ -171,11 +171,18 @@ impl<S: StateMachine> Replica<S> {
             && self.installing.is_none()
             && self.applied.term == self.raft.term();
         let lease = if may_serve { self.raft.lease() } else { None };
-        let cell = lease.map(|lease| LeaseCell {
-            group: self.group,
-            term: lease.term,
-            epoch: self.region.epoch,
-            valid_until: lease.valid_until,
+        let limit = self.lease_limit();
+        let cell = lease.and_then(|lease| {
+            let valid_until = match limit {
+                None => lease.valid_until,
+                Some(limit) => lease.valid_until.min(limit?),
+            };
+            Some(LeaseCell {
+                group: self.group,
+                term: lease.term,
+                epoch: self.region.epoch,
+                valid_until,
+            })
         });
         if cell == self.published {
             return;

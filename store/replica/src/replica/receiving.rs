@@ -26,7 +26,7 @@ impl<S: StateMachine> Replica<S> {
         message: PeerMessage,
         run: &mut Run<'_, S::Reply>,
     ) -> Result<(), DropReason> {
-        if self.is_leaving {
+        if self.is_leaving || self.leaves_after_split || (self.awaits_parent && !self.damaged) {
             return Err(DropReason::OutOfService);
         }
         // Also for a damaged peer: that it is replaced and removed is what it waits for.
@@ -71,7 +71,7 @@ impl<S: StateMachine> Replica<S> {
         if self.installing.is_some() {
             return Err(DropReason::OutOfService);
         }
-        self.is_leaving = true;
+        self.leave();
         Ok(())
     }
 
@@ -107,7 +107,8 @@ impl<S: StateMachine> Replica<S> {
 
     pub(crate) fn on_tick(&mut self, run: &mut Run<'_, S::Reply>) {
         self.expire_requests(run);
-        if self.damaged {
+        self.leaving_ticks += u32::from(self.is_leaving);
+        if self.damaged || self.awaits_parent || self.is_leaving {
             return;
         }
         for fetch in std::mem::take(&mut self.fetched_nothing) {
@@ -119,6 +120,7 @@ impl<S: StateMachine> Replica<S> {
             self.campaign_at = None;
             self.raft.campaign(run.now);
         }
+        self.campaign_as_heir(run);
         if self.raft.leader().is_some() {
             self.leaderless_ticks = 0;
         } else {
@@ -159,6 +161,9 @@ impl<S: StateMachine> Replica<S> {
 
     pub(crate) fn on_birth_durable(&mut self, run: &mut Run<'_, S::Reply>) {
         self.birth_is_durable = true;
+        if self.awaits_parent {
+            return;
+        }
         if let Some(state) = self.state.clone() {
             // Only now: an engine that knows the group while the log does not would be a riddle.
             self.write_applied(run);
@@ -254,7 +259,8 @@ impl<S: StateMachine> Replica<S> {
     /// The LSM is durable up to here: cut the log behind what nobody needs.
     pub(crate) fn on_flushed(&mut self, flushed: LogIndex, run: &mut Run<'_, S::Reply>) {
         self.log.flushed = self.log.flushed.max(flushed);
-        if self.damaged || self.installing.is_some() || self.state.is_none() {
+        let is_out = self.damaged || self.is_leaving || self.awaits_parent;
+        if is_out || self.installing.is_some() || self.state.is_none() {
             return;
         }
         let floor = if self.raft.role() == Role::Leader {

@@ -95,8 +95,12 @@ impl<S: StateMachine> Replica<S> {
         state: &crate::region::RegionState,
         run: &Run<'_, S::Reply>,
     ) -> Result<(), DropReason> {
-        if self.damaged || self.is_leaving {
+        if self.damaged || self.is_leaving || self.awaits_parent {
             return Err(DropReason::OutOfService);
+        }
+        // Children here began with what the own log says.
+        if self.owes_children() {
+            return Err(DropReason::SnapshotNotWanted);
         }
         if self.installing.is_some() || self.offered.is_some() {
             return Err(DropReason::SnapshotNotWanted);
@@ -156,6 +160,7 @@ impl<S: StateMachine> Replica<S> {
         self.committed.clear();
         self.committed_bytes = 0;
         self.parked = None;
+        self.splitting = None;
         for proposed in self.requests.take_skipped(metadata.last.index) {
             let doubt = Outcome::Undetermined(Doubt::SnapshotInstalled);
             run.reply(Some(proposed.waiter), doubt);

@@ -1,18 +1,20 @@
 //! A shard after a restart.
 
+use std::collections::BTreeMap;
 use std::time::Duration;
 
 use bytes::Bytes;
 use tinykv_raft::{Entry, GroupId, LogIndex};
 use tinykv_wal::RecoveredGroup;
 
+use super::splitting::split_floors;
 use super::{Factory, Shard};
 use crate::codec::FormatError;
 use crate::config::ShardConfig;
 use crate::effects::Effects;
 use crate::grave::Grave;
 use crate::machine::{Reader, StateMachine};
-use crate::record::{BirthRecord, TombstoneRecord};
+use crate::record::{BirthRecord, SplitPoint, TombstoneRecord};
 use crate::replica::Replica;
 use crate::run::Run;
 
@@ -67,19 +69,49 @@ impl<S: StateMachine> Shard<S> {
         shard.now = now;
         let config = shard.config.clone();
         let mut run = Run::new(now, &config, reader);
+        let mut births = BTreeMap::new();
+        for found in &groups {
+            let group = found.group;
+            let birth = BirthRecord::decode(&found.log.birth)
+                .map_err(|error| RecoverError { group, error })?;
+            births.insert(group, birth);
+        }
+        let applied: BTreeMap<GroupId, LogIndex> = groups
+            .iter()
+            .map(|found| (found.group, found.applied))
+            .collect();
+        let is_ahead = |point: &SplitPoint| {
+            applied
+                .get(&point.group)
+                .is_some_and(|applied| *applied < point.index)
+        };
         for found in tombstones {
             let group = found.group;
             let record = TombstoneRecord::decode(&found.payload)
                 .map_err(|error| RecoverError { group, error })?;
-            let grave = Grave::recovered::<S>(group, record, &mut run);
+            let awaits_split = record.parent.as_ref().is_some_and(is_ahead);
+            let grave = Grave::recovered::<S>(group, record, awaits_split, &mut run);
             shard.graves.insert(group, grave);
         }
+        let waiting = groups.iter().filter(|found| found.applied == LogIndex(0));
+        let floors = split_floors(waiting.filter_map(|found| births[&found.group].parent));
         for found in groups {
             let group = found.group;
-            let birth = BirthRecord::decode(&found.log.birth)
-                .map_err(|error| RecoverError { group, error })?;
+            let Some(birth) = births.remove(&group) else {
+                continue;
+            };
+            let parent = birth.parent;
+            let waits_in_vain =
+                found.applied == LogIndex(0) && parent.is_some_and(|point| !is_ahead(&point));
+            let floor = floors.get(&group).copied().unwrap_or_default();
             let machine = (shard.factory)(group);
-            let replica = Replica::recover(found, birth, machine, &mut run);
+            let mut replica = Replica::recover(found, birth, floor, machine, &mut run);
+            if let Some(parent) = parent {
+                shard.adopt(parent.group, group);
+                if waits_in_vain {
+                    replica.orphan(parent.group, &mut run);
+                }
+            }
             shard.replicas.insert(group, replica);
             shard.touched.insert(group);
         }

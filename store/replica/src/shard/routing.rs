@@ -163,8 +163,13 @@ impl<S: StateMachine> Shard<S> {
                 let Some(replica) = self.touch(group).filter(|r| r.peer().id == peer) else {
                     continue;
                 };
+                let parent = replica.parent().map(|parent| parent.group);
                 match waiting.what {
-                    Durable::Birth => replica.on_birth_durable(run),
+                    Durable::Birth => {
+                        replica.on_birth_durable(run);
+                        // The parent can apply the split now.
+                        self.touched.extend(parent);
+                    }
                     Durable::Ready(number) => replica.on_ready_durable(number),
                     Durable::Installing(snapshot) => replica.on_installing_durable(snapshot, run),
                     Durable::Tombstone => {}

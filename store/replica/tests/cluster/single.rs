@@ -96,6 +96,7 @@ fn message(from: Peer, epoch: RegionEpoch, body: PeerBody) -> PeerMessage {
         to: HERE,
         epoch,
         keep_after: LogIndex(0),
+        range: None,
         body,
     }
 }

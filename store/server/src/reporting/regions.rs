@@ -268,6 +268,7 @@ fn describe(action: &AdminAction) -> String {
         AdminAction::TransferLeader { to: Some(to) } => format!("hand leadership to peer {to}"),
         AdminAction::TransferLeader { to: None } => "hand leadership to any peer".to_owned(),
         AdminAction::ChangePeer { change, .. } => format!("{change:?}"),
+        AdminAction::Split { keys, ids, .. } => format!("split at {keys:?} into {ids:?}"),
         AdminAction::Command { command, .. } => format!("{command:?}"),
     }
 }

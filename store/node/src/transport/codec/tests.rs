@@ -2,12 +2,13 @@
 
 use std::time::Duration;
 
+use bytes::Bytes;
 use tinykv_env::Prng;
 use tinykv_raft::{
     Configuration, Entry, EntryId, GroupId, LogIndex, MembershipChange, MembershipStep, Payload,
     PeerId, SnapshotMetadata, Term,
 };
-use tinykv_replica::{Peer, PeerRole, Region, RegionEpoch, StoreId};
+use tinykv_replica::{Peer, PeerRole, Region, RegionEpoch, RoutingRange, StoreId};
 
 use super::*;
 
@@ -76,6 +77,7 @@ fn body(random: &mut Prng) -> MessageBody {
             campaign,
             last: id(random),
             force: random.chance(2).then(|| force(random)),
+            first: random.chance(2),
         }),
         1 => MessageBody::VoteReply(VoteReply {
             kind,
@@ -147,6 +149,10 @@ fn message(random: &mut Prng) -> PeerMessage {
             version: random.below(9),
         },
         keep_after: LogIndex(random.below(9)),
+        range: random.chance(2).then(|| RoutingRange {
+            start: Bytes::from(random.next_u64().to_string()),
+            end: Bytes::new(),
+        }),
         body: match random.below(10) {
             0 => PeerBody::Gone,
             1 => PeerBody::Probe,
