@@ -10,6 +10,7 @@ mod connections;
 mod convert;
 mod drive;
 mod exchange;
+mod members;
 mod placement;
 mod rpc;
 

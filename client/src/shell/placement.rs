@@ -1,17 +1,21 @@
 //! The link to the placement driver: which member leads, and where regions and stores are.
 //!
-//! A look-up is one attempt; whether there is another is for the call to decide. After a failure
-//! the link forgets who leads, and the next attempt begins by asking the next member it knows.
+//! A look-up is one attempt; whether there is another is for the call to decide. Any member may be
+//! given and any may be dead: who leads is asked of all that are known, and those learnt from their
+//! answers. After a failure the link forgets who leads and asks again. An election is waited out:
+//! members hold their answers until there is a leader, and the call comes back until its deadline.
 
+use std::pin::pin;
 use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
+use futures::stream::{FuturesUnordered, StreamExt};
 use parking_lot::Mutex;
 use tinykv_keys::KEY_BYTES_MAX;
 use tinykv_proto::pdpb::pd_client::PdClient;
 use tinykv_proto::{ASKER_METADATA, ASKER_RAW, pdpb};
-use tokio::time::timeout_at;
+use tokio::time::{sleep, timeout_at};
 use tonic::metadata::MetadataValue;
 use tonic::transport::Channel;
 use tonic::{Code, Request, Response, Status};
@@ -19,14 +23,15 @@ use tonic::{Code, Request, Response, Status};
 use super::clock::Clock;
 use super::connections::{Connections, last_cause};
 use super::convert;
+use super::members::{Members, bare_address};
 use crate::retry::LookupFailure;
 use crate::routing::{Point, Route, StoreId};
 
-/// How long asking one member for the others may take.
-const MEMBERS_TIMEOUT: Duration = Duration::from_millis(800);
+/// How long the leader may be silent before the members are asked who leads.
+const SILENCE: Duration = Duration::from_millis(300);
 
-/// Addresses of members kept at most.
-const ADDRESSES_MAX: usize = 64;
+/// How much later than one member the next is asked who leads.
+const STAGGER: Duration = Duration::from_millis(50);
 
 /// Longer than any boundary can be: a plain key of the longest kind, or its encoding.
 const BEYOND_ALL_KEYS: usize = KEY_BYTES_MAX / 8 * 9 + 4_096;
@@ -36,20 +41,7 @@ const BEYOND_ALL_KEYS: usize = KEY_BYTES_MAX / 8 * 9 + 4_096;
 pub(crate) struct Placement {
     clock: Clock,
     connections: Arc<Connections>,
-    state: Mutex<Members>,
-}
-
-/// What is known about the members.
-#[derive(Debug)]
-struct Members {
-    /// Where members are: those given, then those learnt.
-    addresses: Vec<Arc<str>>,
-    /// Whom to ask next when nobody is known to lead.
-    next: usize,
-    /// Where the leader is, if that is known.
-    leader: Option<Arc<str>>,
-    /// The cluster; 0 until a member told.
-    cluster_id: u64,
+    members: Mutex<Members>,
 }
 
 impl Placement {
@@ -59,23 +51,16 @@ impl Placement {
         connections: Arc<Connections>,
         addresses: &[String],
     ) -> Placement {
-        let addresses = addresses.iter().map(|it| bare_address(it)).collect();
-        let state = Members {
-            addresses,
-            next: 0,
-            leader: None,
-            cluster_id: 0,
-        };
         Placement {
             clock,
             connections,
-            state: Mutex::new(state),
+            members: Mutex::new(Members::new(addresses)),
         }
     }
 
     /// The cluster's id; 0 as long as no member was asked.
     pub(crate) fn cluster_id(&self) -> u64 {
-        self.state.lock().cluster_id
+        self.members.lock().cluster_id()
     }
 
     /// The region that contains a point.
@@ -140,6 +125,10 @@ impl Placement {
     }
 
     /// Sends one request to the leader.
+    ///
+    /// Placement may hold a look-up open for a while, so silence alone says nothing. While it
+    /// lasts, the members are asked again and again who leads; the answer of another leader is not
+    /// waited for behind one that is gone.
     async fn ask<T, F>(
         &self,
         deadline: Duration,
@@ -148,33 +137,78 @@ impl Placement {
     where
         F: Future<Output = Result<Response<T>, Status>>,
     {
-        let address = self.leader(deadline).await?;
-        let asked = self.ask_at(&address, deadline, call).await;
-        if let Err(LookupFailure::Unreachable { .. }) = &asked {
-            self.state.lock().lose_leader(&address);
+        let known = self.members.lock().leader();
+        let mut address = match known {
+            Some(leader) => leader,
+            None => self.find_leader(deadline, None).await?,
+        };
+        let ask_at = |address: Arc<str>| {
+            let call = &call;
+            async move { self.ask_at(&address, deadline, call).await }
+        };
+        let mut asked = pin!(ask_at(address.clone()));
+        loop {
+            let doubt = async {
+                sleep(SILENCE).await;
+                self.find_leader(deadline, Some(&address)).await
+            };
+            tokio::select! {
+                biased;
+                answer = &mut asked => {
+                    if let Err(LookupFailure::Unreachable { .. }) = &answer {
+                        self.members.lock().lose_leader(&address);
+                    }
+                    return answer;
+                }
+                found = doubt => {
+                    if let Ok(leader) = found
+                        && leader != address
+                    {
+                        asked.set(ask_at(leader.clone()));
+                        address = leader;
+                    }
+                }
+            }
         }
-        asked
     }
 
-    /// Where the leader is; asks a member if that is not known.
-    async fn leader(&self, deadline: Duration) -> Result<Arc<str>, LookupFailure> {
-        let address = {
-            let mut state = self.state.lock();
-            match state.leader.clone() {
-                Some(leader) => return Ok(leader),
-                None => state.next_address()?,
-            }
-        };
-        let deadline = deadline.min(self.clock.now() + MEMBERS_TIMEOUT);
-        let response = self
-            .ask_at(&address, deadline, |mut client, header| async move {
-                let request = pdpb::GetMembersRequest {
-                    header: Some(header),
-                };
-                client.get_members(request).await
+    /// Asks the members who leads: one after the other, without waiting long for any of them, so
+    /// that dead ones cost little. The first answer counts; but only the silent member itself can
+    /// say that it is the leader, others may not have noticed yet that it is gone.
+    async fn find_leader(
+        &self,
+        deadline: Duration,
+        silent: Option<&Arc<str>>,
+    ) -> Result<Arc<str>, LookupFailure> {
+        let members = self.members.lock().in_turn();
+        let mut asked: FuturesUnordered<_> = members
+            .into_iter()
+            .enumerate()
+            .map(|(at, address)| async move {
+                sleep(STAGGER * at as u32).await;
+                let answer = self.ask_at(&address, deadline, get_members).await;
+                (address, answer)
             })
-            .await?;
-        self.state.lock().learn(response)
+            .collect();
+        let mut failure = LookupFailure::Unreachable {
+            cause: "no address was given".to_owned(),
+        };
+        while let Some((address, answer)) = asked.next().await {
+            let mut members = self.members.lock();
+            match answer.and_then(|response| members.learn(response)) {
+                Ok(leader) if Some(&leader) != silent || leader == address => {
+                    members.set_leader(leader.clone());
+                    return Ok(leader);
+                }
+                Ok(_) => {}
+                Err(told @ LookupFailure::Unknown { .. }) => failure = told,
+                Err(broken) if !matches!(failure, LookupFailure::Unknown { .. }) => {
+                    failure = broken;
+                }
+                Err(_) => {}
+            }
+        }
+        Err(failure)
     }
 
     /// Sends one request to a member.
@@ -223,54 +257,13 @@ impl Placement {
     }
 }
 
-impl Members {
-    /// Whom to ask; the next time it is the next one's turn.
-    fn next_address(&mut self) -> Result<Arc<str>, LookupFailure> {
-        let count = self.addresses.len();
-        let Some(address) = self.addresses.get(self.next % count.max(1)) else {
-            return Err(LookupFailure::Unreachable {
-                cause: "no address was given".to_owned(),
-            });
-        };
-        self.next = (self.next + 1) % count;
-        Ok(address.clone())
-    }
-
-    /// The leader could not be asked, or leads no more.
-    fn lose_leader(&mut self, address: &Arc<str>) {
-        if self.leader.as_ref() == Some(address) {
-            self.leader = None;
-        }
-    }
-
-    /// A member told who the members are; returns where the leader is.
-    fn learn(&mut self, response: pdpb::GetMembersResponse) -> Result<Arc<str>, LookupFailure> {
-        refused(response.header.as_ref())?;
-        let cluster_id = response.header.map_or(0, |header| header.cluster_id);
-        if self.cluster_id != 0 && cluster_id != self.cluster_id {
-            let known = self.cluster_id;
-            let message = format!("a member belongs to cluster {cluster_id}, not to {known}");
-            return Err(unknown(message));
-        }
-        self.cluster_id = cluster_id;
-        for url in response
-            .members
-            .iter()
-            .flat_map(|member| &member.client_urls)
-        {
-            let address = bare_address(url);
-            if !self.addresses.contains(&address) && self.addresses.len() < ADDRESSES_MAX {
-                self.addresses.push(address);
-            }
-        }
-        let leader = response
-            .leader
-            .as_ref()
-            .and_then(|leader| leader.client_urls.first());
-        let leader = leader.map(|url| bare_address(url));
-        self.leader = leader.clone();
-        leader.ok_or_else(|| unknown("placement has no leader".to_owned()))
-    }
+/// Asks a member for all of them.
+async fn get_members(
+    mut client: PdClient<Channel>,
+    header: pdpb::RequestHeader,
+) -> Result<Response<pdpb::GetMembersResponse>, Status> {
+    let header = Some(header);
+    client.get_members(pdpb::GetMembersRequest { header }).await
 }
 
 /// A request that says what kind of asker this is.
@@ -301,19 +294,13 @@ fn to_route(response: pdpb::GetRegionResponse) -> Result<Route, LookupFailure> {
 }
 
 /// An error in the header of an answer.
-fn refused(header: Option<&pdpb::ResponseHeader>) -> Result<(), LookupFailure> {
+pub(super) fn refused(header: Option<&pdpb::ResponseHeader>) -> Result<(), LookupFailure> {
     match header.and_then(|header| header.error.as_ref()) {
         Some(error) => Err(unknown(error.message.clone())),
         None => Ok(()),
     }
 }
 
-fn unknown(message: String) -> LookupFailure {
+pub(super) fn unknown(message: String) -> LookupFailure {
     LookupFailure::Unknown { message }
-}
-
-/// An address without scheme and slash.
-fn bare_address(url: &str) -> Arc<str> {
-    let address = url.strip_prefix("http://").unwrap_or(url);
-    Arc::from(address.trim_end_matches('/'))
 }

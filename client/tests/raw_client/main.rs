@@ -2,6 +2,7 @@
 //! it tells when something is not.
 
 mod fake;
+mod members;
 mod splits;
 mod updates;
 

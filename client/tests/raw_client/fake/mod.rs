@@ -87,6 +87,10 @@ pub(crate) struct World {
     /// Addresses of placement members, and which of them leads (an index).
     pub(crate) placements: Vec<String>,
     pub(crate) placement_leader: Option<usize>,
+    /// Members that name another leader (an index) than there is.
+    pub(crate) wrong_hints: BTreeMap<usize, usize>,
+    /// How often members were asked who leads.
+    pub(crate) members_asked: usize,
     /// Look-ups of regions so far, and what they said about the asker.
     pub(crate) lookups: Vec<Option<String>>,
 }
@@ -145,6 +149,13 @@ impl World {
         self.regions.sort_by(|one, two| one.start.cmp(&two.start));
     }
 
+    /// Gives the region that contains a key another id, so that it has to be looked up again.
+    pub(crate) fn replace_region(&mut self, key: &'static str) {
+        let region = self.region_at(key);
+        region.id += 100;
+        region.version += 1;
+    }
+
     /// Moves the leader of every region, and tells placement.
     pub(crate) fn lead_from(&mut self, store: u64) {
         for region in &mut self.regions {
@@ -179,7 +190,7 @@ impl World {
     }
 }
 
-/// The cluster: two placement members and three stores.
+/// The cluster: three placement members and three stores.
 pub(crate) struct Fake {
     world: Arc<Mutex<World>>,
     pub(crate) stores: BTreeMap<u64, Wire>,
@@ -218,7 +229,7 @@ impl Fake {
             stores.insert(id, wire);
         }
         let mut placements = Vec::new();
-        for index in 0..2 {
+        for index in 0..3 {
             let member = pd::Member {
                 index,
                 world: world.clone(),

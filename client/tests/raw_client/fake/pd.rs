@@ -79,14 +79,17 @@ impl Pd for Member {
         &self,
         _: Request<pdpb::GetMembersRequest>,
     ) -> Result<Response<pdpb::GetMembersResponse>, Status> {
-        let world = self.world.lock().expect("no panic");
+        let mut world = self.world.lock().expect("no panic");
+        world.members_asked += 1;
         let members: Vec<_> = world
             .placements
             .iter()
             .enumerate()
             .map(|(at, address)| member(at, address))
             .collect();
-        let leader = world.placement_leader.map(|index| members[index].clone());
+        let hint = world.wrong_hints.get(&self.index).copied();
+        let leader = hint.or(world.placement_leader);
+        let leader = leader.map(|index| members[index].clone());
         Ok(Response::new(pdpb::GetMembersResponse {
             header: header(),
             members,
