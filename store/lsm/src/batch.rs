@@ -32,6 +32,18 @@ pub enum Operation {
     },
 }
 
+impl Operation {
+    /// Bytes of its keys and value.
+    pub(crate) fn bytes(&self) -> u64 {
+        let len = match self {
+            Operation::Put { key, value } => key.len() + value.len(),
+            Operation::Delete { key } => key.len(),
+            Operation::DeleteRange { start, end } => start.len() + end.len(),
+        };
+        len as u64
+    }
+}
+
 /// How a batch moves the applied index of an origin.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum AppliedChange {

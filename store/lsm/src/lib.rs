@@ -48,6 +48,7 @@ mod ingest;
 mod job;
 mod sst_writer;
 
+mod extent;
 mod pressure;
 mod statistics;
 

@@ -17,12 +17,17 @@ use parking_lot::Mutex;
 
 use crate::batch::{AppliedChange, Operation, OriginId, WriteBatch};
 use crate::key::{self, KeySlice, Kind, OwnedKey};
+use crate::table::Stretch;
 use crate::tombstone::Fragments;
 
 /// What an entry costs besides its bytes: the skip-list node and two `Bytes`.
 const ENTRY_OVERHEAD_BYTES: u64 = 128;
 /// Range tombstones at which a memtable counts as full, so that cutting them stays cheap.
 const RANGE_TOMBSTONES_MAX: usize = 1024;
+/// Of every so many bytes written one key is remembered as a sample.
+const SAMPLE_BYTES: u64 = 16 << 10;
+/// A memtable up to this size, and so of at most 2048 entries, is walked instead.
+const WALK_BYTES_MAX: u64 = 256 << 10;
 
 /// The newest visible version of a key in one place.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -41,6 +46,8 @@ pub(crate) struct Memtable {
     bytes: AtomicU64,
     /// The newest sequence in it; 0 while empty.
     last_sequence: AtomicU64,
+    /// User keys, one for every [`SAMPLE_BYTES`] that came in.
+    samples: Mutex<Vec<Bytes>>,
     /// The last move of each origin's applied index in this memtable.
     applied: Mutex<BTreeMap<OriginId, AppliedChange>>,
 }
@@ -61,16 +68,24 @@ impl Memtable {
             fragments: ArcSwap::from_pointee(Fragments::default()),
             bytes: AtomicU64::new(0),
             last_sequence: AtomicU64::new(0),
+            samples: Mutex::new(Vec::new()),
             applied: Mutex::new(BTreeMap::new()),
         }
     }
 
     /// Adds a batch whose operations get the sequences from `first` on.
     pub(crate) fn insert(&self, batch: &WriteBatch, first: u64) {
-        let mut bytes = batch.bytes();
+        let before = self.bytes();
+        let mut bytes = before;
         let mut fragments: Option<Fragments> = None;
         for (operation, sequence) in batch.operations().iter().zip(first..) {
-            bytes += ENTRY_OVERHEAD_BYTES;
+            let sampled = bytes / SAMPLE_BYTES;
+            bytes += ENTRY_OVERHEAD_BYTES + operation.bytes();
+            if bytes / SAMPLE_BYTES > sampled
+                && let Operation::Put { key, .. } | Operation::Delete { key } = operation
+            {
+                self.samples.lock().push(Bytes::copy_from_slice(key));
+            }
             match operation {
                 Operation::Put { key, value } => {
                     let internal = key::encode(key, sequence, Kind::Put);
@@ -90,7 +105,7 @@ impl Memtable {
         if let Some(fragments) = fragments {
             self.fragments.store(Arc::new(fragments));
         }
-        self.bytes.fetch_add(bytes, Ordering::Relaxed);
+        self.bytes.store(bytes, Ordering::Relaxed);
         if !batch.applied_changes().is_empty() {
             self.applied
                 .lock()
@@ -145,6 +160,50 @@ impl Memtable {
             .load()
             .iter()
             .any(|f| f.start.as_ref() <= end && f.end.as_ref() > start)
+    }
+
+    /// Hands out stretches of its keys from `start` on (an empty `end`: to the last key).
+    pub(crate) fn stretches(&self, start: &[u8], end: &[u8], mut each: impl FnMut(Stretch)) {
+        if self.bytes() > WALK_BYTES_MAX {
+            for key in self.samples.lock().iter() {
+                each(Stretch {
+                    after: key.clone(),
+                    last: key.clone(),
+                    bytes: SAMPLE_BYTES,
+                });
+            }
+            return;
+        }
+        let seek = key::encode_seek(start, key::SEQUENCE_MAX);
+        let from = Bound::Included(KeySlice::new(&seek));
+        // An entry belongs to the keys from its own on, so it counts into the stretch behind it.
+        let mut open: Option<(Bytes, u64)> = None;
+        for entry in self.map.range::<KeySlice, _>((from, Bound::Unbounded)) {
+            let internal = &entry.key().0;
+            let user = internal.slice(..internal.len() - key::TRAILER_BYTES);
+            let bytes = ENTRY_OVERHEAD_BYTES + (user.len() + entry.value().len()) as u64;
+            if let Some((after, bytes)) = open.take() {
+                each(Stretch {
+                    after,
+                    last: user.clone(),
+                    bytes,
+                });
+            }
+            if !end.is_empty() && end <= user.as_ref() {
+                return;
+            }
+            open = Some((user, bytes));
+        }
+        if let Some((after, bytes)) = open {
+            // Up to the end, whatever that is.
+            let mut last = end.max(&after).to_vec();
+            last.push(0);
+            each(Stretch {
+                after,
+                last: last.into(),
+                bytes,
+            });
+        }
     }
 
     /// The newest version at or before the sequence of `seek`, which is the user key's seek key.

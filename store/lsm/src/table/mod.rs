@@ -19,6 +19,7 @@ mod filter;
 mod format;
 mod iter;
 mod reader;
+mod stretch;
 mod writer;
 
 pub(crate) use block::Block;
@@ -26,6 +27,7 @@ pub(crate) use filter::Filter;
 pub(crate) use format::Properties;
 pub(crate) use iter::TableIter;
 pub(crate) use reader::{Fetch, Lookup, Table, TableSource};
+pub(crate) use stretch::Stretch;
 pub(crate) use writer::{TableSettings, TableSummary, TableWriter};
 
 #[cfg(test)]

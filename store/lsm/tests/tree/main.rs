@@ -4,5 +4,6 @@ mod support;
 
 mod corruption;
 mod crash;
+mod middle;
 mod model;
 mod threads;
