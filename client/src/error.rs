@@ -90,6 +90,12 @@ pub enum Reason {
         /// What happened last.
         cause: String,
     },
+    /// Placement had no leader until the deadline; its members can be reached.
+    #[error("placement has no leader: {message}")]
+    PlacementNoLeader {
+        /// What the last one said.
+        message: String,
+    },
     /// No store of the region could be asked until the deadline.
     #[error("the region's stores cannot be reached: {cause}")]
     StoreUnreachable {
@@ -150,14 +156,16 @@ impl Error {
         matches!(self, Error::Undetermined { .. })
     }
 
-    /// Whether the call failed because nobody could be reached.
+    /// Whether the call failed because nobody could be reached who can decide.
     pub fn is_unreachable(&self) -> bool {
         let Error::DefinitelyNot { reason, .. } = self else {
             return false;
         };
         matches!(
             reason,
-            Reason::PlacementUnreachable { .. } | Reason::StoreUnreachable { .. }
+            Reason::PlacementUnreachable { .. }
+                | Reason::PlacementNoLeader { .. }
+                | Reason::StoreUnreachable { .. }
         )
     }
 

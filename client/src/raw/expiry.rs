@@ -13,6 +13,9 @@ use tinykv_proto::store::{RawExpireRequest, RawGetExpiryRequest};
 use super::{PutOptions, RawClient};
 use crate::error::Error;
 
+/// Longest time to live that a store takes, in milliseconds.
+const TTL_MS_MAX: u64 = 1 << 62;
+
 /// How long a key will live.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Expiry {
@@ -112,6 +115,8 @@ pub(super) fn ttl_ms(ttl: Duration) -> Result<u64, Error> {
     if ttl.is_zero() {
         return Err(Error::bad_request("a time to live is at least 1 ms"));
     }
-    u64::try_from(ttl.as_nanos().div_ceil(1_000_000))
-        .map_err(|_| Error::bad_request("a time to live is at most 2^64-1 ms"))
+    match u64::try_from(ttl.as_nanos().div_ceil(1_000_000)) {
+        Ok(ms) if ms <= TTL_MS_MAX => Ok(ms),
+        _ => Err(Error::bad_request("a time to live is at most 2^62 ms")),
+    }
 }

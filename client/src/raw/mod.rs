@@ -136,6 +136,13 @@ impl RawClient {
         Ok(Location { route, peers })
     }
 
+    /// Where the leader of the placement driver is, `host:port`, as its members say now. Each of
+    /// them is asked once; an election is waited out as long as they hold their answers.
+    pub async fn placement_leader(&self) -> Result<String, Error> {
+        let leader = self.driver.placement_leader(self.deadline()).await?;
+        Ok(leader.to_string())
+    }
+
     /// One call for the region of a key.
     async fn call<R: crate::shell::Rpc>(
         &self,

@@ -425,10 +425,7 @@ impl Call {
     fn lookup_failed(&mut self, tried: Tried, failure: LookupFailure, now: Duration) {
         self.story
             .add(self.lookup_began, now, tried, failure.to_string());
-        self.obstacle = Some(match failure {
-            LookupFailure::Unreachable { cause } => Reason::PlacementUnreachable { cause },
-            LookupFailure::Unknown { message } => Reason::Unknown { message },
-        });
+        self.obstacle = Some(failure.into());
         self.again_after(Duration::ZERO, now);
     }
 

@@ -3,7 +3,7 @@
 use std::fmt;
 use std::time::Duration;
 
-use crate::error::Conflict;
+use crate::error::{Conflict, Reason};
 use crate::routing::{Peer, Route};
 use crate::story::Millis;
 
@@ -167,12 +167,26 @@ pub enum LookupFailure {
         /// What happened.
         cause: String,
     },
-    /// Placement answered, and does not know now: no leader of its own, not bootstrapped, no such
-    /// region or store.
+    /// A member answered that it does not lead, or that nobody does.
+    NoLeader {
+        /// What it said.
+        message: String,
+    },
+    /// Placement answered, and does not know: not bootstrapped, no such region or store.
     Unknown {
         /// What it said.
         message: String,
     },
+}
+
+impl From<LookupFailure> for Reason {
+    fn from(failure: LookupFailure) -> Reason {
+        match failure {
+            LookupFailure::Unreachable { cause } => Reason::PlacementUnreachable { cause },
+            LookupFailure::NoLeader { message } => Reason::PlacementNoLeader { message },
+            LookupFailure::Unknown { message } => Reason::Unknown { message },
+        }
+    }
 }
 
 impl fmt::Display for LookupFailure {
@@ -181,6 +195,7 @@ impl fmt::Display for LookupFailure {
             LookupFailure::Unreachable { cause } => {
                 write!(f, "placement cannot be reached: {cause}")
             }
+            LookupFailure::NoLeader { message } => write!(f, "placement has no leader: {message}"),
             LookupFailure::Unknown { message } => write!(f, "placement does not know: {message}"),
         }
     }

@@ -687,6 +687,7 @@ fn any_answer() -> impl Strategy<Value = Result<Route, LookupFailure>> {
         1 => Just(Ok(Route { start: Bytes::from_static(b"z"), ..route(1, Some(1)) })),
         1 => Just(placement_silent()),
         1 => Just(Err(LookupFailure::Unknown { message: String::new() })),
+        1 => Just(Err(LookupFailure::NoLeader { message: String::new() })),
     ]
 }
 

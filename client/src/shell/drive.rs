@@ -83,6 +83,12 @@ impl Driver {
         self.placement.store_address(store, timeout).await.ok()
     }
 
+    /// Where placement's leader is, as its members say now.
+    pub(crate) async fn placement_leader(&self, deadline: Duration) -> Result<Arc<str>, Error> {
+        let found = self.placement.find_leader(deadline, None).await;
+        found.map_err(|failure| Error::before(failure.into()))
+    }
+
     fn new_call(&self, access: crate::retry::Access, point: Point, deadline: Duration) -> Call {
         let now = self.clock.now();
         let seed = self.seeds.lock().next_u64();

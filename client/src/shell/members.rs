@@ -102,7 +102,9 @@ impl Members {
             .and_then(|leader| leader.client_urls.first());
         leader
             .map(|url| bare_address(url))
-            .ok_or_else(|| unknown("placement has no leader".to_owned()))
+            .ok_or_else(|| LookupFailure::NoLeader {
+                message: "a member knows of none".to_owned(),
+            })
     }
 }
 

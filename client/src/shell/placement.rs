@@ -155,7 +155,10 @@ impl Placement {
             tokio::select! {
                 biased;
                 answer = &mut asked => {
-                    if let Err(LookupFailure::Unreachable { .. }) = &answer {
+                    if matches!(
+                        answer,
+                        Err(LookupFailure::Unreachable { .. } | LookupFailure::NoLeader { .. })
+                    ) {
                         self.members.lock().lose_leader(&address);
                     }
                     return answer;
@@ -175,7 +178,7 @@ impl Placement {
     /// Asks the members who leads: one after the other, without waiting long for any of them, so
     /// that dead ones cost little. The first answer counts; but only the silent member itself can
     /// say that it is the leader, others may not have noticed yet that it is gone.
-    async fn find_leader(
+    pub(crate) async fn find_leader(
         &self,
         deadline: Duration,
         silent: Option<&Arc<str>>,
@@ -201,11 +204,13 @@ impl Placement {
                     return Ok(leader);
                 }
                 Ok(_) => {}
-                Err(told @ LookupFailure::Unknown { .. }) => failure = told,
-                Err(broken) if !matches!(failure, LookupFailure::Unknown { .. }) => {
-                    failure = broken;
+                // What somebody said is worth more than that somebody did not answer.
+                Err(broken @ LookupFailure::Unreachable { .. }) => {
+                    if matches!(failure, LookupFailure::Unreachable { .. }) {
+                        failure = broken;
+                    }
                 }
-                Err(_) => {}
+                Err(told) => failure = told,
             }
         }
         Err(failure)
@@ -246,7 +251,9 @@ impl Placement {
                     self.connections.on_failure(&connection);
                     Err(at(&last_cause(source)))
                 }
-                None if is_about_the_member(status.code()) => Err(at(status.message())),
+                None if is_about_the_member(status.code()) => Err(LookupFailure::NoLeader {
+                    message: format!("{address}: {}", status.message()),
+                }),
                 None => Err(unknown(status.message().to_owned())),
             },
             Err(_) => {
