@@ -1,6 +1,8 @@
 //! Each rule, and what no rule may do.
 
+mod balancing;
 mod driving;
+mod manual;
 mod planning;
 mod safety;
 

@@ -15,7 +15,7 @@ use tonic::Streaming;
 use super::cluster::{Placement, Store, directory, error, eventually};
 
 /// A store's heartbeat stream.
-struct Link {
+pub(crate) struct Link {
     store: Store,
     heartbeats: mpsc::Sender<pdpb::RegionHeartbeatRequest>,
     orders: Streaming<pdpb::RegionHeartbeatResponse>,
@@ -23,7 +23,7 @@ struct Link {
 
 impl Link {
     /// Opens the stream with a first heartbeat.
-    async fn open(store: &Store, region: &metapb::Region, term: u64) -> Link {
+    pub(crate) async fn open(store: &Store, region: &metapb::Region, term: u64) -> Link {
         let (heartbeats, receiver) = mpsc::channel(64);
         let mut client = store.client.clone();
         let first = heartbeat(store, region, term, &[]);
@@ -36,7 +36,7 @@ impl Link {
         }
     }
 
-    async fn report(&self, region: &metapb::Region, term: u64, pending: &[u64]) {
+    pub(crate) async fn report(&self, region: &metapb::Region, term: u64, pending: &[u64]) {
         let heartbeat = heartbeat(&self.store, region, term, pending);
         self.heartbeats
             .send(heartbeat)
@@ -44,7 +44,7 @@ impl Link {
             .expect("the stream is open");
     }
 
-    async fn answer(&mut self) -> pdpb::RegionHeartbeatResponse {
+    pub(crate) async fn answer(&mut self) -> pdpb::RegionHeartbeatResponse {
         let waited = tokio::time::timeout(super::cluster::LIMIT, self.orders.message()).await;
         waited
             .expect("in time")
@@ -76,7 +76,7 @@ fn heartbeat(
     }
 }
 
-async fn region(placement: &Placement, id: u64) -> pdpb::GetRegionResponse {
+pub(crate) async fn region(placement: &Placement, id: u64) -> pdpb::GetRegionResponse {
     let request = pdpb::GetRegionByIdRequest {
         header: placement.header(),
         region_id: id,

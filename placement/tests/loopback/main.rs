@@ -5,4 +5,5 @@ mod cluster;
 mod heartbeats;
 mod members;
 mod restart;
+mod splits;
 mod timestamps;

@@ -186,3 +186,19 @@ fn a_leader_too_many_goes_in_two_steps() {
     });
     assert_eq!(step(&mut world, NOW), "success");
 }
+
+/// The peer to be removed was elected meanwhile: whoever can takes over first.
+#[test]
+fn a_leader_that_is_to_go_hands_over_even_if_it_led_only_later() {
+    let mut world = World::new(4, 3);
+    world.region(1, &[1, 2, 3, 4]);
+    world.admit();
+    assert_eq!(step(&mut world, NOW), "remove 104");
+    world.report(1, 4, |_| ());
+    assert_eq!(step(&mut world, NOW), "transfer to 101");
+    world.report(1, 1, |_| ());
+    assert_eq!(step(&mut world, NOW), "remove 104");
+    world.silent_for(2, 6);
+    world.silent_for(3, 6);
+    assert_eq!(step(&mut world, NOW), "cancelled", "it is needed now");
+}
