@@ -116,7 +116,8 @@ pub enum DropReason {
     Backlog,
     /// The replica is damaged, or the process goes down.
     OutOfService,
-    /// The snapshot overlaps another region of this shard.
+    /// Another group of this store holds some of the keys: a region that has yet to be split or
+    /// moved away, or one whose data is being dropped.
     Overlap(GroupId),
     /// The snapshot is older than what is here, or one is being installed.
     SnapshotNotWanted,
@@ -172,7 +173,8 @@ pub enum RegionChange {
         /// Whether the leader is this peer.
         is_here: bool,
     },
-    /// The peer is out of service for good; its data will be dropped.
+    /// The peer is out of service: for good, so that its data will be dropped; or until a snapshot
+    /// has replaced its data, when [`RegionChange::Region`] follows.
     Gone {
         /// The group.
         group: GroupId,

@@ -58,6 +58,7 @@ mod grave;
 mod replica;
 mod run;
 mod shard;
+mod territory;
 
 pub use codec::FormatError;
 pub use command::{AdminCommand, Command, PeerChange};
@@ -85,3 +86,4 @@ pub use region::{
 pub use replica::{GroupStatus, Replica};
 pub use shard::{Factory, RecoverError, RecoveredReplica, RecoveredTombstone, Shard};
 pub use split::SplitIds;
+pub use territory::Territory;

@@ -116,6 +116,19 @@ pub struct RoutingRange {
 }
 
 impl RoutingRange {
+    /// The smallest range that holds both.
+    pub(crate) fn hull(&self, other: &RoutingRange) -> RoutingRange {
+        let end = if self.end.is_empty() || other.end.is_empty() {
+            Bytes::new()
+        } else {
+            self.end.clone().max(other.end.clone())
+        };
+        RoutingRange {
+            start: self.start.clone().min(other.start.clone()),
+            end,
+        }
+    }
+
     /// Whether two ranges share a key.
     pub fn overlaps(&self, other: &RoutingRange) -> bool {
         (self.end.is_empty() || other.start < self.end)

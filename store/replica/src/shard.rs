@@ -5,18 +5,20 @@ mod routing;
 mod splitting;
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::sync::Arc;
 use std::time::Duration;
 
 use tinykv_raft::GroupId;
 
 use crate::config::ShardConfig;
-use crate::effects::{Effects, PersistToken};
+use crate::effects::{Effects, PersistToken, RegionChange};
 use crate::event::Event;
 use crate::grave::Grave;
 use crate::machine::{Reader, StateMachine};
 use crate::region::Peer;
 use crate::replica::{GroupStatus, Replica};
 use crate::run::{Awaiting, Run};
+use crate::territory::Territory;
 
 pub use self::recovery::{RecoverError, RecoveredReplica, RecoveredTombstone};
 
@@ -40,6 +42,8 @@ pub struct Shard<S: StateMachine> {
     /// Children woken, and graves released, by a split that the last run applied.
     newly_awake: BTreeSet<GroupId>,
     graves_released: BTreeSet<GroupId>,
+    /// What the groups of the whole store hold.
+    territory: Arc<Territory>,
     /// The clock of the last run.
     now: Duration,
     /// After [`Event::Shutdown`] everything is refused.
@@ -60,6 +64,7 @@ impl<S: StateMachine> Shard<S> {
             children: BTreeMap::new(),
             newly_awake: BTreeSet::new(),
             graves_released: BTreeSet::new(),
+            territory: Arc::default(),
             now: Duration::ZERO,
             is_shut_down: false,
         }
@@ -121,10 +126,18 @@ impl<S: StateMachine> Shard<S> {
 
     /// Ends a run: what follows for each touched group, who dies, and what must become durable.
     fn finish(&mut self, mut run: Run<'_, S::Reply>) -> Effects<S::Reply> {
+        let mut finished = BTreeSet::new();
         while let Some(group) = self.touched.pop_first() {
             self.finish_group(group, &mut run);
+            finished.insert(group);
+        }
+        for group in finished {
+            if let Some(replica) = self.replicas.get_mut(&group) {
+                replica.end_run();
+            }
         }
         self.complete_regions(&mut run);
+        self.hold_regions(&run);
         let must_persist = !run.effects.wal.is_empty()
             || !run.effects.messages_after_persist.is_empty()
             || !run.awaiting.is_empty();
@@ -156,12 +169,12 @@ impl<S: StateMachine> Shard<S> {
         };
         if replica.is_damaged() && replica.owes_children() {
             self.orphan_children(group, run);
-            return self.touch_leaving(group, run);
         }
-        self.touch_leaving(group, run);
+        self.bury_leaving(group, run);
     }
 
-    fn touch_leaving(&mut self, group: GroupId, run: &mut Run<'_, S::Reply>) {
+    /// Buries a peer that leaves, once nobody here needs its log any more.
+    fn bury_leaving(&mut self, group: GroupId, run: &mut Run<'_, S::Reply>) {
         let Some(replica) = self.replicas.get_mut(&group).filter(|it| it.is_leaving()) else {
             return;
         };
@@ -175,7 +188,21 @@ impl<S: StateMachine> Shard<S> {
     fn bury(&mut self, group: GroupId, run: &mut Run<'_, S::Reply>) {
         if let Some(replica) = self.replicas.remove(&group) {
             let record = replica.bury(run);
+            if record.leftover.is_none() {
+                self.territory.release(group);
+            }
             self.graves.insert(group, Grave::dug(record));
+            self.release_graves(group);
         }
+    }
+
+    /// Before anybody can see what this run did, it is known who holds what from now on.
+    fn hold_regions(&self, run: &Run<'_, S::Reply>) {
+        let changes = run.effects.region_changes.iter();
+        self.territory
+            .hold(changes.filter_map(|change| match change {
+                RegionChange::Region { state, .. } => Some((state.region.id, state.region.range())),
+                RegionChange::Leader { .. } | RegionChange::Gone { .. } => None,
+            }));
     }
 }

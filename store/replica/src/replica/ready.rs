@@ -11,7 +11,8 @@ use crate::outcome::{Answer, Outcome, ReadGrant};
 use crate::run::{Awaiting, Durable, Run};
 
 impl<S: StateMachine> Replica<S> {
-    /// Ends the group's part of a run: everything that follows from the events is worked out.
+    /// Ends the group's part of a run: everything that follows from the events is worked out. May
+    /// be called again in the same run, when the children of a split have turned out to be ready.
     pub(crate) fn finish(&mut self, run: &mut Run<'_, S::Reply>) {
         if self.damaged || self.is_leaving || self.awaits_parent {
             return;
@@ -34,6 +35,10 @@ impl<S: StateMachine> Replica<S> {
         self.send_snapshots(run);
         self.watch_transfer(run);
         self.publish_lease(run);
+    }
+
+    /// The run's batch is complete: from the next one on it is read from the engine.
+    pub(crate) fn end_run(&mut self) {
         self.overlay.clear();
     }
 

@@ -3,17 +3,20 @@
 use std::sync::Arc;
 
 use tinykv_raft::{
-    EntryId, LogIndex, Message, MessageBody, PeerId, Snapshot, SnapshotFailed, SnapshotMetadata,
+    EntryId, GroupId, LogIndex, Message, MessageBody, PeerId, Snapshot, SnapshotFailed,
+    SnapshotMetadata,
 };
 use tinykv_wal::Record;
 
 use super::{Install, Offer, Replica};
 use crate::effects::{DropReason, RegionChange, SnapshotInstall, SnapshotSend};
-use crate::event::{InstallError, PeerBody, ReceivedSnapshot};
+use crate::event::{InstallError, PeerBody, PeerMessage, ReceivedSnapshot};
 use crate::machine::StateMachine;
 use crate::outcome::{Doubt, Outcome};
 use crate::record::InstallRecord;
+use crate::region::Region;
 use crate::run::{Durable, Run};
+use crate::territory::Territory;
 
 impl<S: StateMachine> Replica<S> {
     /// Asks the shell for the snapshots that the core wants sent, as of what this run applied.
@@ -66,6 +69,33 @@ impl<S: StateMachine> Replica<S> {
         self.raft.on_snapshot_status(to, result);
     }
 
+    /// Claims the keys of a snapshot's region, beside those whose data it replaces.
+    pub(crate) fn claim_for(&self, region: &Region, territory: &Territory) -> Result<(), GroupId> {
+        let mut range = region.range();
+        if let Some(before) = self.region() {
+            range = range.hull(&before.range());
+        }
+        territory.claim(self.group, &range)
+    }
+
+    /// What was not wanted claims nothing.
+    pub(crate) fn settle_claim(&self, territory: &Territory) {
+        let region = self.region().filter(|_| self.offered.is_none());
+        territory.hold(region.map(|region| (self.group, region.range())));
+    }
+
+    /// A peer without a region follows what its leader tells of it, as far as nobody else is in the
+    /// way.
+    pub(crate) fn hear_range(&self, message: &PeerMessage, territory: &Territory) {
+        if let Some(range) = &message.range
+            && self.state.is_none()
+            && self.installing.is_none()
+        {
+            // Refused, it keeps what it has; its snapshot will be refused, too.
+            let _unchanged = territory.claim(self.group, range);
+        }
+    }
+
     /// Offers a received snapshot to the core. Whether it is wanted shows in the next Ready.
     pub(crate) fn on_snapshot_received(
         &mut self,
@@ -91,7 +121,7 @@ impl<S: StateMachine> Replica<S> {
 
     fn offer_snapshot(
         &mut self,
-        message: &crate::event::PeerMessage,
+        message: &PeerMessage,
         state: &crate::region::RegionState,
         run: &Run<'_, S::Reply>,
     ) -> Result<(), DropReason> {
@@ -146,6 +176,14 @@ impl<S: StateMachine> Replica<S> {
             .take()
             .expect("the core installs only what was offered");
         let before = self.region().cloned();
+        if before.is_some() {
+            // Nobody reads here from now on: the keys may be dropped, or be another region's, before
+            // the new state is in force.
+            run.announce(RegionChange::Gone {
+                group: self.group,
+                peer: self.peer.id,
+            });
+        }
         let record = InstallRecord {
             handle: offer.handle,
             before: before.as_ref().map(|region| region.as_ref().clone()),

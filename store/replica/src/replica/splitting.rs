@@ -187,6 +187,10 @@ impl<S: StateMachine> Replica<S> {
         self.split_floor = self.split_floor.max(index);
     }
 
+    pub(crate) fn has_yet_to_apply(&self, index: LogIndex) -> bool {
+        self.applied.index < index
+    }
+
     pub(crate) fn owes_children(&self) -> bool {
         self.applied.index < self.split_floor
     }

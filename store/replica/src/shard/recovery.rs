@@ -1,6 +1,7 @@
 //! A shard after a restart.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -15,8 +16,10 @@ use crate::effects::Effects;
 use crate::grave::Grave;
 use crate::machine::{Reader, StateMachine};
 use crate::record::{BirthRecord, SplitPoint, TombstoneRecord};
+use crate::region::Region;
 use crate::replica::Replica;
 use crate::run::Run;
+use crate::territory::Territory;
 
 /// What a restart found of one group: the log's part of it and the LSM's.
 #[derive(Clone, Debug)]
@@ -65,7 +68,35 @@ impl<S: StateMachine> Shard<S> {
         reader: &dyn Reader,
         now: Duration,
     ) -> Result<(Shard<S>, Effects<S::Reply>), RecoverError> {
+        let shard = Shard::new(config, factory);
+        shard.recovered(groups, tombstones, reader, now)
+    }
+
+    /// [`Shard::recover`] for one of several shards of a store, which share a territory. None of
+    /// them may run before all are recovered. A group whose birth ([`BirthRecord::parent`]) or
+    /// tombstone names a parent that lives here and has not applied that split goes to the parent's
+    /// shard.
+    pub fn recover_in(
+        territory: Arc<Territory>,
+        config: ShardConfig,
+        factory: Factory<S>,
+        found: (Vec<RecoveredReplica>, Vec<RecoveredTombstone>),
+        reader: &dyn Reader,
+        now: Duration,
+    ) -> Result<(Shard<S>, Effects<S::Reply>), RecoverError> {
         let mut shard = Shard::new(config, factory);
+        shard.territory = territory;
+        shard.recovered(found.0, found.1, reader, now)
+    }
+
+    fn recovered(
+        self,
+        groups: Vec<RecoveredReplica>,
+        tombstones: Vec<RecoveredTombstone>,
+        reader: &dyn Reader,
+        now: Duration,
+    ) -> Result<(Shard<S>, Effects<S::Reply>), RecoverError> {
+        let mut shard = self;
         shard.now = now;
         let config = shard.config.clone();
         let mut run = Run::new(now, &config, reader);
@@ -90,6 +121,8 @@ impl<S: StateMachine> Shard<S> {
             let record = TombstoneRecord::decode(&found.payload)
                 .map_err(|error| RecoverError { group, error })?;
             let awaits_split = record.parent.as_ref().is_some_and(is_ahead);
+            let left = record.leftover.as_ref().map(Region::range);
+            shard.territory.hold(left.map(|range| (group, range)));
             let grave = Grave::recovered::<S>(group, record, awaits_split, &mut run);
             shard.graves.insert(group, grave);
         }

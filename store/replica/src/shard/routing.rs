@@ -1,5 +1,7 @@
 //! From events to groups: who is meant, who may be born, who is dead.
 
+use std::sync::Arc;
+
 use tinykv_raft::{GroupId, MessageBody, PeerId};
 
 use tinykv_wal::Record;
@@ -68,6 +70,7 @@ impl<S: StateMachine> Shard<S> {
             Event::Destroyed { group, peer } => {
                 if let Some(grave) = self.grave_of(group, peer) {
                     grave.on_dropped(group, run);
+                    self.territory.release(group);
                 }
             }
             Event::Flushed(flushed) => {
@@ -155,9 +158,7 @@ impl<S: StateMachine> Shard<S> {
             for waiting in awaiting {
                 let (group, peer) = (waiting.group, waiting.peer);
                 if let Durable::Tombstone = waiting.what {
-                    if let Some(grave) = self.grave_of(group, peer) {
-                        grave.on_recorded::<S>(group, run);
-                    }
+                    self.on_tombstone_durable(group, peer, run);
                     continue;
                 }
                 let Some(replica) = self.touch(group).filter(|r| r.peer().id == peer) else {
@@ -178,7 +179,21 @@ impl<S: StateMachine> Shard<S> {
         }
     }
 
-    fn grave_of(&mut self, group: GroupId, peer: PeerId) -> Option<&mut Grave> {
+    fn on_tombstone_durable(&mut self, group: GroupId, peer: PeerId, run: &mut Run<'_, S::Reply>) {
+        let Some(grave) = self.grave_of(group, peer) else {
+            return;
+        };
+        let parent = grave.record.parent;
+        let awaits_split = parent.is_some_and(|parent| self.is_split_ahead(parent));
+        if let Some(grave) = self.grave_of(group, peer) {
+            match awaits_split {
+                true => grave.stage = Stage::AwaitingSplit,
+                false => grave.on_recorded::<S>(group, run),
+            }
+        }
+    }
+
+    pub(super) fn grave_of(&mut self, group: GroupId, peer: PeerId) -> Option<&mut Grave> {
         self.graves
             .get_mut(&group)
             .filter(|grave| grave.record.peer.id == peer)
@@ -191,26 +206,28 @@ impl<S: StateMachine> Shard<S> {
             &message.body,
             PeerBody::Raft(raft) if matches!(raft.body, MessageBody::Append(_))
         );
+        let territory = Arc::clone(&self.territory);
         match self.addressee(&message, creates, run) {
-            Ok(replica) => replica.on_message(message, run),
+            Ok(replica) => {
+                replica.hear_range(&message, &territory);
+                replica.on_message(message, run);
+            }
             Err(reason) => run.drop_message(group, from, reason),
         }
     }
 
     fn on_snapshot_received(&mut self, received: ReceivedSnapshot, run: &mut Run<'_, S::Reply>) {
         let (group, from) = (received.message.group, received.message.from.id);
-        let overlap = self.replicas.iter().find(|(other, replica)| {
-            **other != group
-                && replica
-                    .region()
-                    .is_some_and(|region| region.overlaps(&received.state.region))
-        });
-        let reason = match overlap {
-            Some((other, _)) => DropReason::Overlap(*other),
-            None => match self.addressee(&received.message, true, run) {
-                Ok(replica) => return replica.on_snapshot_received(received, run),
-                Err(reason) => reason,
+        let territory = Arc::clone(&self.territory);
+        let reason = match self.addressee(&received.message, true, run) {
+            Ok(replica) => match replica.claim_for(&received.state.region, &territory) {
+                Ok(()) => {
+                    replica.on_snapshot_received(received, run);
+                    return replica.settle_claim(&territory);
+                }
+                Err(other) => DropReason::Overlap(other),
             },
+            Err(reason) => reason,
         };
         run.effects.snapshot_discards.push(received.handle);
         run.drop_message(group, from, reason);
@@ -271,6 +288,13 @@ impl<S: StateMachine> Shard<S> {
         {
             return Err(DropReason::YoungerPeer);
         }
+        // Whoever may be born here says which keys are its own. They must not be another's: of a
+        // region that has yet to be split, or of one whose data is not gone.
+        let Some(range) = &message.range else {
+            return Err(DropReason::UnknownGroup);
+        };
+        let claim = self.territory.claim(message.group, range);
+        claim.map_err(DropReason::Overlap)?;
         let machine = (self.factory)(message.group);
         let replica = Replica::awaken(message.group, message.to, message.epoch, machine, run);
         self.replicas.insert(message.group, replica);

@@ -160,6 +160,24 @@ impl<S: StateMachine> Shard<S> {
         }
     }
 
+    /// Whether the parent lives here and has yet to apply the split.
+    pub(super) fn is_split_ahead(&self, parent: SplitPoint) -> bool {
+        let replica = self.replicas.get(&parent.group);
+        replica.is_some_and(|replica| replica.has_yet_to_apply(parent.index))
+    }
+
+    /// The parent is gone: its children's graves need not wait for it any more.
+    pub(super) fn release_graves(&mut self, parent: GroupId) {
+        for group in self.children.get(&parent).into_iter().flatten() {
+            if let Some(grave) = self.graves.get_mut(group)
+                && grave.stage == Stage::AwaitingSplit
+            {
+                grave.stage = Stage::Recording;
+                self.graves_released.insert(*group);
+            }
+        }
+    }
+
     pub(super) fn adopt(&mut self, parent: GroupId, child: GroupId) {
         self.children.entry(parent).or_default().insert(child);
     }

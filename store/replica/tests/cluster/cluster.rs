@@ -1,7 +1,7 @@
 //! Several stores, a bad network, clients, and somebody who changes memberships: one seed, one
 //! story.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -22,7 +22,8 @@ use crate::store::{Habits, Outbox, Store};
 
 /// Simulated milliseconds between two turns of a store.
 const STEP_MS: u64 = 5;
-const KEYS_PER_GROUP: u64 = 3;
+/// Keys of each founding group; it can be split between any two of them.
+const KEYS_PER_GROUP: u64 = 5;
 
 /// What happened, to see that it was not nothing.
 #[derive(Debug, Default)]
@@ -38,6 +39,14 @@ pub(crate) struct Figures {
     pub(crate) snapshots: usize,
     pub(crate) superseded: usize,
     pub(crate) gone: usize,
+    /// Splits that were answered with success.
+    pub(crate) splits: usize,
+    /// Children that are there although nobody was told of the split.
+    pub(crate) split_under_fire: usize,
+    /// Children that waited for their parent after a restart.
+    pub(crate) children_waited: usize,
+    /// Requests refused with regions that hold the key.
+    pub(crate) outdated: usize,
 }
 
 enum Packet {
@@ -49,6 +58,7 @@ enum Packet {
 enum Open {
     Operation(usize),
     Admin { is_transfer: bool },
+    Split(GroupId),
 }
 
 /// The faults of this seed, each as "once in so many" chances; 0 is never.
@@ -60,6 +70,7 @@ struct Faults {
     pause: u64,
     partition: u64,
     membership: u64,
+    split: u64,
 }
 
 pub(crate) struct Cluster {
@@ -71,12 +82,21 @@ pub(crate) struct Cluster {
     next_packet: u64,
     cut: BTreeMap<(u64, u64), u64>,
     faults: Faults,
+    /// A split was asked for: when and where the power goes.
+    crash_soon: Option<(u64, u64)>,
     pub(crate) history: History,
     open: BTreeMap<(u64, WaiterId), Open>,
     next_waiter: u64,
     next_number: u32,
     next_peer: u64,
-    groups: Vec<Region>,
+    next_group: u64,
+    /// How many groups there were in the beginning, numbered from 1.
+    founded: u64,
+    /// Every region that was ever published, by group, version and membership: what these say is
+    /// the same everywhere (M1).
+    seen: BTreeMap<(GroupId, u64, u64), Region>,
+    /// Children whose split was answered with success.
+    acked_children: BTreeSet<GroupId>,
     /// Who led which term (R1).
     leaders: BTreeMap<(GroupId, u64), PeerId>,
     pub(crate) figures: Figures,
@@ -96,6 +116,7 @@ impl Cluster {
             pause: random.pick(&[0, 300]).unwrap_or(0),
             partition: random.pick(&[0, 200, 400]).unwrap_or(0),
             membership: random.pick(&[0, 40, 80]).unwrap_or(0),
+            split: random.pick(&[0, 60, 150, 400]).unwrap_or(0),
         };
         let mut cluster = Cluster {
             stores: Vec::new(),
@@ -105,12 +126,16 @@ impl Cluster {
             next_packet: 0,
             cut: BTreeMap::new(),
             faults,
+            crash_soon: None,
             history: History::default(),
             open: BTreeMap::new(),
             next_waiter: 0,
             next_number: 0,
             next_peer: 1,
-            groups: Vec::new(),
+            next_group: 100,
+            founded: 0,
+            seen: BTreeMap::new(),
+            acked_children: BTreeSet::new(),
             leaders: BTreeMap::new(),
             figures: Figures::default(),
             trace: 0,
@@ -121,7 +146,8 @@ impl Cluster {
             let seed = cluster.random.next();
             cluster.stores.push(Store::new(StoreId(id), habits, seed));
         }
-        for group in 1..=cluster.random.between(1, 4) {
+        cluster.founded = cluster.random.between(1, 4);
+        for group in 1..=cluster.founded {
             cluster.found_group(GroupId(group));
         }
         cluster
@@ -158,7 +184,7 @@ impl Cluster {
             peers: peers.clone(),
         };
         let state = RegionState {
-            region: region.clone(),
+            region,
             open: founders > 1,
             machine: Bytes::new(),
         };
@@ -171,7 +197,6 @@ impl Cluster {
                 .inbox
                 .push(Event::Create(birth));
         }
-        self.groups.push(region);
     }
 
     /// Runs with faults for some time, then heals and waits until all is as it should be.
@@ -220,17 +245,20 @@ impl Cluster {
                 history,
                 random,
                 figures,
+                founded,
                 ..
             } = self;
             let mut probe = |store: &Store, clock: Duration| {
                 if random.chance(8) {
-                    asking::lease_read(store, clock, history, random, figures);
+                    asking::lease_read(store, clock, history, random, figures, *founded);
                 }
             };
             stores[index].turn(self.now, &mut out, &mut probe);
             self.take_outbox(index as u64 + 1, out);
         }
         self.check_leaders();
+        self.check_regions();
+        self.check_leases();
     }
 
     fn take_outbox(&mut self, from: u64, out: Outbox) {
@@ -256,6 +284,14 @@ impl Cluster {
         }
         let operation = match open {
             Open::Operation(operation) => *operation,
+            Open::Split(child) => {
+                if let Outcome::Ok(Answer::Split(parts)) = &outcome {
+                    assert!(parts.iter().any(|part| part.id == *child), "{parts:?}");
+                    self.figures.splits += 1;
+                    self.acked_children.insert(*child);
+                }
+                return;
+            }
             Open::Admin { is_transfer } => {
                 if let Outcome::Ok(_) = &outcome {
                     let figures = &mut self.figures;
@@ -279,7 +315,12 @@ impl Cluster {
                 // The snapshot first, then the region: it may have gone since.
                 let store = &self.stores[from as usize - 1];
                 let seen = store.list(self.history.operations[operation].key.as_bytes());
-                let is_served = store.regions.contains_key(&grant.region.id);
+                let key = self.history.operations[operation].key.as_bytes();
+                let region = store.regions.get(&grant.region.id);
+                let is_served = region.is_some_and(|(_, state)| {
+                    let region = &state.region;
+                    region.epoch.version == grant.region.epoch.version && region.contains(key)
+                });
                 self.figures.reads += usize::from(is_served);
                 if is_served {
                     Ending::Saw(seen)
@@ -288,7 +329,13 @@ impl Cluster {
                 }
             }
             Outcome::Ok(other) => panic!("an append is answered with {other:?}"),
-            Outcome::DefinitelyNot(_) => {
+            Outcome::DefinitelyNot(refusal) => {
+                let key = self.history.operations[operation].key.as_bytes();
+                if let Refusal::EpochNotMatch { regions } = refusal {
+                    assert!(!regions.is_empty(), "an outdated request is told what is");
+                    let helps = regions.iter().any(|region| region.contains(key));
+                    self.figures.outdated += usize::from(helps);
+                }
                 self.figures.refused += 1;
                 Ending::DefinitelyNot
             }
@@ -366,7 +413,30 @@ impl Cluster {
             .filter_map(|store| store.regions.get(&group));
         views
             .map(|(_, state)| Arc::clone(state))
-            .max_by_key(|state| state.region.epoch.conf_ver)
+            .max_by_key(|state| (state.region.epoch.version, state.region.epoch.conf_ver))
+    }
+
+    /// Every group that lives somewhere.
+    fn groups(&self) -> BTreeSet<GroupId> {
+        let stores = self.stores.iter();
+        stores
+            .flat_map(|store| store.regions.keys().copied())
+            .collect()
+    }
+
+    /// All keys that clients use.
+    fn keys(&self) -> impl Iterator<Item = String> + use<> {
+        let keys = |group| (0..KEYS_PER_GROUP).map(move |key| format!("g{group}k{key}"));
+        (1..=self.founded).flat_map(keys)
+    }
+
+    /// The group that holds a key, as the newest view of it has it.
+    fn group_of(&self, key: &str) -> Option<GroupId> {
+        let views = self.stores.iter().flat_map(|store| store.regions.values());
+        let holds = views.filter(|(_, state)| state.region.contains(key.as_bytes()));
+        holds
+            .max_by_key(|(_, state)| (state.region.epoch.version, state.region.epoch.conf_ver))
+            .map(|(_, state)| state.region.id)
     }
 
     fn leader_store(&self, group: GroupId) -> Option<u64> {

@@ -73,7 +73,8 @@ impl Contents {
                 truncated: *truncated,
                 ..GroupLog::default()
             };
-            self.groups.insert(group, log);
+            let before = self.groups.insert(group, log);
+            assert!(before.is_none(), "{group} is born twice");
             return;
         }
         if let Record::Tombstone { payload, .. } = record {
@@ -208,8 +209,11 @@ impl Wal {
 
     /// Whether an entry would survive (the engine's sixth invariant).
     pub(crate) fn is_durable(&self, group: GroupId, index: LogIndex) -> bool {
-        let log = self.durable.groups.get(&group);
-        log.is_none_or(|log| index <= log.truncated.index || log.entries.contains_key(&index))
+        match self.durable.groups.get(&group) {
+            Some(log) => index <= log.truncated.index || log.entries.contains_key(&index),
+            // Only of the dead the engine may know more than the log.
+            None => self.durable.tombstones.contains_key(&group),
+        }
     }
 }
 

@@ -45,6 +45,10 @@ fn clusters_keep_their_word() {
             total.transfers,
             total.snapshots,
             total.superseded,
+            total.splits,
+            total.split_under_fire,
+            total.children_waited,
+            total.outdated,
         ];
         assert!(
             must_hit.iter().all(|count| *count > 0),
@@ -77,6 +81,7 @@ fn run(seed: u64) -> Figures {
         "hardly anything was acknowledged: {:?}",
         cluster.figures
     );
+    cluster.figures.children_waited = cluster.stores.iter().map(|it| it.children_waited).sum();
     cluster.figures
 }
 
@@ -92,6 +97,10 @@ fn add(total: &mut Figures, figures: &Figures) {
     total.snapshots += figures.snapshots;
     total.superseded += figures.superseded;
     total.gone += figures.gone;
+    total.splits += figures.splits;
+    total.split_under_fire += figures.split_under_fire;
+    total.children_waited += figures.children_waited;
+    total.outdated += figures.outdated;
 }
 
 fn seeds() -> Range<u64> {

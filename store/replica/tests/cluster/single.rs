@@ -10,7 +10,7 @@ use tinykv_raft::{
 use tinykv_replica::{
     Birth, Command, Effects, Event, FIRST_ENTRY, InstallError, KeyRange, Lookup, Peer, PeerBody,
     PeerMessage, Proposal, ReadError, Reader, ReceivedSnapshot, Region, RegionEpoch, RegionState,
-    Shard, ShardConfig, SnapshotHandle, StoreId, WaiterId,
+    RoutingRange, Shard, ShardConfig, SnapshotHandle, StoreId, WaiterId,
 };
 use tinykv_wal::Record;
 
@@ -96,7 +96,7 @@ fn message(from: Peer, epoch: RegionEpoch, body: PeerBody) -> PeerMessage {
         to: HERE,
         epoch,
         keep_after: LogIndex(0),
-        range: None,
+        range: Some(RoutingRange::default()),
         body,
     }
 }

@@ -8,9 +8,9 @@ use std::time::Duration;
 use bytes::Bytes;
 use tinykv_raft::{GroupId, LogIndex, PeerId};
 use tinykv_replica::{
-    Destroy, Effects, Event, KeyRange, LeaseCell, Outcome, PeerMessage, ReceivedSnapshot,
-    RegionChange, RegionState, Shard, ShardConfig, SnapshotHandle, SnapshotInstall, StateMachine,
-    StoreId, WaiterId,
+    BirthRecord, Destroy, Effects, Event, KeyRange, LeaseCell, Outcome, PeerMessage,
+    ReceivedSnapshot, RecoveredReplica, RegionChange, RegionState, Shard, ShardConfig,
+    SnapshotHandle, SnapshotInstall, StateMachine, StoreId, WaiterId,
 };
 
 use crate::disk::{Lsm, Pending, View, Wal, recover};
@@ -69,6 +69,9 @@ pub(crate) struct Store {
     pub(crate) paused_until: u64,
     pub(crate) next_tick: u64,
     starts: u64,
+    flush_wanted: bool,
+    /// Children that a restart found before their parent had applied the split again.
+    pub(crate) children_waited: usize,
 }
 
 impl Store {
@@ -90,6 +93,8 @@ impl Store {
             paused_until: 0,
             next_tick: 0,
             starts: 0,
+            flush_wanted: false,
+            children_waited: 0,
         };
         store.start(0, &mut Outbox::default());
         store
@@ -119,6 +124,11 @@ impl Store {
             &self.files,
             self.habits.tail_max,
         );
+        let waits = |found: &&RecoveredReplica| {
+            let birth = BirthRecord::decode(&found.log.birth).expect("written by the shard");
+            birth.parent.is_some() && found.applied == LogIndex(0)
+        };
+        self.children_waited += found.0.iter().filter(waits).count();
         let view = View {
             image: &self.lsm.current,
             random: RefCell::new(Random::new(1)),
@@ -139,6 +149,7 @@ impl Store {
         self.lsm.crash();
         self.inbox.clear();
         self.jobs.clear();
+        self.flush_wanted = false;
         self.leases.clear();
         self.regions.clear();
     }
@@ -166,7 +177,7 @@ impl Store {
         for (_, job) in due {
             self.finish_job(job);
         }
-        if self.random.chance(self.habits.flush_one_in) {
+        if std::mem::take(&mut self.flush_wanted) || self.random.chance(self.habits.flush_one_in) {
             let flushed = self.lsm.flush(&self.wal);
             if self.random.chance(4) {
                 let cuts = flushed.iter().filter_map(|(group, index)| {
@@ -307,6 +318,9 @@ impl Store {
         }
         for install in effects.snapshot_installs {
             self.later(now, Job::Install(install));
+        }
+        if !effects.flushes.is_empty() {
+            self.flush_wanted = true;
         }
         for handle in effects.snapshot_discards {
             self.files.remove(&handle.0);

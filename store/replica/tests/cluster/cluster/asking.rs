@@ -17,13 +17,22 @@ impl Cluster {
         if !self.random.chance(3) {
             return;
         }
-        let group = GroupId(self.random.between(1, self.groups.len() as u64));
+        let key = format!(
+            "g{}k{}",
+            self.random.between(1, self.founded),
+            self.random.below(KEYS_PER_GROUP)
+        );
+        let founder = GroupId(self.random.between(1, self.founded));
+        // Now and then somebody asks whom they knew long ago.
+        let group = match self.group_of(&key) {
+            Some(group) if !self.random.chance(10) => group,
+            _ => founder,
+        };
         let stores = self.stores.len() as u64;
         let store = match self.leader_store(group) {
             Some(leader) if !self.random.chance(6) => leader,
             _ => self.random.between(1, stores),
         };
-        let key = format!("g{}k{}", group.0, self.random.below(KEYS_PER_GROUP));
         let is_read = self.random.chance(4);
         self.ask(store, group, &key, is_read);
     }
@@ -37,7 +46,10 @@ impl Cluster {
             .regions
             .get(&group)
             .map(|(_, state)| state.region.epoch);
-        let epoch = epoch.unwrap_or(RegionEpoch::FIRST);
+        let epoch = match epoch {
+            Some(epoch) if !self.random.chance(20) => epoch,
+            _ => RegionEpoch::FIRST,
+        };
         let wait = self.random.between(100, 1_500);
         let deadline = home.clock(self.now) + Duration::from_millis(wait);
         self.next_waiter += 1;
@@ -83,20 +95,22 @@ pub(super) fn lease_read(
     history: &mut History,
     random: &mut Random,
     figures: &mut Figures,
+    founded: u64,
 ) {
     let cells: Vec<_> = store.leases.values().copied().collect();
     let Some(cell) = random.pick(&cells) else {
         return;
     };
-    let region = store
-        .regions
-        .get(&cell.group)
-        .map(|(_, state)| state.region.epoch);
-    if clock >= cell.valid_until || region != Some(cell.epoch) {
+    let Some((_, state)) = store.regions.get(&cell.group) else {
+        return;
+    };
+    let base = random.between(1, founded);
+    let key = format!("g{base}k{}", random.below(KEYS_PER_GROUP));
+    let is_covered = state.region.epoch == cell.epoch && state.region.contains(key.as_bytes());
+    if clock >= cell.valid_until || !is_covered {
         return;
     }
     figures.lease_reads += 1;
-    let key = format!("g{}k{}", cell.group.0, random.below(KEYS_PER_GROUP));
     let operation = history.invoke(&key, None);
     history.end(operation, Ending::Saw(store.list(key.as_bytes())));
 }

@@ -2,9 +2,11 @@
 
 use std::time::Duration;
 
+use bytes::Bytes;
 use tinykv_raft::{GroupId, PeerId};
 use tinykv_replica::{
-    AdminAction, AdminCommand, AdminRequest, Event, Peer, PeerChange, PeerRole, StoreId, WaiterId,
+    AdminAction, AdminCommand, AdminRequest, Event, Peer, PeerChange, PeerRole, Region, SplitIds,
+    StoreId, WaiterId,
 };
 
 use super::{Cluster, Open};
@@ -14,6 +16,12 @@ impl Cluster {
     pub(super) fn break_something(&mut self) {
         let stores = self.stores.len() as u64;
         let victim = self.random.between(1, stores);
+        let due = self.crash_soon.take_if(|(at, _)| *at <= self.now);
+        if let Some((_, victim)) =
+            due.filter(|(_, victim)| self.stores[*victim as usize - 1].is_up())
+        {
+            self.crash(victim);
+        }
         if self.random.chance(self.faults.crash) && self.stores[victim as usize - 1].is_up() {
             self.crash(victim);
         }
@@ -57,7 +65,10 @@ impl Cluster {
     }
 
     pub(super) fn change_something(&mut self) {
-        let group = GroupId(self.random.between(1, self.groups.len() as u64));
+        let groups: Vec<GroupId> = self.groups().into_iter().collect();
+        let Some(group) = self.random.pick(&groups) else {
+            return;
+        };
         let Some(state) = self.newest(group) else {
             return;
         };
@@ -76,6 +87,9 @@ impl Cluster {
                 command: AdminCommand::Open,
             };
             return self.administrate(leader, group, action);
+        }
+        if self.random.chance(self.faults.split) {
+            return self.split(leader, region);
         }
         let is_growing = voters < 3 && self.random.chance(6);
         if !is_growing && !self.random.chance(self.faults.membership) {
@@ -119,12 +133,59 @@ impl Cluster {
         self.administrate(leader, group, action);
     }
 
+    /// Cuts a region at one or two of its keys, if it has several.
+    fn split(&mut self, leader: u64, region: &Region) {
+        let inside = |key: &String| {
+            region.contains(key.as_bytes()) && key.as_bytes() != region.start.as_ref()
+        };
+        let mut keys: Vec<String> = self.keys().filter(inside).skip(1).collect();
+        let count = self.random.between(1, 2) as usize;
+        while keys.len() > count {
+            keys.remove(self.random.below(keys.len() as u64) as usize);
+        }
+        let keys: Vec<Bytes> = keys.into_iter().map(Bytes::from).collect();
+        if keys.is_empty() {
+            return;
+        }
+        if self.faults.crash > 0 && self.random.chance(2) {
+            let victim = self.random.between(1, self.stores.len() as u64);
+            self.crash_soon = Some((self.now + self.random.between(0, 80), victim));
+        }
+        let ids = keys.iter().map(|_| {
+            self.next_group += 1;
+            let peers = region.peers.iter().map(|_| {
+                self.next_peer += 1;
+                PeerId(self.next_peer)
+            });
+            SplitIds {
+                peers: peers.collect(),
+                region: GroupId(self.next_group),
+            }
+        });
+        let ids: Vec<SplitIds> = ids.collect();
+        self.next_waiter += 1;
+        let waiter = WaiterId(self.next_waiter);
+        self.open
+            .insert((leader, waiter), Open::Split(ids[0].region));
+        let epoch = region.epoch;
+        self.request(
+            leader,
+            region.id,
+            waiter,
+            AdminAction::Split { epoch, keys, ids },
+        );
+    }
+
     pub(super) fn administrate(&mut self, store: u64, group: GroupId, action: AdminAction) {
         self.next_waiter += 1;
         let waiter = WaiterId(self.next_waiter);
         let is_transfer = matches!(action, AdminAction::TransferLeader { .. });
         self.open
             .insert((store, waiter), Open::Admin { is_transfer });
+        self.request(store, group, waiter, action);
+    }
+
+    fn request(&mut self, store: u64, group: GroupId, waiter: WaiterId, action: AdminAction) {
         let deadline = self.stores[store as usize - 1].clock(self.now) + Duration::from_secs(2);
         let request = AdminRequest {
             group,

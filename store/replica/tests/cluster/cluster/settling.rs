@@ -3,9 +3,9 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use tinykv_raft::{GroupId, LogIndex, PeerId};
-use tinykv_replica::{Event, StateMachine};
+use tinykv_replica::{Event, StateMachine, StoreId};
 
-use super::{Cluster, Faults, KEYS_PER_GROUP};
+use super::{Cluster, Faults};
 use crate::lists::Lists;
 
 impl Cluster {
@@ -46,6 +46,7 @@ impl Cluster {
             pause: 0,
             partition: 0,
             membership: 0,
+            split: 0,
         };
         self.cut.clear();
         for at in self.down_until.values_mut() {
@@ -78,11 +79,12 @@ impl Cluster {
 
     /// Healed, every group must serve again, its replicas must agree, and nobody may be left over.
     pub(super) fn settle(&mut self) {
-        for region in self.groups.clone() {
-            let last = format!("g{}k0", region.id.0);
-            let state = self.newest(region.id).expect("every group lives somewhere");
-            if state.open {
-                self.append_until_acked(region.id, &last);
+        for group in self.groups() {
+            let state = self.newest(group).expect("every group lives somewhere");
+            let mut keys = self.keys();
+            let key = keys.find(|key| state.region.contains(key.as_bytes()));
+            if let Some(key) = key.filter(|_| state.open) {
+                self.append_until_acked(group, &key);
             }
         }
         let deadline = self.now + 5_000;
@@ -92,6 +94,7 @@ impl Cluster {
         if let Some(difference) = self.difference() {
             panic!("not converged: {difference}\n{}", self.picture());
         }
+        self.check_cover();
         let waiting = self.now + 2_500;
         while self.now < waiting && !self.open.is_empty() {
             self.step();
@@ -131,35 +134,32 @@ impl Cluster {
 
     /// What is not yet as it should be in the end.
     pub(super) fn difference(&self) -> Option<String> {
-        for group in &self.groups {
-            let state = self.newest(group.id)?;
+        for group in self.groups() {
+            let state = self.newest(group)?;
             let mut applied = BTreeSet::new();
             let mut images = BTreeSet::new();
             for peer in &state.region.peers {
                 let store = &self.stores[peer.store.0 as usize - 1];
                 let here = store
                     .regions
-                    .get(&group.id)
+                    .get(&group)
                     .map(|(id, state)| (*id, &state.region));
                 if here != Some((peer.id, &state.region)) {
                     return Some(format!("peer {} is not in service: {here:?}", peer.id));
                 }
-                applied.insert(store.applied(group.id));
+                applied.insert(store.applied(group));
                 images.insert(store.lsm.current.copy(&Lists::ranges(&state.region)));
             }
             if applied.len() != 1 || images.len() != 1 {
-                return Some(format!(
-                    "{}: applied {applied:?}, images {images:?}",
-                    group.id
-                ));
+                return Some(format!("{group}: applied {applied:?}, images {images:?}"));
             }
             for store in &self.stores {
-                if let Some((peer, _)) = store.regions.get(&group.id) {
+                if let Some((peer, _)) = store.regions.get(&group) {
                     if state.region.peer(*peer).is_none() {
-                        return Some(format!("peer {peer} of {} is a ghost", group.id));
+                        return Some(format!("peer {peer} of {} is a ghost", group));
                     }
-                } else if store.applied(group.id) != LogIndex(0) {
-                    return Some(format!("{} left something on store {}", group.id, store.id));
+                } else if store.applied(group) != LogIndex(0) {
+                    return Some(format!("{group} left something on store {}", store.id));
                 }
             }
         }
@@ -169,14 +169,76 @@ impl Cluster {
     /// The final lists of all keys.
     pub(crate) fn finals(&self) -> BTreeMap<String, Vec<u32>> {
         let mut finals = BTreeMap::new();
-        for group in &self.groups {
-            let state = self.newest(group.id).expect("every group lives somewhere");
+        for key in self.keys() {
+            let group = self.group_of(&key).expect("every key is somewhere");
+            let state = self.newest(group).expect("every group lives somewhere");
             let store = &self.stores[state.region.peers[0].store.0 as usize - 1];
-            for key in 0..KEYS_PER_GROUP {
-                let key = format!("g{}k{key}", group.id.0);
-                finals.insert(key.clone(), store.list(key.as_bytes()));
-            }
+            finals.insert(key.clone(), store.list(key.as_bytes()));
         }
         finals
+    }
+
+    /// What stands under an epoch is the same everywhere (M1); no store has two regions that
+    /// overlap.
+    pub(super) fn check_regions(&mut self) {
+        for store in &self.stores {
+            for (_, state) in store.regions.values() {
+                let region = &state.region;
+                let at = (region.id, region.epoch.version, region.epoch.conf_ver);
+                let first = self.seen.entry(at).or_insert_with(|| {
+                    let told = self.acked_children.contains(&region.id);
+                    let is_child = region.id.0 > 100;
+                    self.figures.split_under_fire += usize::from(is_child && !told);
+                    region.clone()
+                });
+                assert_eq!(first, region, "one epoch, two regions (M1)");
+                let other = store.regions.values().find(|(_, other)| {
+                    other.region.id != region.id && other.region.overlaps(region)
+                });
+                assert!(
+                    other.is_none(),
+                    "store {}: {region:?} overlaps {other:?}",
+                    store.id
+                );
+            }
+        }
+    }
+
+    /// No key is under two leases at once (C2).
+    pub(super) fn check_leases(&self) {
+        let mut holders: BTreeMap<String, StoreId> = BTreeMap::new();
+        for store in &self.stores {
+            let clock = store.clock(self.now);
+            for cell in store
+                .leases
+                .values()
+                .filter(|cell| clock < cell.valid_until)
+            {
+                let Some((_, state)) = store.regions.get(&cell.group) else {
+                    continue;
+                };
+                let keys = self.keys();
+                for key in keys.filter(|key| state.region.contains(key.as_bytes())) {
+                    let before = holders.insert(key.clone(), store.id);
+                    let alone = before.is_none_or(|before| before == store.id);
+                    assert!(alone, "{key} is leased to {before:?} and {}", store.id);
+                }
+            }
+        }
+    }
+
+    /// The newest regions hold each key exactly once (M2).
+    fn check_cover(&self) {
+        for key in self.keys() {
+            let newest = self
+                .groups()
+                .into_iter()
+                .filter_map(|group| self.newest(group));
+            let holders: Vec<_> = newest
+                .filter(|state| state.region.contains(key.as_bytes()))
+                .map(|state| state.region.id)
+                .collect();
+            assert_eq!(holders.len(), 1, "{key} is held by {holders:?}");
+        }
     }
 }
