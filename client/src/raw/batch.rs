@@ -33,22 +33,12 @@ impl RawClient {
             ..Default::default()
         };
         let mut found = Vec::new();
-        let mut groups = stream::iter(groups.into_iter().map(|group| async move {
-            let mut pairs = Vec::new();
-            let mut rest = group;
-            while !rest.is_empty() {
-                let (response, covered) = self.part(rest, deadline, request).await?;
-                pairs.extend(
-                    response
-                        .pairs
-                        .into_iter()
-                        .map(|pair| (pair.key, pair.value)),
-                );
-                rest = &rest[covered..];
-            }
-            Ok::<_, Error>(pairs)
-        }))
-        .buffered(PARTS_AT_ONCE);
+        // A list and no lazy stream: a closure that borrows would keep this from being `Send`.
+        let reads: Vec<_> = groups
+            .into_iter()
+            .map(|group| self.read_group(group, deadline, request))
+            .collect();
+        let mut groups = stream::iter(reads).buffered(PARTS_AT_ONCE);
         while let Some(pairs) = groups.next().await {
             found.extend(pairs?);
         }
@@ -145,12 +135,11 @@ impl RawClient {
                 return Err(BatchError::before(keys, error));
             }
         };
-        let mut done = stream::iter(
-            groups
-                .into_iter()
-                .map(|group| self.write_group(group, deadline, request, tally)),
-        )
-        .buffered(PARTS_AT_ONCE);
+        let writes: Vec<_> = groups
+            .into_iter()
+            .map(|group| self.write_group(group, deadline, request, tally))
+            .collect();
+        let mut done = stream::iter(writes).buffered(PARTS_AT_ONCE);
         let mut report = BatchError {
             applied: Vec::new(),
             failed: Vec::new(),
@@ -166,6 +155,25 @@ impl RawClient {
         } else {
             Err(report)
         }
+    }
+
+    /// Reads what was one region's when the batch was cut, and is several regions' if that was
+    /// split since.
+    async fn read_group(
+        &self,
+        group: &[Bytes],
+        deadline: Duration,
+        request: impl Fn(&[Bytes]) -> kvrpcpb::RawBatchGetRequest + Send + Sync + Copy,
+    ) -> Result<Vec<(Bytes, Bytes)>, Error> {
+        let mut pairs = Vec::new();
+        let mut rest = group;
+        while !rest.is_empty() {
+            let (response, covered) = self.part(rest, deadline, request).await?;
+            let found = response.pairs.into_iter();
+            pairs.extend(found.map(|pair| (pair.key, pair.value)));
+            rest = &rest[covered..];
+        }
+        Ok(pairs)
     }
 
     /// Writes what was one region's when the batch was cut, and is several regions' if that was
