@@ -138,9 +138,10 @@ pub(crate) fn pick(version: &Version, options: &LsmOptions, busy: &[&Busy]) -> O
             .then(a.1.cmp(&b.1))
     });
     due.into_iter()
-        .find_map(|(_, level)| pick_in_level(version, &targets, busy, level, |_| true))
+        .find_map(|(_, level)| pick_in_level(version, options, &targets, busy, level, |_| true))
         .or_else(|| {
-            (0..last).find_map(|level| pick_in_level(version, &targets, busy, level, is_stale))
+            (0..last)
+                .find_map(|level| pick_in_level(version, options, &targets, busy, level, is_stale))
         })
 }
 
@@ -162,6 +163,7 @@ fn free<'a>(
 /// A compaction out of a level that begins with a table for which `wanted` holds.
 fn pick_in_level(
     version: &Version,
+    options: &LsmOptions,
     targets: &Targets,
     busy: &[&Busy],
     level: usize,
@@ -173,7 +175,7 @@ fn pick_in_level(
         if !files.iter().any(|file| wanted(file)) {
             return None;
         }
-        return choice(version, busy, (0, targets.base), files.to_vec());
+        return choice(version, options, busy, (0, targets.base), files.to_vec());
     }
     let mut candidates: Vec<(u64, u64, &Arc<TableFile>)> = free(files, busy)
         .filter(|file| wanted(file))
@@ -185,14 +187,30 @@ fn pick_in_level(
         })
         .collect();
     candidates.sort_by_key(|&(percent, number, _)| (percent, number));
-    candidates
-        .into_iter()
-        .find_map(|(_, _, file)| choice(version, busy, (level, level + 1), vec![file.clone()]))
+    candidates.into_iter().find_map(|(_, _, file)| {
+        choice(
+            version,
+            options,
+            busy,
+            (level, level + 1),
+            vec![file.clone()],
+        )
+    })
+}
+
+/// Whether a table may become one of the last level as it is: one with deletes would keep them
+/// for ever, and one compressed for the levels above its size.
+fn may_be_last(file: &TableFile, options: &LsmOptions) -> bool {
+    let meta = file.meta();
+    meta.deletes == 0
+        && meta.range_tombstones == 0
+        && (options.compression == options.compression_last_level || meta.sequence.is_some())
 }
 
 /// The compaction of these tables, unless somebody works where it would.
 fn choice(
     version: &Version,
+    options: &LsmOptions,
     busy: &[&Busy],
     (from, to): (usize, usize),
     files: Vec<Arc<TableFile>>,
@@ -204,8 +222,7 @@ fn choice(
     )?;
     let is_move = match files.as_slice() {
         [file] if dragged.is_empty() => {
-            let carries_deletes = file.meta().deletes > 0 || file.meta().range_tombstones > 0;
-            !carries_deletes || to + 1 < version.level_count()
+            to + 1 < version.level_count() || may_be_last(file, options)
         }
         _ => false,
     };

@@ -158,18 +158,39 @@ fn compactions_at_once_are_disjoint() {
 
 #[test]
 fn a_lone_table_is_moved_but_not_its_deletes_to_the_last_level() {
+    let options = LsmOptions {
+        compression_last_level: options().compression,
+        ..options()
+    };
     let mut table = meta(1, "a-c", 2000);
     let below = (4, meta(2, "p-q", 1000));
+    let choice = pick(
+        &version(&[(3, table.clone()), below.clone()]),
+        &options,
+        &[],
+    );
+    assert!(choice.expect("over the target").is_move);
+    table.deletes = 1;
+    let choice = pick(&version(&[(3, table), below]), &options, &[]).expect("likewise");
+    assert_eq!((choice.from, choice.to), (3, 4));
+    assert!(!choice.is_move);
+}
+
+/// Compressed for a level above it would stay larger than it need be.
+#[test]
+fn a_lone_table_is_moved_to_the_last_level_only_in_its_compression() {
+    let below = (4, meta(2, "p-q", 1000));
+    let mut table = meta(1, "a-c", 2000);
     let choice = pick(
         &version(&[(3, table.clone()), below.clone()]),
         &options(),
         &[],
     );
-    assert!(choice.expect("over the target").is_move);
-    table.deletes = 1;
-    let choice = pick(&version(&[(3, table), below]), &options(), &[]).expect("likewise");
-    assert_eq!((choice.from, choice.to), (3, 4));
-    assert!(!choice.is_move);
+    assert!(!choice.expect("over the target").is_move);
+    table.sequence = Some(7);
+    let choice = pick(&version(&[(3, table), below]), &options(), &[]);
+    let choice = choice.expect("likewise");
+    assert!(choice.is_move, "taken in as a table of the last level");
 }
 
 #[test]

@@ -3,7 +3,7 @@
 use bytes::Bytes;
 use crc32c::crc32c_append;
 
-use crate::Compression;
+use super::compress::{Codec, uncompress};
 use crate::codec::{Malformed, Reader, put_bytes, put_varint};
 
 /// The newest version of the table format.
@@ -11,10 +11,8 @@ pub(crate) const FORMAT_VERSION: u32 = 1;
 const MAGIC: u64 = u64::from_le_bytes(*b"TinyKVst");
 /// Bytes of the footer.
 pub(crate) const FOOTER_BYTES: usize = 60;
-/// Bytes behind every block: compression and checksum.
+/// Bytes behind every block: codec and checksum.
 pub(crate) const BLOCK_TRAILER_BYTES: usize = 5;
-/// LZ4 cannot shrink by more than this, so a larger claim is a lie and allocates nothing.
-const LZ4_RATIO_MAX: usize = 256;
 
 /// Where a block stands, without its trailer. A length of 0: there is none.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -119,62 +117,38 @@ fn checksum(salt: u64, offset: u64, framed: &[u8]) -> u32 {
     crc32c_append(crc32c_append(crc, &offset.to_le_bytes()), framed)
 }
 
-/// Appends the block as it stands at `offset` of a file: maybe compressed, with its trailer.
-/// Returns its length without the trailer.
-pub(crate) fn frame_into(
+/// Appends the block as it stands at `offset` of a file: in its codec, with its trailer. Returns
+/// its length without the trailer.
+pub(super) fn frame_into(
     out: &mut Vec<u8>,
-    block: &[u8],
-    compression: Compression,
+    (codec, body): (Codec, &[u8]),
     salt: u64,
     offset: u64,
 ) -> u32 {
     let begin = out.len();
-    let compressed = match compression {
-        Compression::None => None,
-        Compression::Lz4 => {
-            Some(lz4_flex::block::compress_prepend_size(block)).filter(|c| c.len() < block.len())
-        }
-    };
-    let kind = u8::from(compressed.is_some());
-    out.extend_from_slice(compressed.as_deref().unwrap_or(block));
+    out.extend_from_slice(body);
     let len = out.len() - begin;
-    out.push(kind);
+    out.push(codec as u8);
     let checksum = checksum(salt, offset, &out[begin..]);
     out.extend_from_slice(&checksum.to_le_bytes());
     u32::try_from(len).expect("keys and values are limited to far less than 4 GiB")
 }
 
 /// The block inside its frame, verified and uncompressed.
-pub(crate) fn unframe(framed: Bytes, salt: u64, offset: u64) -> Result<Bytes, Malformed> {
+pub(super) fn unframe(framed: Bytes, salt: u64, offset: u64) -> Result<Bytes, Malformed> {
     let body_end = framed
         .len()
         .checked_sub(BLOCK_TRAILER_BYTES)
         .ok_or(Malformed("too short for a block"))?;
     let mut trailer = Reader::new(&framed[body_end..]);
-    let kind = trailer.u8()?;
+    let codec = trailer.u8()?;
     if trailer.u32()? != checksum(salt, offset, &framed[..=body_end]) {
         return Err(Malformed("the block's checksum does not hold"));
     }
-    match kind {
-        0 => Ok(framed.slice(..body_end)),
-        1 => uncompress(&framed[..body_end]).map(Bytes::from),
-        _ => Err(Malformed("an unknown compression")),
+    match Codec::from_byte(codec)? {
+        Codec::Stored => Ok(framed.slice(..body_end)),
+        codec => uncompress(codec, &framed[..body_end]).map(Bytes::from),
     }
-}
-
-fn uncompress(bytes: &[u8]) -> Result<Vec<u8>, Malformed> {
-    let mut reader = Reader::new(bytes);
-    let len = reader.u32()? as usize;
-    let body = reader.take(reader.remaining())?;
-    if len > body.len().saturating_mul(LZ4_RATIO_MAX) {
-        return Err(Malformed("a block claims to be too large"));
-    }
-    let block = lz4_flex::block::decompress(body, len)
-        .map_err(|_| Malformed("a block does not uncompress"))?;
-    if block.len() != len {
-        return Err(Malformed("a block has another size than it says"));
-    }
-    Ok(block)
 }
 
 /// What is known about a table without reading its keys.

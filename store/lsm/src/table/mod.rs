@@ -11,10 +11,11 @@
 //!
 //! The index and the filter are cut into partitions that are read through the block cache, so the
 //! memory a table needs for being open does not grow with its keys. Every block is followed by one
-//! byte that says how it is compressed and by a checksum over the file's salt, the block's offset,
+//! byte that names its codec and by a checksum over the file's salt, the block's offset,
 //! its bytes and that byte: a block that was moved, or belongs to another file, does not verify.
 
 mod block;
+mod compress;
 mod filter;
 mod format;
 mod iter;

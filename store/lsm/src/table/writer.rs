@@ -7,6 +7,7 @@ use bytes::Bytes;
 use tinykv_env::{Env, FileHandle};
 
 use super::block::BlockBuilder;
+use super::compress::{Codec, Compressor};
 use super::filter;
 use super::format::{self, BLOCK_TRAILER_BYTES, Footer, Handle, Properties};
 use crate::key::{self, Kind};
@@ -59,6 +60,7 @@ pub(crate) struct TableWriter {
     file: FileHandle,
     settings: TableSettings,
     salt: u64,
+    compressor: Compressor,
     /// Bytes not handed to the file yet.
     buffer: Vec<u8>,
     /// Where the buffer begins in the file.
@@ -83,6 +85,7 @@ impl TableWriter {
             file: env.create(path)?,
             settings,
             salt: env.random_u64(),
+            compressor: Compressor::default(),
             buffer: Vec::new(),
             buffer_offset: 0,
             data: BlockBuilder::new(settings.block_restart_interval),
@@ -235,7 +238,12 @@ impl TableWriter {
 
     fn append(&mut self, block: &[u8], compression: Compression) -> Result<Handle, LsmError> {
         let offset = self.offset();
-        let len = format::frame_into(&mut self.buffer, block, compression, self.salt, offset);
+        let compressed = self.compressor.compress(block, compression);
+        let body = match &compressed {
+            Some((codec, bytes)) => (*codec, bytes.as_slice()),
+            None => (Codec::Stored, block),
+        };
+        let len = format::frame_into(&mut self.buffer, body, self.salt, offset);
         assert_eq!(
             self.offset(),
             offset + u64::from(len) + BLOCK_TRAILER_BYTES as u64

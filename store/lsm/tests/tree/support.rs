@@ -79,6 +79,22 @@ pub(crate) fn option_sets() -> Vec<(&'static str, LsmOptions)> {
             },
         ),
         (
+            "zstd everywhere",
+            LsmOptions {
+                compression: Compression::Zstd,
+                block_bytes: 512,
+                ..tiny()
+            },
+        ),
+        (
+            "lz4 everywhere",
+            LsmOptions {
+                compression_last_level: Compression::Lz4,
+                block_bytes: 512,
+                ..tiny()
+            },
+        ),
+        (
             "many levels",
             LsmOptions {
                 levels: 12,
