@@ -20,6 +20,9 @@ pub const REMOVE_KEYS_MAX: usize = 1024;
 /// Longest time to live in milliseconds; added to any time it is still a time.
 pub const TTL_MS_MAX: u64 = 1 << 62;
 
+/// Most ranges one request names: each costs a seek in every table.
+pub const RANGES_MAX: usize = 4096;
+
 /// Most bytes of keys and values one answer carries. A scan whose asker can continue is cut well
 /// before; any other answer that would be longer is refused.
 pub const ANSWER_BYTES_MAX: usize = 64 << 20;
@@ -60,6 +63,12 @@ pub enum Refused {
     /// See [`REMOVE_KEYS_MAX`].
     #[error("the request names {0} keys, {REMOVE_KEYS_MAX} are allowed; send it in parts")]
     TooManyKeys(usize),
+    /// See [`RANGES_MAX`].
+    #[error("the request names {0} ranges, {RANGES_MAX} are allowed; send it in parts")]
+    TooManyRanges(usize),
+    /// A checksum of a newer client.
+    #[error("checksum algorithm {0} is unknown; 0 is CRC-64 of each pair, combined by xor")]
+    ChecksumAlgorithm(i32),
     /// Time-to-live lists must be parallel to the pairs.
     #[error("{ttls} times to live for {pairs} pairs; give none, one, or one for each pair")]
     TtlCount {

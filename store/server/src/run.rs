@@ -129,7 +129,7 @@ impl Store {
         };
         let listening_on = listener.address();
         let serving = Stop::new();
-        let calls = Calls::new(node.handle(), clock, servers.clone());
+        let calls = Calls::new(node.handle(), clock, servers.clone(), serving.clone());
         let (grpc_health, health_service) = tonic_health::server::health_reporter();
         let services = calls
             .routes()

@@ -162,17 +162,29 @@ impl View<'_> {
     /// The live keys of a range, clamped to the region.
     pub fn scan(&self, space: Space, scan: &Scan<'_>) -> Result<Scanned, Unanswered> {
         let mut scanned = Scanned::default();
-        let mut bytes = 0;
+        self.scan_into(space, scan, &mut scanned, &mut 0)?;
+        Ok(scanned)
+    }
+
+    /// Adds the live keys of a range to what was found already, in `bytes` bytes.
+    pub(super) fn scan_into(
+        &self,
+        space: Space,
+        scan: &Scan<'_>,
+        scanned: &mut Scanned,
+        bytes: &mut usize,
+    ) -> Result<(), Unanswered> {
+        let before = scanned.pairs.len();
         self.visit(space, scan.lower, scan.upper, scan.order, |key, value| {
-            if scanned.pairs.len() == scan.keys_max {
+            if scanned.pairs.len() - before == scan.keys_max {
                 return Step::Stop;
             }
             let value = match scan.values {
                 Values::Included => value.payload,
                 Values::LeftOut => Bytes::new(),
             };
-            bytes += key.len() + value.len() + PAIR_OVERHEAD;
-            let cut = scan.bytes_max.is_some_and(|bytes_max| bytes > bytes_max);
+            *bytes += key.len() + value.len() + PAIR_OVERHEAD;
+            let cut = scan.bytes_max.is_some_and(|bytes_max| *bytes > bytes_max);
             if cut && !scanned.pairs.is_empty() {
                 scanned.resume = match scan.order {
                     Order::Forward => Some(Bytes::copy_from_slice(key)),
@@ -180,13 +192,12 @@ impl View<'_> {
                 };
                 return Step::Stop;
             }
-            if bytes > ANSWER_BYTES_MAX && !scanned.pairs.is_empty() {
+            if *bytes > ANSWER_BYTES_MAX && !scanned.pairs.is_empty() {
                 return Step::TooLong;
             }
             scanned.pairs.push((Bytes::copy_from_slice(key), value));
             Step::Continue
-        })?;
-        Ok(scanned)
+        })
     }
 
     /// The number of live keys of a range, clamped to the region.
@@ -204,7 +215,7 @@ impl View<'_> {
     }
 
     /// Calls `see` with each live key (as the user knows it) of a range until it has enough.
-    fn visit(
+    pub(super) fn visit(
         &self,
         space: Space,
         lower: &[u8],
@@ -283,9 +294,13 @@ impl View<'_> {
     }
 }
 
-enum Step {
+/// What to do after a key was seen.
+pub(super) enum Step {
+    /// Go on.
     Continue,
+    /// That was enough.
     Stop,
+    /// The answer would be too long.
     TooLong,
 }
 

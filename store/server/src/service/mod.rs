@@ -1,9 +1,11 @@
 //! The calls of clients.
 //!
-//! [`Calls`] carries them out: reads in `read`, writes in `write`, both for the raw calls in `raw`.
-//! The gRPC services in front of it (`tikv`, `own`) only take messages apart and put answers
-//! together.
+//! [`Calls`] carries them out: reads in `read`, writes in `write`, both for the raw calls in `raw`
+//! and `update`. Messages are taken apart and put together in front of it (`answer` for TiKV's,
+//! `own` for ours); `tikv` is TiKV's gRPC service, `batch` its stream of many calls.
 
+mod answer;
+mod batch;
 mod convert;
 mod deadline;
 mod figures;
@@ -22,6 +24,7 @@ use figures::{Ended, Figures, Kind};
 use prometheus_client::registry::Registry;
 use tinykv_keys::Asker;
 use tinykv_node::handle::NodeHandle;
+use tinykv_node::process::Stop;
 use tinykv_node::spawn::Tasks;
 use tinykv_proto::errorpb;
 use tinykv_replica::StoreId;
@@ -49,6 +52,8 @@ struct Shared {
     admission: Admission,
     /// Writes go on here when their asker is gone.
     tasks: Tasks,
+    /// Ends the streams of calls.
+    stop: Stop,
     figures: Figures,
 }
 
@@ -107,8 +112,14 @@ impl Failed {
 }
 
 impl Calls {
-    /// Carries out calls on the replicas of a node.
-    pub fn new(node: NodeHandle<RawMachine>, clock: Arc<PlacementClock>, tasks: Tasks) -> Calls {
+    /// Carries out calls on the replicas of a node. `stop` ends streams of calls, which would
+    /// otherwise be open as long as their clients wish.
+    pub fn new(
+        node: NodeHandle<RawMachine>,
+        clock: Arc<PlacementClock>,
+        tasks: Tasks,
+        stop: Stop,
+    ) -> Calls {
         Calls {
             shared: Arc::new(Shared {
                 store: StoreId(node.identity().member_id),
@@ -116,6 +127,7 @@ impl Calls {
                 node,
                 clock,
                 tasks,
+                stop,
                 figures: Figures::default(),
             }),
         }

@@ -8,8 +8,9 @@ use tinykv_proto::store::store_server::{Store, StoreServer};
 use tonic::codec::CompressionEncoding;
 use tonic::{Request, Response, Status};
 
+use super::answer::told;
 use super::read::First;
-use super::tikv::{open, told};
+use super::tikv::open;
 use super::{Calls, Failed, Told, convert};
 use crate::command::{Conflict, Expiry};
 use crate::limits;

@@ -13,6 +13,7 @@ use crate::checks::{RegionError, Target};
 use crate::command::{NewExpiry, Operation, Reply, Swap};
 use crate::limits::{self, Refused};
 use crate::raw::plan;
+use crate::raw::ranges::{Checksum, Each, Range};
 use crate::raw::read::{Order, Scan, Scanned, Values};
 use crate::space::Space;
 use crate::value::{PlacementTime, StoredValue};
@@ -99,17 +100,11 @@ impl Calls {
         } = asked(request.context.as_ref(), &request.cf, deadline)?;
         space.check_bound(&request.start_key)?;
         space.check_bound(&request.end_key)?;
-        let (start, end) = (request.start_key.clone(), request.end_key.clone());
-        let (lower, upper, order) = match request.reverse {
-            false => (start, end, Order::Forward),
-            true => (end, start, Order::Reverse),
-        };
+        let order = order(request.reverse);
+        let Range { lower, upper } = range(&request.start_key, &request.end_key, order);
         let keys_max = (request.limit as usize).min(limits::SCAN_KEYS_MAX);
         let bytes_max = (request.bytes_max > 0).then_some(request.bytes_max as usize);
-        let values = match request.key_only {
-            false => Values::Included,
-            true => Values::LeftOut,
-        };
+        let values = values(request.key_only);
         self.read(
             &target,
             deadline,
@@ -126,6 +121,57 @@ impl Calls {
                 };
                 view.scan(space, &scan)
             },
+        )
+        .await
+    }
+
+    pub(super) async fn batch_scan(
+        &self,
+        request: &pb::RawBatchScanRequest,
+        deadline: Duration,
+    ) -> Result<Vec<(Bytes, Bytes)>, Failed> {
+        let Asked {
+            target,
+            space,
+            deadline,
+        } = asked(request.context.as_ref(), &request.cf, deadline)?;
+        let order = order(request.reverse);
+        let ranges = ranges(space, &request.ranges, order)?;
+        let each = Each {
+            order,
+            keys_max: (request.each_limit as usize).min(limits::SCAN_KEYS_MAX),
+            values: values(request.key_only),
+        };
+        self.read(
+            &target,
+            deadline,
+            First::Disk,
+            |_| Ok(()),
+            move |view| view.batch_scan(space, &ranges, each),
+        )
+        .await
+    }
+
+    pub(super) async fn checksum(
+        &self,
+        request: &pb::RawChecksumRequest,
+        deadline: Duration,
+    ) -> Result<Checksum, Failed> {
+        let Asked {
+            target,
+            space,
+            deadline,
+        } = asked(request.context.as_ref(), "", deadline)?;
+        if request.algorithm != pb::ChecksumAlgorithm::Crc64Xor as i32 {
+            return Err(Refused::ChecksumAlgorithm(request.algorithm).into());
+        }
+        let ranges = ranges(space, &request.ranges, Order::Forward)?;
+        self.read(
+            &target,
+            deadline,
+            First::Disk,
+            |_| Ok(()),
+            move |view| view.checksum(space, &ranges),
         )
         .await
     }
@@ -201,6 +247,44 @@ impl Calls {
             _ => unreachable!("a compare-and-swap is answered by its outcome"),
         }
     }
+}
+
+fn order(reverse: bool) -> Order {
+    match reverse {
+        false => Order::Forward,
+        true => Order::Reverse,
+    }
+}
+
+fn values(key_only: bool) -> Values {
+    match key_only {
+        false => Values::Included,
+        true => Values::LeftOut,
+    }
+}
+
+/// In reverse the start is the upper bound, exclusive, and the end the lower one, inclusive.
+fn range(start: &Bytes, end: &Bytes, order: Order) -> Range {
+    let (lower, upper) = match order {
+        Order::Forward => (start, end),
+        Order::Reverse => (end, start),
+    };
+    Range {
+        lower: lower.clone(),
+        upper: upper.clone(),
+    }
+}
+
+fn ranges(space: Space, asked: &[pb::KeyRange], order: Order) -> Result<Vec<Range>, Refused> {
+    if asked.len() > limits::RANGES_MAX {
+        return Err(Refused::TooManyRanges(asked.len()));
+    }
+    let checked = asked.iter().map(|asked| {
+        space.check_bound(&asked.start_key)?;
+        space.check_bound(&asked.end_key)?;
+        Ok(range(&asked.start_key, &asked.end_key, order))
+    });
+    checked.collect()
 }
 
 fn time_unknown() -> Failed {

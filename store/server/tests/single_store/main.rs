@@ -1,7 +1,10 @@
 //! A whole store in this process: real sockets, threads and files, and a placement driver of one
 //! page beside it.
 
+mod batch;
+mod keyspaces;
 mod placement;
+mod ranges;
 mod updates;
 
 use std::path::Path;
@@ -426,7 +429,7 @@ async fn values_expire_by_placements_time() {
             .placement
             .0
             .time_ms
-            .fetch_add(101_000, Ordering::Relaxed);
+            .fetch_add(200_000, Ordering::Relaxed);
         while running.get("k1").await.is_some() {
             tokio::task::yield_now().await;
         }

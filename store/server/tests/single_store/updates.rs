@@ -159,7 +159,7 @@ async fn expiry(running: &Running, setting: &Setting) {
         .placement
         .0
         .time_ms
-        .fetch_add(60_001, Ordering::Relaxed);
+        .fetch_add(120_000, Ordering::Relaxed);
     while !running.expiry(K).await.not_found {
         tokio::task::yield_now().await;
     }

@@ -11,6 +11,7 @@ use tinykv_lsm::{Lsm, LsmOptions, WriteBatch};
 use tinykv_raft::GroupId;
 
 use super::*;
+use crate::raw::ranges::{Each, Range};
 
 const NOW: PlacementTime = PlacementTime(100);
 
@@ -169,11 +170,21 @@ proptest! {
         prop_assert_eq!(&tree.scan_all(scan.clone()), &all);
         let counted = tree.view(Depth::Disk, |view| view.count(Space::Plain, &scan.lower, &scan.upper));
         prop_assert_eq!(counted.expect("count").count, all.len() as u64);
-        let some = Wanted { keys_max: limit, bytes_max: None, ..scan };
+        let some = Wanted { keys_max: limit, bytes_max: None, ..scan.clone() };
         let first = tree.view(Depth::Disk, |view| view.scan(Space::Plain, &some.borrow()));
         let first = first.expect("scan");
         prop_assert_eq!(&first.pairs[..], &all[..limit.min(all.len())]);
         prop_assert_eq!(first.resume, None);
+        let whole = Wanted { lower: Vec::new(), upper: Vec::new(), ..scan.clone() };
+        let ranges = [&scan, &whole].map(|scan| Range {
+            lower: Bytes::copy_from_slice(&scan.lower),
+            upper: Bytes::copy_from_slice(&scan.upper),
+        });
+        let each = Each { order: scan.order, keys_max: limit, values: super::Values::Included };
+        let found = tree.view(Depth::Disk, |view| view.batch_scan(Space::Plain, &ranges, each));
+        let every = expected(&values, &region, 50, &whole);
+        let limited = |pairs: &[(Bytes, Bytes)]| pairs[..limit.min(pairs.len())].to_vec();
+        prop_assert_eq!(found.expect("scan"), [limited(&all), limited(&every)].concat());
     }
 
     #[test]
@@ -209,6 +220,30 @@ fn a_value_that_expired_only_by_our_own_clock_is_not_decided() {
     let moved = Tree::new(region(b"", b""), 80, &values);
     let gone = moved.view(Depth::Disk, |view| view.get(Space::Plain, b"k"));
     assert_eq!(gone.expect("decided"), None);
+}
+
+/// Pinned: clients compare these sums with those of other clusters.
+#[test]
+fn a_checksum_covers_live_pairs_in_any_order() {
+    let mut values = Values::new();
+    values.insert(b"1234".to_vec(), (b"56789".to_vec(), None));
+    values.insert(b"gone".to_vec(), (b"v".to_vec(), Some(40)));
+    let tree = Tree::new(region(b"", b""), 50, &values);
+    let whole = [Range::default()];
+    let sum = tree.view(Depth::Disk, |view| view.checksum(Space::Plain, &whole));
+    let sum = sum.expect("read");
+    assert_eq!(sum.checksum, 0x995D_C9BB_DF19_39FA);
+    assert_eq!((sum.pairs, sum.bytes), (1, 9));
+    let parts = ["", "k"].map(|lower| Range {
+        lower: Bytes::from_static(lower.as_bytes()),
+        upper: Bytes::from_static(if lower.is_empty() { b"k" } else { b"" }),
+    });
+    let again = tree.view(Depth::Disk, |view| view.checksum(Space::Plain, &parts));
+    assert_eq!(again.expect("read"), sum);
+    // The same pairs twice cancel each other out.
+    let twice = [Range::default(), Range::default()];
+    let none = tree.view(Depth::Disk, |view| view.checksum(Space::Plain, &twice));
+    assert_eq!(none.expect("read").checksum, 0);
 }
 
 #[test]
