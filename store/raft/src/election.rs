@@ -237,18 +237,14 @@ impl Raft {
             self.enter(term);
         }
         self.learn_commit(reply.commit);
-        let asked = match reply.kind {
-            VoteKind::PreVote => Term(self.term.0 + 1),
-            VoteKind::Vote => self.term,
-        };
         let (now, limit) = (self.now, self.config.promise);
-        let (Office::PreCandidate(campaign) | Office::Candidate(campaign)) = &mut self.office
-        else {
-            return Ok(());
+        let next = Term(self.term.0 + 1);
+        // A pre-candidate may have stood in its term before: late votes answer another question.
+        let campaign = match (&mut self.office, reply.kind) {
+            (Office::PreCandidate(it), VoteKind::PreVote) if reply.campaign == next => it,
+            (Office::Candidate(it), VoteKind::Vote) if reply.campaign == self.term => it,
+            _ => return Ok(()),
         };
-        if asked != reply.campaign {
-            return Ok(());
-        }
         campaign.votes.insert(from, reply.refusal.is_none());
         if let Some(Refusal::Promised(bound)) = reply.refusal {
             let at = now + bound.min(limit);

@@ -26,6 +26,9 @@ pub(crate) struct Leadership {
     pub(crate) term_start: LogIndex,
     /// No membership change is proposed before this index is applied (R8).
     pub(crate) membership_floor: LogIndex,
+    /// When this is committed, a majority of the configuration in force remembers, even after a
+    /// crash, that what removed anybody before is committed.
+    pub(crate) dismissal: LogIndex,
     /// Bytes of own proposals that are not committed.
     pub(crate) uncommitted_bytes: usize,
     /// Ticks since the last heartbeats.
@@ -93,6 +96,7 @@ impl Leadership {
                 .collect(),
             term_start,
             membership_floor: term_start.previous(),
+            dismissal: term_start,
             uncommitted_bytes: 0,
             heartbeat_elapsed: 0,
             quorum_elapsed: 0,

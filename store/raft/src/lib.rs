@@ -41,6 +41,12 @@
 //! * R9 a snapshot never replaces a newer state. R10 reads wait for a commit in the own term.
 //!   R12 no lease once a transfer has begun.
 //!
+//! A peer that was removed keeps its log and its vote until it is dismissed: a majority that has the
+//! removal in its logs and crashes before it knows that it is committed still needs that vote. A
+//! leader may dismiss ([`Raft::may_dismiss`]) once an entry is committed that it appended after
+//! the removal was applied: whoever has that entry has, in the same write, a commit index that
+//! covers the removal.
+//!
 //! Asserts on these stay on in release. Bytes from the network are never asserted on:
 //! [`Raft::step`] returns a [`StepError`] and changes nothing.
 //!

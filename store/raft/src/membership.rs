@@ -40,6 +40,18 @@ impl Raft {
         is_early || !self.memberships.is_empty()
     }
 
+    /// Whether this leader may tell peers outside the configuration in force that they are not
+    /// needed any more. Before that their votes may be: a majority that crashes having the removal
+    /// in its logs, but not the knowledge that it is committed, elects by the old configuration. So
+    /// a removed peer keeps its log and goes on voting, also when it has applied its own removal,
+    /// until a leader for whom this holds dismisses it.
+    pub fn may_dismiss(&self) -> bool {
+        match &self.office {
+            Office::Leader(lead) => self.log.commit() >= lead.dismissal,
+            _ => false,
+        }
+    }
+
     /// A committed membership entry is being applied: the configuration that is in force from now
     /// on. Called in the order of the log, before [`on_applied`](Raft::on_applied) of its index.
     pub fn apply_membership(&mut self, change: &MembershipChange) -> Configuration {
@@ -53,13 +65,20 @@ impl Raft {
             Office::Leader(lead) if is_voter => {
                 let next = self.log.last().index.next();
                 let peers = self.configuration.peers();
+                let count = lead.progress.len();
                 lead.progress.retain(|peer, _| peers.contains(peer));
+                let is_anybody_gone = lead.progress.len() < count;
                 for peer in peers {
                     if peer != self.config.id {
                         lead.progress
                             .entry(peer)
                             .or_insert_with(|| Progress::new(next));
                     }
+                }
+                if is_anybody_gone {
+                    // Whoever has this entry has it with the commit index that covers the removal.
+                    lead.dismissal = next;
+                    self.append_own(Payload::Empty);
                 }
                 self.advance_commit();
                 self.advance_confirmed();

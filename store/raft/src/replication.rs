@@ -163,7 +163,8 @@ impl Raft {
         }
     }
 
-    /// Answers a [`Fetch`]: entries from `fetch.from` on without a gap; empty if they are gone.
+    /// Answers a [`Fetch`]: entries from `fetch.from` on without a gap; empty if they are gone (the
+    /// log was cut, and [`Raft::compact`] is on its way): a peer that needs them needs a snapshot.
     pub fn provide(&mut self, fetch: Fetch, entries: Vec<Entry>) {
         for (entry, index) in entries.iter().zip(fetch.from.0..) {
             let term = self.log.term(LogIndex(index));
@@ -189,10 +190,20 @@ impl Raft {
                 let Some(progress) = lead.progress.get_mut(&peer) else {
                     return;
                 };
-                if fetch.term == self.term && progress.fetching && progress.next == fetch.from {
+                let is_wanted =
+                    fetch.term == self.term && progress.fetching && progress.next == fetch.from;
+                progress.fetching = false;
+                let applied = self.log.applied();
+                if is_wanted && entries.is_empty() && applied >= fetch.from {
+                    progress.await_snapshot();
+                    self.outbox.snapshots.push(SnapshotRequest {
+                        to: peer,
+                        term: self.term,
+                        at_least: self.log.id(applied),
+                    });
+                } else if is_wanted {
                     progress.provided = entries;
                 }
-                progress.fetching = false;
             }
         }
     }

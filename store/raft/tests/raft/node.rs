@@ -234,10 +234,16 @@ impl Node {
 
     /// Cuts the log up to `upto`, at most what is flushed.
     pub fn compact(&mut self, upto: LogIndex) {
+        self.cut_disk(upto);
+        let upto = self.disk.truncated.index;
+        self.raft().compact(upto);
+    }
+
+    /// The log on disk is cut, at most to what is flushed; the peer hears of it later.
+    pub fn cut_disk(&mut self, upto: LogIndex) {
         let upto = upto.min(self.disk.machine.applied.index);
         if let Some(term) = self.raft().term_at(upto) {
             self.disk.truncate(EntryId { term, index: upto });
-            self.raft().compact(upto);
         }
     }
 

@@ -16,8 +16,9 @@
 //! | `settle [id…] [quiet=true]` | ready, persist, provide, apply, deliver until nothing happens |
 //! | `lead id` | makes the node the leader, quietly |
 //! | `snapshot id peer`, `snapshot-status id peer ok\|failed`, `unreachable id peer` | calls |
+//! | `cut id upto` | the log on disk is cut, and the core does not know yet |
 //! | `compact id upto`, `crash id [kept=n]`, `restart id [tail=n]` | |
-//! | `status [id…]`, `log [id…]`, `lease id`, `members [id…]`, `promised id`, `network`, `reads id` | shows |
+//! | `status [id…]`, `log [id…]`, `lease id`, `members [id…]`, `promised id`, `dismissal id`, `network`, `reads id` | shows |
 
 mod runner;
 

@@ -86,7 +86,8 @@ impl Runner for Cluster {
                     _ => {}
                 }
             }
-            "status" | "log" | "members" | "lease" | "promised" | "reads" | "network" => {
+            "status" | "log" | "members" | "lease" | "promised" | "reads" | "network"
+            | "dismissal" => {
                 self.show(&command.name, args)?;
             }
             name => self.call(name, args)?,
@@ -342,6 +343,10 @@ impl Cluster {
                 node.flush();
                 node.compact(LogIndex(number(args)?));
             }
+            "cut" => {
+                node.flush();
+                node.cut_disk(LogIndex(number(args)?));
+            }
             "crash" => node.crash(key(args, "kept")?.unwrap_or(0)),
             "restart" => {
                 let tail = key(args, "tail")?.unwrap_or(usize::MAX);
@@ -390,6 +395,10 @@ impl Cluster {
                 "members" => {
                     let members = display::configuration(node.raft().configuration());
                     write!(text, "{id} {members}")?;
+                }
+                "dismissal" => {
+                    let may = node.raft().may_dismiss();
+                    write!(text, "{id} may{} dismiss", if may { "" } else { " not" })?;
                 }
                 "reads" => {
                     let applied = node.machine.applied.index;
