@@ -54,6 +54,7 @@ mod statistics;
 
 mod codec;
 mod key;
+mod prefix;
 mod range;
 
 pub use batch::{AppliedChange, Operation, OriginId, WriteBatch};
@@ -63,6 +64,7 @@ pub use iter::Iter;
 pub use job::{Job, JobKind, JobReport};
 pub use key::Sequence;
 pub use options::{Compression, FilterKind, LsmOptions};
+pub use prefix::PrefixRule;
 pub use pressure::{Pressure, PressureCause};
 pub use snapshot::{Cached, Snapshot};
 pub use sst_writer::{SstSummary, SstWriter};

@@ -1,6 +1,6 @@
 //! Every setting of a tree, in one place.
 
-use crate::LsmError;
+use crate::{LsmError, PrefixRule};
 
 /// How blocks are compressed on disk.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -21,6 +21,9 @@ pub enum FilterKind {
     None,
     /// A binary fuse filter over whole user keys, about 9 bits a key, 0.4 % false positives.
     WholeKey,
+    /// The same over the part of the user key that the rule leaves: for keys that end in a version.
+    /// [`Snapshot::iter_versions`](crate::Snapshot::iter_versions) asks it, too.
+    Prefix(PrefixRule),
 }
 
 /// Settings of a tree. None of them changes the format of what is already on disk, so a tree may

@@ -103,12 +103,39 @@ impl Snapshot {
         Ok(values)
     }
 
+    /// An iterator over the keys that are `prefix` and exactly `suffix_bytes` more: all versions of
+    /// one thing. With [`FilterKind::Prefix`](crate::FilterKind::Prefix) and a rule that cuts off
+    /// as much, it reads only tables that may hold any.
+    ///
+    /// # Errors
+    /// As [`Snapshot::iter`].
+    pub fn iter_versions(&self, prefix: &[u8], suffix_bytes: usize) -> Result<Iter, LsmError> {
+        let mut upper = prefix.to_vec();
+        upper.resize(prefix.len() + suffix_bytes, 0xff);
+        upper.push(0);
+        let iter = self.iter_where(prefix, &upper, |file| {
+            let table = file.table()?;
+            Ok(table.may_contain_versions(prefix, suffix_bytes))
+        })?;
+        Ok(iter.of_length(prefix.len() + suffix_bytes))
+    }
+
     /// An iterator over `lower..upper` (an empty `upper`: to the last key), standing before the
     /// first key.
     ///
     /// # Errors
     /// Tables with range tombstones are read here.
     pub fn iter(&self, lower: &[u8], upper: &[u8]) -> Result<Iter, LsmError> {
+        self.iter_where(lower, upper, |_| Ok(true))
+    }
+
+    /// Likewise, without the keys of tables that are not `wanted`.
+    fn iter_where(
+        &self,
+        lower: &[u8],
+        upper: &[u8],
+        wanted: impl Fn(&TableFile) -> Result<bool, LsmError>,
+    ) -> Result<Iter, LsmError> {
         let mut sources = Vec::new();
         let mut tombstones: Vec<Arc<Fragments>> = Vec::new();
         for memtable in self.state.memtables() {
@@ -116,14 +143,17 @@ impl Snapshot {
             tombstones.push(memtable.fragments());
         }
         for (level, files) in self.state.version.levels() {
-            let inside: Vec<Arc<TableFile>> = files
-                .iter()
-                .filter(|file| in_bounds(&file.meta().range, lower, upper))
-                .cloned()
-                .collect();
-            for file in &inside {
+            let mut inside: Vec<Arc<TableFile>> = Vec::new();
+            for file in files {
+                if !in_bounds(&file.meta().range, lower, upper) {
+                    continue;
+                }
+                // What a table deletes counts, whether its keys are wanted or not.
                 if file.meta().range_tombstones > 0 {
                     tombstones.push(file.table()?.tombstones().clone());
+                }
+                if wanted(file)? {
+                    inside.push(file.clone());
                 }
             }
             if level == 0 {

@@ -48,6 +48,8 @@ pub struct Iter {
     lower: Bytes,
     /// Empty: none.
     upper: Bytes,
+    /// The length of keys shown; `None`: any.
+    key_len: Option<usize>,
     position: Position,
     key: Vec<u8>,
     value: Bytes,
@@ -68,9 +70,18 @@ impl Iter {
             tombstones,
             lower: Bytes::copy_from_slice(lower),
             upper: Bytes::copy_from_slice(upper),
+            key_len: None,
             position: Position::Start,
             key: Vec::new(),
             value: Bytes::new(),
+        }
+    }
+
+    /// Shows keys of this length alone.
+    pub(crate) fn of_length(self, key_len: usize) -> Iter {
+        Iter {
+            key_len: Some(key_len),
+            ..self
         }
     }
 
@@ -239,6 +250,8 @@ impl Iter {
 
     /// Whether this version of `self.key` gives it a value.
     fn shows(&self, sequence: u64, kind: u8) -> bool {
-        kind == Kind::Put as u8 && self.tombstones.cover(&self.key, self.sequence) < sequence
+        kind == Kind::Put as u8
+            && self.key_len.is_none_or(|len| len == self.key.len())
+            && self.tombstones.cover(&self.key, self.sequence) < sequence
     }
 }

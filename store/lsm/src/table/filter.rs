@@ -1,4 +1,4 @@
-//! Binary fuse filters (Graf and Lemire, 2022) over the hashes of user keys.
+//! Binary fuse filters (Graf and Lemire, 2022) over the hashes of user keys or their prefixes.
 //!
 //! A filter may say "perhaps" for a key that is not there, never "no" for one that is. The
 //! construction can fail, and what it built is checked key by key before it is used; without a
@@ -7,6 +7,7 @@
 use xorf::{BinaryFuse8, Descriptor, Filter as _};
 use xxhash_rust::xxh3::xxh3_64;
 
+use crate::PrefixRule;
 use crate::codec::{Malformed, Reader};
 
 /// A filter in memory.
@@ -15,9 +16,9 @@ pub(crate) struct Filter {
     fuse: BinaryFuse8,
 }
 
-/// The hash a filter knows a user key by.
-pub(crate) fn hash(user: &[u8]) -> u64 {
-    xxh3_64(user)
+/// The hash a filter knows a user key by, or what a rule leaves of it.
+pub(crate) fn hash(user: &[u8], rule: Option<&PrefixRule>) -> u64 {
+    xxh3_64(rule.map_or(user, |rule| rule.prefix(user)))
 }
 
 /// The bytes of a filter over the hashes, or `None` if none can be built.

@@ -4,6 +4,7 @@ use bytes::Bytes;
 use crc32c::crc32c_append;
 
 use super::compress::{Codec, uncompress};
+use crate::PrefixRule;
 use crate::codec::{Malformed, Reader, put_bytes, put_varint};
 
 /// The newest version of the table format.
@@ -176,6 +177,8 @@ pub(crate) struct Properties {
     pub(crate) largest_excluded: bool,
     /// Whether it was made outside a tree, to be taken in: all sequences are 0.
     pub(crate) external: bool,
+    /// By what part of a key its filters know it; `None`: the whole.
+    pub(crate) prefix_rule: Option<PrefixRule>,
 }
 
 impl Properties {
@@ -201,6 +204,10 @@ impl Properties {
             put_varint(&mut out, tag);
             put_bytes(&mut out, bytes);
         }
+        if let Some(rule) = &self.prefix_rule {
+            put_varint(&mut out, 34);
+            put_bytes(&mut out, &rule.encode());
+        }
         out
     }
 
@@ -223,6 +230,7 @@ impl Properties {
                 9 => properties.external = number()? != 0,
                 32 => properties.smallest = Bytes::copy_from_slice(bytes),
                 33 => properties.largest = Bytes::copy_from_slice(bytes),
+                34 => properties.prefix_rule = Some(PrefixRule::decode(bytes)?),
                 _ => {}
             }
         }

@@ -216,7 +216,8 @@ impl Table {
             let Some(filter) = self.filter(partition.filter, fetch)? else {
                 return Ok(Lookup::NeedsRead);
             };
-            if !filter.may_contain(filter::hash(user)) {
+            let hash = filter::hash(user, self.properties.prefix_rule.as_ref());
+            if !filter.may_contain(hash) {
                 self.filter_skips.fetch_add(1, Ordering::Relaxed);
                 return Ok(Lookup::Missing);
             }
@@ -248,6 +249,30 @@ impl Table {
             None => return Err(self.corrupt(handle, Malformed("an unknown kind of entry"))),
         };
         Ok(Lookup::Found(Found { sequence, value }))
+    }
+
+    /// Whether the filters know any key that is `prefix` and so many bytes more. Reads filters,
+    /// never data; what cannot be read may contain anything.
+    pub(crate) fn may_contain_versions(&self, prefix: &[u8], suffix_bytes: usize) -> bool {
+        let rule = self.properties.prefix_rule.as_ref();
+        if !rule.is_some_and(|rule| rule.leaves(prefix, suffix_bytes)) {
+            return true;
+        }
+        let mut last = prefix.to_vec();
+        last.resize(prefix.len() + suffix_bytes, 0xff);
+        let first = self.partition_at(&key::encode_seek(prefix, key::SEQUENCE_MAX));
+        let last = self.partition_at(&key::encode(&last, 0, Kind::Delete));
+        let hash = filter::hash(prefix, None);
+        let partitions = self.partitions.iter().take(last + 1).skip(first);
+        let mut filters = partitions.map(|partition| partition.filter);
+        let found = filters.any(|filter| {
+            filter.is_none()
+                || !matches!(self.filter(filter, Fetch::Read), Ok(Some(f)) if !f.may_contain(hash))
+        });
+        if !found {
+            self.filter_skips.fetch_add(1, Ordering::Relaxed);
+        }
+        found
     }
 
     /// The data block an index entry points to.

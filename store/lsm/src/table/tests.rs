@@ -14,7 +14,7 @@ use super::{Fetch, Filter, Lookup, Table, TableIter, TableSettings, TableSource,
 use crate::cache::BlockCache;
 use crate::key::{self, Kind};
 use crate::tombstone::Fragments;
-use crate::{Compression, LsmError, LsmOptions};
+use crate::{Compression, FilterKind, LsmError, LsmOptions, PrefixRule};
 
 /// Internal keys in order, several versions of some.
 fn keys(random: &mut Prng, count: u64) -> Vec<Vec<u8>> {
@@ -263,6 +263,55 @@ fn a_table_taken_in_shows_its_sequence() {
         iter.prev().expect("prev");
     }
     assert!(!iter.valid());
+}
+
+/// Versions of a key in descending order of time, as versioned keys stand.
+fn version(name: &str, time: u64) -> Vec<u8> {
+    let mut user = name.as_bytes().to_vec();
+    user.extend_from_slice(&(!time).to_be_bytes());
+    user
+}
+
+#[test]
+fn a_filter_over_prefixes_knows_all_versions() {
+    let env: Arc<dyn Env> = SimEnv::new(1).shared();
+    env.create_dir_all(Path::new("/t")).expect("create_dir_all");
+    let path = Path::new("/t/1.sst");
+    let settings = TableSettings {
+        filter: FilterKind::Prefix(PrefixRule::new(8, b"v")),
+        ..settings()
+    };
+    let mut writer = TableWriter::create(&env, path, settings, false).expect("create");
+    let mut users = Vec::new();
+    for number in 0..100 {
+        // Some have so many versions that they fill several partitions.
+        let versions = if number % 20 == 0 { 300 } else { 2 };
+        let times = (0..versions).rev();
+        users.extend(times.map(|time| version(&format!("v{number:03}"), time)));
+    }
+    for user in &users {
+        writer
+            .add(&key::encode(user, 7, Kind::Put), b"x")
+            .expect("add");
+    }
+    writer.finish(&Fragments::default()).expect("finish");
+    let cache = Arc::new(BlockCache::new(1 << 20, 4096));
+    let table = Table::open(&env, source(path, None), &cache).expect("open");
+    for user in &users {
+        let seek = key::encode_seek(user, key::SEQUENCE_MAX);
+        let found = table.get(user, &seek, Fetch::Read).expect("get");
+        assert!(matches!(found, Lookup::Found(_)), "{user:?}");
+    }
+    for number in 0..100 {
+        let name = format!("v{number:03}");
+        assert!(table.may_contain_versions(name.as_bytes(), 8), "{name}");
+    }
+    let absent = (0..1000).map(|number| format!("v{number:03}-"));
+    let skipped = absent.filter(|name| !table.may_contain_versions(name.as_bytes(), 8));
+    assert!(skipped.count() > 950);
+    // Of these the filter knows nothing.
+    assert!(table.may_contain_versions(b"v000-", 7));
+    assert!(table.may_contain_versions(b"w000-", 8));
 }
 
 #[test]

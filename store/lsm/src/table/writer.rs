@@ -68,7 +68,7 @@ pub(crate) struct TableWriter {
     data: BlockBuilder,
     index: BlockBuilder,
     top: BlockBuilder,
-    /// Hashes of the user keys of this partition.
+    /// Hashes of the user keys of this partition, or of their prefixes.
     hashes: Vec<u64>,
     last_key: Vec<u8>,
     properties: Properties,
@@ -96,6 +96,10 @@ impl TableWriter {
             properties: Properties {
                 smallest_sequence: u64::MAX,
                 external,
+                prefix_rule: match settings.filter {
+                    FilterKind::Prefix(rule) => Some(rule),
+                    FilterKind::None | FilterKind::WholeKey => None,
+                },
                 ..Properties::default()
             },
         })
@@ -122,10 +126,13 @@ impl TableWriter {
         if self.properties.entries == 0 {
             self.properties.smallest = Bytes::copy_from_slice(user);
         }
-        if self.settings.filter == FilterKind::WholeKey
+        if self.settings.filter != FilterKind::None
             && (self.hashes.is_empty() || key::user(&self.last_key) != user)
         {
-            self.hashes.push(filter::hash(user));
+            let hash = filter::hash(user, self.properties.prefix_rule.as_ref());
+            if self.hashes.last() != Some(&hash) {
+                self.hashes.push(hash);
+            }
         }
         self.data.add(internal, value);
         self.last_key.clear();

@@ -9,7 +9,7 @@ use bytes::Bytes;
 use tinykv_env::{Env, Prng};
 use tinykv_lsm::{
     Cached, Compression, FilterKind, Ingest, Job, JobKind, Lsm, LsmError, LsmOptions, OriginId,
-    Snapshot, SstWriter, WriteBatch,
+    PrefixRule, Snapshot, SstWriter, WriteBatch,
 };
 
 pub(crate) type Map = BTreeMap<Bytes, Bytes>;
@@ -66,6 +66,13 @@ pub(crate) fn option_sets() -> Vec<(&'static str, LsmOptions)> {
             "no filter",
             LsmOptions {
                 filter: FilterKind::None,
+                ..tiny()
+            },
+        ),
+        (
+            "prefix filter",
+            LsmOptions {
+                filter: FilterKind::Prefix(PrefixRule::new(TAIL.len() as u8, b"k")),
                 ..tiny()
             },
         ),
@@ -153,6 +160,9 @@ pub(crate) enum Change {
     DeleteRange(Bytes, Bytes),
 }
 
+/// What half of the keys end in.
+const TAIL: &str = "\u{0}\u{ff}tail";
+
 /// Keys share prefixes, some are prefixes of others, one is empty.
 pub(crate) fn key(random: &mut Prng, keys: u64) -> Bytes {
     let number = random.below(keys);
@@ -161,7 +171,7 @@ pub(crate) fn key(random: &mut Prng, keys: u64) -> Bytes {
     }
     let mut text = format!("k{:03}", number / 2);
     if number % 2 == 1 {
-        text.push_str("\u{0}\u{ff}tail");
+        text.push_str(TAIL);
     }
     text.into()
 }
@@ -426,6 +436,43 @@ pub(crate) fn check(snapshot: &Snapshot, map: &Map, random: &mut Prng, keys: u64
         }
     }
     walk(snapshot, map, random, keys, what);
+    versions(snapshot, map, random, keys, what);
+}
+
+/// Iterators over keys of one prefix and length, forward and backward.
+fn versions(snapshot: &Snapshot, map: &Map, random: &mut Prng, keys: u64, what: &str) {
+    for _ in 0..4 {
+        let whole = key(random, keys);
+        let suffix_bytes = match random.below(3) {
+            0 => TAIL.len(),
+            1 => 0,
+            _ => random.below(whole.len() as u64 + 1) as usize,
+        };
+        let prefix = &whole[..whole.len().saturating_sub(suffix_bytes)];
+        let len = prefix.len() + suffix_bytes;
+        let inside = map
+            .iter()
+            .filter(|(key, _)| key.starts_with(prefix) && key.len() == len);
+        let expected: Vec<(&Bytes, &Bytes)> = inside.collect();
+        let mut iter = snapshot
+            .iter_versions(prefix, suffix_bytes)
+            .expect("iterate");
+        let mut seen = Vec::new();
+        while iter.next().expect("next") {
+            seen.push((Bytes::copy_from_slice(iter.key()), iter.value()));
+        }
+        let seen_refs = || seen.iter().map(|(key, value)| (key, value));
+        assert!(
+            seen_refs().eq(expected.iter().copied()),
+            "{what}: {prefix:?} and {suffix_bytes} more"
+        );
+        let mut back = Vec::new();
+        while iter.prev().expect("prev") {
+            back.push((Bytes::copy_from_slice(iter.key()), iter.value()));
+        }
+        back.reverse();
+        assert_eq!(back, seen, "{what}: {prefix:?} and {suffix_bytes} more");
+    }
 }
 
 /// A random walk of an iterator with bounds.
