@@ -57,6 +57,11 @@ impl Desk {
         &self.group
     }
 
+    /// This member.
+    pub(crate) fn member(&self) -> &MemberRecord {
+        &self.member
+    }
+
     /// The leadership of this member, if it surely leads at this moment.
     pub(crate) fn leadership(&self) -> Option<Arc<Leadership>> {
         let current = self.current.load_full()?;

@@ -9,7 +9,8 @@
 //!
 //! Around them: [`machine`] puts the state under the replication driver; `desk` begins and ends
 //! leaderships, plans, and hands things out; `service` and `pages` are gRPC and HTTP on one port;
-//! [`config`] and [`process`] make a process of it.
+//! [`config`] and [`process`] make a process of it; `acquaintance`, `neighbours` and `introduction`
+//! are how its members know each other.
 //!
 //! # Invariants
 //!
@@ -18,7 +19,8 @@
 //! * A route is shown only once the entry that brought it is applied; an older epoch or a deposed
 //!   leader never takes the place of a newer one (M1, M8).
 //! * No order takes away a voter that is needed (M10).
-//! * A store is who it registered as, or refused (D9).
+//! * A store is who it registered as, or refused; a member of the group itself likewise, and it
+//!   takes part only once it knows all the others (D9).
 
 pub mod config;
 pub mod coordinator;
@@ -30,9 +32,12 @@ pub mod state;
 pub mod timestamps;
 pub mod view;
 
+mod acquaintance;
 mod desk;
 mod group;
+mod introduction;
 mod leadership;
+mod neighbours;
 mod pages;
 mod service;
 

@@ -17,16 +17,20 @@ use tinykv_node::storage::Storage;
 use tinykv_node::transport::{Destination, Resolver};
 use tinykv_proto::keyspacepb::keyspace_server::KeyspaceServer;
 use tinykv_proto::pdpb::pd_server::PdServer;
+use tinykv_proto::placement::members_server::MembersServer;
 use tinykv_proto::placement::placement_server::PlacementServer;
 use tinykv_raft::PeerId;
 use tinykv_replica::{Birth, Peer, Region, RegionEpoch, RegionState, ShardConfig, StoreId};
 use tokio::runtime::Handle;
 use tonic::service::Routes;
 
+use crate::acquaintance::Acquaintance;
 use crate::config::{Args, InitialCluster};
 use crate::desk::Desk;
 use crate::group::{GROUP, Group};
+use crate::introduction::Introduction;
 use crate::machine::{Machine, SharedState};
+use crate::neighbours::Neighbours;
 use crate::pages;
 use crate::service::Service;
 use crate::state::MemberRecord;
@@ -43,12 +47,13 @@ pub struct Member {
     node: Node<Machine>,
     desk: Arc<Desk>,
     service: Service,
+    introduction: Introduction,
     tasks: Tasks,
+    fatal: Fatal,
 }
 
 impl Member {
-    /// Binds the port, opens the data directory, founds the group if the directory is new, and
-    /// starts the threads. A failure that must end the process later goes to `fatal`.
+    /// Binds the port, opens the data directory and starts the threads. A failure that must end the process later goes to `fatal`.
     ///
     /// # Errors
     /// [`Failure::Configuration`] for a wrong setting or an address in use, [`Failure::Storage`]
@@ -60,7 +65,17 @@ impl Member {
         let dir = open_directory(&env, args, &cluster)?;
         let identity = dir.identity().expect("the directory was established");
         let storage = Storage::open(&dir, EngineOptions::default())?;
+        let neighbours = Arc::new(Neighbours::new(&cluster)?);
+        let acquaintance = Acquaintance::open(Arc::clone(&env), dir.path())?;
+        let acquaintance = Arc::new(acquaintance);
         let is_new = storage.is_empty();
+        if is_new && acquaintance.took_part() {
+            return Err(Failure::storage(format!(
+                "the data directory {} has lost its log: a member that has forgotten its votes \
+                 may not take part again; bring back the whole directory",
+                args.data_dir.display()
+            )));
+        }
         let state = SharedState::default();
         let seen_by_machine = state.clone();
         let tasks = Tasks::new(Handle::current(), fatal.clone());
@@ -75,22 +90,32 @@ impl Member {
             factory: Arc::new(move |_| Machine::new(seen_by_machine.clone())),
             resolver: Arc::new(Members {
                 cluster: cluster.clone(),
+                acquaintance: Arc::clone(&acquaintance),
+                state: state.clone(),
             }),
             hooks: Arc::new(()),
             runtime: Handle::current(),
-            fatal,
+            fatal: fatal.clone(),
         })?;
-        if is_new {
-            node.handle().create(birth(&cluster));
-        }
         let group = Group::new(node.handle(), state, env);
-        let desk = Arc::new(Desk::new(group, record(&cluster, identity)));
+        let record = record(&cluster, identity);
+        let desk = Arc::new(Desk::new(group.clone(), record.clone()));
+        let known = Arc::clone(&acquaintance);
         Ok(Member {
-            service: Service::new(Arc::clone(&desk), &cluster),
+            service: Service::new(Arc::clone(&desk), &cluster, Arc::clone(&neighbours), known),
+            introduction: Introduction {
+                neighbours,
+                acquaintance,
+                group,
+                node: node.handle(),
+                record,
+                birth: is_new.then(|| birth(&cluster)),
+            },
             listener,
             node,
             desk,
             tasks,
+            fatal,
         })
     }
 
@@ -113,6 +138,7 @@ impl Member {
         let routes =
             Routes::new(PdServer::new(service.clone()).max_decoding_message_size(DECODE_BYTES_MAX))
                 .add_service(KeyspaceServer::new(service.clone()))
+                .add_service(MembersServer::new(service.clone()))
                 .add_service(PlacementServer::new(service))
                 .add_service(self.node.peer_service().into_server())
                 .add_service(health);
@@ -121,6 +147,13 @@ impl Member {
         let asked = desk_stop.clone();
         self.tasks
             .spawn("desk", async move { desk.run(asked).await });
+        let (introduction, fatal) = (self.introduction, self.fatal);
+        let asked = desk_stop.clone();
+        self.tasks.spawn("introduction", async move {
+            if let Err(failure) = introduction.run(&asked).await {
+                fatal.report(failure);
+            }
+        });
         let drained = Stop::new();
         let until = drained.clone();
         let serving = server::serve(self.listener, routes, pages, async move {
@@ -237,19 +270,26 @@ fn record(cluster: &InitialCluster, identity: Identity) -> MemberRecord {
     }
 }
 
-/// Where the other members are: as configured.
+/// Where the other members are: as configured. Who they are: as they were met, and as they
+/// registered; nobody else speaks for them, and nobody else is spoken to (D9, M12).
 struct Members {
     cluster: InitialCluster,
+    acquaintance: Arc<Acquaintance>,
+    state: SharedState,
 }
 
 impl Resolver for Members {
     fn resolve(&self, store: StoreId) -> BoxFuture<'_, Option<Destination>> {
         let mut members = self.cluster.members().iter();
         let found = members.find(|member| member.id.0 == store.0);
-        let destination = found.map(|member| Destination {
-            address: member.address.clone(),
-            incarnation: None,
-            start_number: None,
+        let destination = found.map(|member| {
+            let state = self.state.read();
+            let registered = state.members().get(&member.id);
+            Destination {
+                address: member.address.clone(),
+                incarnation: self.acquaintance.incarnation(member.id),
+                start_number: registered.map(|record| record.start_number),
+            }
         });
         Box::pin(std::future::ready(destination))
     }

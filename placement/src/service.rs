@@ -6,6 +6,7 @@
 
 mod askers;
 mod convert;
+mod greetings;
 mod heartbeats;
 mod keyspaces;
 mod members;
@@ -23,12 +24,15 @@ use std::time::Duration;
 
 use futures::Stream;
 use tinykv_proto::pdpb;
+use tinykv_raft::PeerId;
 use tonic::Status;
 
+use crate::acquaintance::Acquaintance;
 use crate::config::InitialCluster;
 use crate::desk::Desk;
 use crate::group::ProposeError;
 use crate::leadership::Leadership;
+use crate::neighbours::Neighbours;
 use crate::state::Refusal;
 
 pub(crate) use overview::{count_complete, count_stores};
@@ -42,6 +46,17 @@ type Answers<T> = Pin<Box<dyn Stream<Item = Result<T, Status>> + Send>>;
 /// call: a look-up that fails makes some of them lose writes (WIRE A2).
 const PATIENCE: Duration = Duration::from_millis(1_900);
 
+/// Between two questions of who leads.
+const SEARCH_PAUSE: Duration = Duration::from_millis(20);
+
+/// Who leads.
+enum Leader {
+    /// This member.
+    Here(Arc<Leadership>),
+    /// Another one.
+    There(PeerId),
+}
+
 /// All services. Cheap to clone.
 #[derive(Clone)]
 pub(crate) struct Service {
@@ -50,15 +65,24 @@ pub(crate) struct Service {
 
 struct Shared {
     desk: Arc<Desk>,
+    neighbours: Arc<Neighbours>,
+    acquaintance: Arc<Acquaintance>,
     members: Vec<pdpb::Member>,
     askers: Askers,
 }
 
 impl Service {
-    pub(crate) fn new(desk: Arc<Desk>, cluster: &InitialCluster) -> Service {
+    pub(crate) fn new(
+        desk: Arc<Desk>,
+        cluster: &InitialCluster,
+        neighbours: Arc<Neighbours>,
+        acquaintance: Arc<Acquaintance>,
+    ) -> Service {
         Service {
             shared: Arc::new(Shared {
                 desk,
+                neighbours,
+                acquaintance,
                 members: members::members(cluster),
                 askers: Askers::default(),
             }),
@@ -71,9 +95,32 @@ impl Service {
 
     /// The leadership of this member, waiting out an election; UNAVAILABLE if another one leads.
     async fn lead(&self) -> Result<Arc<Leadership>, Status> {
-        let leadership = self.desk().await_leadership(PATIENCE).await;
-        leadership
-            .ok_or_else(|| Status::unavailable("this member does not lead the placement group"))
+        match self.find_leader().await {
+            Some(Leader::Here(leadership)) => Ok(leadership),
+            Some(Leader::There(_)) | None => Err(Status::unavailable(
+                "this member does not lead the placement group",
+            )),
+        }
+    }
+
+    /// Who leads, waiting out an election. Another member is believed to lead only if it says so
+    /// now: Raft notices a dead leader later than whoever asks it.
+    async fn find_leader(&self) -> Option<Leader> {
+        let search = async {
+            loop {
+                if let Some(leadership) = self.desk().await_leadership(PATIENCE).await {
+                    return Leader::Here(leadership);
+                }
+                if let Some(other) = self.desk().group().office().leader
+                    && let Ok(answer) = self.shared.neighbours.greet(other).await
+                    && answer.leads
+                {
+                    return Leader::There(other);
+                }
+                tokio::time::sleep(SEARCH_PAUSE).await;
+            }
+        };
+        tokio::time::timeout(PATIENCE, search).await.ok()
     }
 
     /// Checks the cluster id of a request and makes the header of its answer.

@@ -3,7 +3,7 @@
 use tinykv_proto::pdpb;
 use tonic::Status;
 
-use super::{PATIENCE, Service, success};
+use super::{Leader, Service, success};
 use crate::config::InitialCluster;
 
 /// The members as clients are told, in order of their ids.
@@ -23,14 +23,16 @@ pub(super) fn members(cluster: &InitialCluster) -> Vec<pdpb::Member> {
 }
 
 impl Service {
-    /// Any member answers. The leader named is one this member believes to be alive; an election
-    /// is waited out, because clients cannot do without a leader in the answer.
+    /// Any member answers. The leader named is one that says now that it leads; an election is
+    /// waited out, because clients cannot do without a leader in the answer.
     pub(super) async fn get_members(&self) -> Result<pdpb::GetMembersResponse, Status> {
-        let desk = self.desk();
-        desk.await_leadership(PATIENCE).await;
+        let id = match self.find_leader().await {
+            Some(Leader::Here(_)) => Some(self.desk().member().id),
+            Some(Leader::There(id)) => Some(id),
+            None => None,
+        };
         let cluster_id = self.cluster_id()?;
-        let office = desk.group().office();
-        let leader = office.leader.and_then(|id| {
+        let leader = id.and_then(|id| {
             let mut members = self.shared.members.iter();
             members.find(|member| member.member_id == id.0)
         });

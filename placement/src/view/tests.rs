@@ -213,7 +213,7 @@ fn a_lost_stream_makes_a_store_suspect_until_it_is_heard() {
 }
 
 #[test]
-fn a_replaced_region_goes_with_its_operator() {
+fn a_replaced_region_goes() {
     let mut view = view();
     let mut merged = region();
     merged.id = GroupId(2);

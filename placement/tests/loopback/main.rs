@@ -2,8 +2,10 @@
 
 mod answers;
 mod cluster;
+mod failover;
 mod heartbeats;
 mod members;
+mod processes;
 mod restart;
 mod splits;
 mod timestamps;

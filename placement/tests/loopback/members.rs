@@ -8,7 +8,7 @@ use super::timestamps::draw;
 
 /// Addresses nobody listens on. Somebody may take one before a member does; then the test fails
 /// at once with a sentence that says so.
-fn free_addresses(count: usize) -> Vec<String> {
+pub(crate) fn free_addresses(count: usize) -> Vec<String> {
     let bound: Vec<std::net::TcpListener> = (0..count)
         .map(|_| std::net::TcpListener::bind("127.0.0.1:0").expect("a free port"))
         .collect();

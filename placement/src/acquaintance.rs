@@ -1,0 +1,154 @@
+//! Whom a member knows: the data directories of the others, for good (D9).
+//!
+//! A member whose directory was wiped has forgotten its votes and its log. If it took part again,
+//! it and a member that lags behind could elect a leader that lacks what was acknowledged. So
+//! nobody takes part in the group before it has met all the others and knows the incarnation of
+//! each, durably; and whoever comes later under a name that is known with another incarnation is
+//! refused, on every connection and in both directions. The founding members therefore have to be
+//! up together once.
+//!
+//! The file `MEMBERS` in the data directory holds what is known, and whether the member has taken
+//! part in the group: if it has and its log is gone, it does not start.
+
+use std::collections::BTreeMap;
+use std::io;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use parking_lot::Mutex;
+use serde::{Deserialize, Serialize};
+use tinykv_env::Env;
+use tinykv_node::failure::Failure;
+use tinykv_raft::PeerId;
+
+const FILE: &str = "MEMBERS";
+const NEW: &str = "MEMBERS.new";
+
+/// The layout of the file; a higher number is refused.
+const FORMAT: u32 = 1;
+
+/// Far above anything written here; a longer file is not ours.
+const FILE_BYTES_MAX: u64 = 1 << 20;
+
+/// Whom this member knows. One writer at a time; what is returned as known is durable.
+pub(crate) struct Acquaintance {
+    env: Arc<dyn Env>,
+    dir: PathBuf,
+    known: Mutex<Known>,
+}
+
+/// What stands in the file.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Known {
+    format: u32,
+    /// Whether an entry of the group was applied here.
+    took_part: bool,
+    /// The incarnations of the other members, by id; empty until all of them were met.
+    incarnations: BTreeMap<u64, u64>,
+}
+
+impl Acquaintance {
+    /// Reads the file, if there is one.
+    ///
+    /// # Errors
+    /// [`Failure::Storage`] when it cannot be read or is damaged.
+    pub(crate) fn open(env: Arc<dyn Env>, dir: &Path) -> Result<Acquaintance, Failure> {
+        let known = read(env.as_ref(), dir)?.unwrap_or(Known {
+            format: FORMAT,
+            took_part: false,
+            incarnations: BTreeMap::new(),
+        });
+        Ok(Acquaintance {
+            env,
+            dir: dir.to_owned(),
+            known: Mutex::new(known),
+        })
+    }
+
+    /// The incarnation of another member; `None` before all were met.
+    pub(crate) fn incarnation(&self, member: PeerId) -> Option<u64> {
+        self.known.lock().incarnations.get(&member.0).copied()
+    }
+
+    /// Whether an entry of the group was applied here, now or before a restart.
+    pub(crate) fn took_part(&self) -> bool {
+        self.known.lock().took_part
+    }
+
+    /// All the others were met.
+    ///
+    /// # Errors
+    /// The file cannot be written.
+    pub(crate) fn remember(&self, incarnations: BTreeMap<PeerId, u64>) -> io::Result<()> {
+        self.change(|known| {
+            let incarnations = incarnations.into_iter();
+            known.incarnations = incarnations.map(|(id, number)| (id.0, number)).collect();
+        })
+    }
+
+    /// An entry of the group was applied here.
+    ///
+    /// # Errors
+    /// The file cannot be written.
+    pub(crate) fn remember_taking_part(&self) -> io::Result<()> {
+        self.change(|known| known.took_part = true)
+    }
+
+    /// Written under another name, synced, renamed, directory synced (D2).
+    fn change(&self, edit: impl FnOnce(&mut Known)) -> io::Result<()> {
+        let mut known = self.known.lock();
+        let mut changed = known.clone();
+        edit(&mut changed);
+        let body = serde_json::to_string(&changed)?;
+        let text = format!("{body}\n{}\n", checksum(&body));
+        let new = self.dir.join(NEW);
+        if self.env.exists(&new)? {
+            self.env.remove_file(&new)?;
+        }
+        let file = self.env.create(&new)?;
+        file.write_at(text.as_bytes(), 0)?;
+        file.sync_data()?;
+        self.env.rename(&new, &self.dir.join(FILE))?;
+        self.env.sync_dir(&self.dir)?;
+        *known = changed;
+        Ok(())
+    }
+}
+
+fn read(env: &dyn Env, dir: &Path) -> Result<Option<Known>, Failure> {
+    let path = dir.join(FILE);
+    let fail = |error: io::Error| Failure::storage(format!("data directory {error}"));
+    if !env.exists(&path).map_err(fail)? {
+        return Ok(None);
+    }
+    let file = env.open(&path).map_err(fail)?;
+    let length = file.len().map_err(fail)?.min(FILE_BYTES_MAX);
+    let mut bytes = vec![0; usize::try_from(length).unwrap_or(0)];
+    file.read_exact_at(&mut bytes, 0).map_err(fail)?;
+    let known = std::str::from_utf8(&bytes)
+        .ok()
+        .and_then(|text| text.trim_end().rsplit_once('\n'))
+        .filter(|(body, sum)| *sum == checksum(body))
+        .and_then(|(body, _)| serde_json::from_str::<Known>(body).ok());
+    match known {
+        Some(known) if known.format <= FORMAT => Ok(Some(known)),
+        Some(known) => Err(Failure::storage(format!(
+            "the file {} was written by a newer version (format {}, this program knows up to \
+             {FORMAT})",
+            path.display(),
+            known.format
+        ))),
+        None => Err(Failure::storage(format!(
+            "the file {} is damaged: its checksum is wrong",
+            path.display()
+        ))),
+    }
+}
+
+fn checksum(body: &str) -> String {
+    format!("crc32c {:08x}", crc32c::crc32c(body.as_bytes()))
+}
+
+#[cfg(test)]
+mod tests;

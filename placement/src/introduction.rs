@@ -1,0 +1,161 @@
+//! How a member comes to take part in the group: it meets the others, is born, and registers.
+//!
+//! [`Acquaintance`] says why. Whatever is refused here is refused for good: the process ends with
+//! the exit code of storage, because it is the data directory that may not take part.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+use tinykv_node::failure::Failure;
+use tinykv_node::handle::NodeHandle;
+use tinykv_node::process::Stop;
+use tinykv_raft::PeerId;
+use tinykv_replica::Birth;
+
+use crate::acquaintance::Acquaintance;
+use crate::group::Group;
+use crate::machine::Machine;
+use crate::neighbours::Neighbours;
+use crate::state::{Command, MemberRecord, Reply};
+
+/// Between two rounds of questions.
+const PAUSE: Duration = Duration::from_millis(100);
+/// Rounds after which the log says whom this member waits for.
+const ROUNDS_UNTIL_TOLD: u32 = 30;
+
+/// Makes this member take part.
+pub(crate) struct Introduction {
+    pub(crate) neighbours: Arc<Neighbours>,
+    pub(crate) acquaintance: Arc<Acquaintance>,
+    pub(crate) group: Group,
+    pub(crate) node: NodeHandle<Machine>,
+    /// This member.
+    pub(crate) record: MemberRecord,
+    /// The group's first state, if this member is not born yet.
+    pub(crate) birth: Option<Birth>,
+}
+
+impl Introduction {
+    /// Works until this member is registered, or until asked to stop.
+    ///
+    /// # Errors
+    /// [`Failure::Storage`] when the data directory may not take part.
+    pub(crate) async fn run(mut self, stop: &Stop) -> Result<(), Failure> {
+        if !self.has_met_all() && !self.meet_all(stop).await? {
+            return Ok(());
+        }
+        if let Some(birth) = self.birth.take() {
+            self.node.create(birth);
+        }
+        if !self.acquaintance.took_part() {
+            while self.group.state().read().cluster_id().is_none() {
+                if !pause(stop).await {
+                    return Ok(());
+                }
+            }
+            self.acquaintance
+                .remember_taking_part()
+                .map_err(|error| cannot_write(&error))?;
+        }
+        self.register(stop).await
+    }
+
+    fn has_met_all(&self) -> bool {
+        let mut ids = self.neighbours.ids();
+        ids.all(|id| self.acquaintance.incarnation(id).is_some())
+    }
+
+    /// Asks the others who they are until all have answered. False if asked to stop before.
+    async fn meet_all(&self, stop: &Stop) -> Result<bool, Failure> {
+        let mut met: BTreeMap<PeerId, u64> = BTreeMap::new();
+        for round in 1_u32.. {
+            let missing: Vec<PeerId> = self
+                .neighbours
+                .ids()
+                .filter(|id| !met.contains_key(id))
+                .collect();
+            if missing.is_empty() {
+                break;
+            }
+            if round % ROUNDS_UNTIL_TOLD == 0 {
+                tracing::warn!(
+                    missing = ?missing.iter().map(|id| id.0).collect::<Vec<_>>(),
+                    "waiting to meet all members of --initial-cluster: a new member takes part \
+                     only once it has met each of the others"
+                );
+            }
+            for id in missing {
+                // Not there yet, or gone again: asked again.
+                let Ok(answer) = self.neighbours.greet(id).await else {
+                    continue;
+                };
+                self.check_answer(id, answer.asker_incarnation)?;
+                met.insert(id, answer.incarnation);
+            }
+            if met.len() < self.neighbours.ids().count() && !pause(stop).await {
+                return Ok(false);
+            }
+        }
+        self.acquaintance
+            .remember(met)
+            .map_err(|error| cannot_write(&error))?;
+        Ok(true)
+    }
+
+    /// Whoever knows this member under another incarnation knew it before its directory was lost.
+    fn check_answer(&self, other: PeerId, known: u64) -> Result<(), Failure> {
+        if known == 0 || known == self.record.incarnation {
+            return Ok(());
+        }
+        Err(Failure::storage(format!(
+            "the data directory of member {} is not the one it had when the placement group was \
+             founded (member {other} knows incarnation {known:016x}, this is {:016x}): a member \
+             that has lost its data may not take part again; bring back its directory",
+            self.record.name, self.record.incarnation
+        )))
+    }
+
+    /// Registers with the leader, whoever that is, once per start.
+    async fn register(&self, stop: &Stop) -> Result<(), Failure> {
+        loop {
+            match self.try_to_register().await {
+                Some(None) => return Ok(()),
+                Some(Some(refusal)) => return Err(Failure::storage(refusal)),
+                None => {}
+            }
+            if !pause(stop).await {
+                return Ok(());
+            }
+        }
+    }
+
+    /// Why this member may not take part, if it may not; `None` if nobody could say.
+    async fn try_to_register(&self) -> Option<Option<String>> {
+        let office = self.group.office();
+        if office.leads {
+            let command = Command::RegisterMember(self.record.clone());
+            return match self.group.propose(&command, None).await {
+                Ok(Reply::Refused(refusal)) => Some(Some(refusal.to_string())),
+                Ok(_) => Some(None),
+                Err(_) => None,
+            };
+        }
+        let answer = self.neighbours.register(office.leader?, &self.record).await;
+        answer
+            .inspect_err(|status| tracing::debug!("not registered yet: {}", status.message()))
+            .ok()
+    }
+}
+
+/// Waits a little. False if asked to stop.
+async fn pause(stop: &Stop) -> bool {
+    tokio::select! {
+        () = tokio::time::sleep(PAUSE) => true,
+        () = stop.requested() => false,
+    }
+}
+
+fn cannot_write(error: &std::io::Error) -> Failure {
+    Failure::storage(format!("cannot write whom this member knows: {error}"))
+}
