@@ -1,18 +1,19 @@
 //! Turns a merge into tables: flushes and compactions.
 //!
 //! Of every key only the newest version goes on, and not even that when a newer range tombstone
-//! covers it, or when it is a delete and there is nothing below that it hides. Older versions are
-//! needed by nobody: whoever may still see them holds the memtables and tables they came from.
+//! covers it, or when it is a delete, or something the compaction filter drops, and there is nothing
+//! below that it hides. Older versions are needed by nobody: whoever may still see them holds the
+//! memtables and tables they came from.
 
 use std::sync::Arc;
 
-use crate::LsmError;
 use crate::iter::Merge;
 use crate::key::{self, Kind};
 use crate::table::{TableSettings, TableWriter};
 use crate::tombstone::Fragments;
 use crate::tree::Inner;
 use crate::version::{FileMeta, TableFile, table_path};
+use crate::{CompactionFilter, LsmError};
 
 /// What the tables are to be.
 pub(crate) struct Output<'a> {
@@ -25,6 +26,8 @@ pub(crate) struct Output<'a> {
     pub(crate) covering: &'a Fragments,
     /// Those of them that go on into the tables.
     pub(crate) kept: &'a Fragments,
+    /// Asked about entries that hide nothing below.
+    pub(crate) filter: Option<&'a dyn CompactionFilter>,
 }
 
 /// Tables in order of their keys, synced, with durable names. After an error none is left.
@@ -86,9 +89,15 @@ impl Builder<'_> {
             last_user.extend_from_slice(user);
             let (sequence, kind) = key::split_trailer(internal).unwrap_or((0, 0));
             let covered = self.output.covering.cover(user, u64::MAX) > sequence;
-            let needless = kind == Kind::Delete as u8 && nothing_below(user);
-            if !covered && !needless {
-                self.add(internal, &merge.value())?;
+            let value = merge.value();
+            let unneeded = match self.output.filter {
+                _ if kind == Kind::Delete as u8 => true,
+                Some(filter) => !covered && filter.drops(user, &value),
+                None => false,
+            };
+            let goes = covered || (unneeded && nothing_below(user));
+            if !goes {
+                self.add(internal, &value)?;
             }
             merge.step()?;
         }

@@ -36,6 +36,7 @@ pub(crate) fn run(inner: &Arc<Inner>, memtables: &[Arc<Memtable>]) -> Result<Job
         bytes_max: u64::MAX,
         covering: &tombstones,
         kept: &tombstones,
+        filter: None,
     };
     let mut merge = Merge::new(sources.collect());
     let added = build_tables(inner, &mut merge, &output, |_| false)?;

@@ -58,6 +58,7 @@ mod prefix;
 mod range;
 
 pub use batch::{AppliedChange, Operation, OriginId, WriteBatch};
+pub use compaction::CompactionFilter;
 pub use error::LsmError;
 pub use ingest::Ingest;
 pub use iter::Iter;

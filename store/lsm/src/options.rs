@@ -1,6 +1,8 @@
 //! Every setting of a tree, in one place.
 
-use crate::{LsmError, PrefixRule};
+use std::sync::Arc;
+
+use crate::{CompactionFilter, LsmError, PrefixRule};
 
 /// How blocks are compressed on disk.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -68,6 +70,8 @@ pub struct LsmOptions {
     pub debt_stop_bytes: u64,
     /// Compactions that may run at once.
     pub compactions_max: usize,
+    /// Asked what compactions may leave out; `None`: they keep whatever was not deleted.
+    pub compaction_filter: Option<Arc<dyn CompactionFilter>>,
     /// Size of the MANIFEST at which a new one is begun.
     pub manifest_bytes_max: u64,
 }
@@ -94,6 +98,7 @@ impl Default for LsmOptions {
             debt_slowdown_bytes: 8 << 30,
             debt_stop_bytes: 64 << 30,
             compactions_max: 4,
+            compaction_filter: None,
             manifest_bytes_max: 16 << 20,
         }
     }

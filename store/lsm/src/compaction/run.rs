@@ -67,6 +67,7 @@ pub(crate) fn run(
         bytes_max: inner.options.table_bytes_max,
         covering: &tombstones,
         kept: &kept,
+        filter: inner.options.compaction_filter.as_deref(),
     };
     let below = choice.to + 1..version.level_count();
     let nothing_below = |user: &[u8]| {

@@ -2,6 +2,7 @@
 
 mod support;
 
+mod compaction_filter;
 mod corruption;
 mod crash;
 mod middle;
