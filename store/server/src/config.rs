@@ -34,6 +34,13 @@ pub struct Settings {
     #[arg(long, value_name = "HOST:PORT")]
     pub advertise_addr: Option<Address>,
 
+    /// Address to listen on for Redis's protocol, by custom port 6380 [default: none]
+    ///
+    /// redis-cli and telnet can then read and write all keys of the cluster through this store.
+    /// There are no passwords: whoever reaches the port can write.
+    #[arg(long, value_name = "IP:PORT")]
+    pub resp_addr: Option<SocketAddr>,
+
     /// Members of the placement driver, separated by commas
     #[arg(
         long,
@@ -163,6 +170,10 @@ mod tests {
         assert_eq!(settings.advertised(settings.addr), "127.0.0.1:20160");
         assert_eq!(settings.placement, [Address("127.0.0.1:2379".into())]);
         assert_eq!(settings.labels, []);
+        assert_eq!(
+            settings.resp_addr, None,
+            "several stores on a machine need no thought"
+        );
     }
 
     #[test]
@@ -185,6 +196,7 @@ mod tests {
     fn wrong_settings_are_named() {
         for (argument, words) in [
             ("--addr=nowhere", "--addr"),
+            ("--resp-addr=6380", "--resp-addr"),
             ("--placement=host", "expected HOST:PORT"),
             ("--placement=host:0", "expected HOST:PORT"),
             ("--placement=:1", "expected HOST:PORT"),

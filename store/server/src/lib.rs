@@ -9,6 +9,7 @@
 //! * [`limits`], [`checks`], [`outcome`]: what is refused, and what an asker is told then. Pure.
 //! * [`raw`]: requests become commands, snapshots become answers.
 //! * [`admission`], [`service`]: the calls of clients. Messages of the wire stop here.
+//! * [`resp`]: Redis's protocol, which asks the whole cluster through `tinykv-client`.
 //! * [`bootstrap`], [`placement`], [`reporting`]: the link to the placement driver, both ways.
 //! * [`config`] and [`main()`]: a process of it.
 //!
@@ -42,6 +43,8 @@ pub mod clock;
 pub mod outcome;
 pub mod raw;
 pub mod service;
+
+pub mod resp;
 
 pub mod bootstrap;
 pub mod placement;

@@ -8,6 +8,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use prometheus_client::registry::Registry;
+use tinykv_client::{Options, RawClient};
 use tinykv_engine::EngineOptions;
 use tinykv_env::{Env, OsEnv};
 use tinykv_node::failure::Failure;
@@ -30,6 +31,7 @@ use crate::config::Settings;
 use crate::machine::RawMachine;
 use crate::placement::{Placement, Stores};
 use crate::reporting::{self, News, Reporting, Told};
+use crate::resp;
 use crate::service::Calls;
 
 /// How long requests that are being answered may take when the store ends.
@@ -50,6 +52,10 @@ pub fn main(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
 pub async fn run(settings: Settings, stop: Stop) -> Result<(), Failure> {
     settings.validate()?;
     let listener = Listener::bind(settings.addr).await?;
+    let resp = match settings.resp_addr {
+        Some(address) => Some(resp::Listener::bind(address).await?),
+        None => None,
+    };
     let env = OsEnv::shared();
     let mut dir = DataDir::open(Arc::clone(&env), &settings.data_dir, Role::Store)?;
     let addresses = settings.placement.iter().map(ToString::to_string).collect();
@@ -57,7 +63,11 @@ pub async fn run(settings: Settings, stop: Stop) -> Result<(), Failure> {
     if !join::identify(&mut dir, &placement, &stop).await? {
         return Ok(());
     }
-    let store = Store::start(settings, listener, env, dir, placement, &stop)?;
+    let listeners = Listeners {
+        grpc: listener,
+        resp,
+    };
+    let store = Store::start(settings, listeners, env, dir, placement, &stop)?;
     let outcome = match store.join(&stop).await {
         Ok(()) => {
             stop.requested().await;
@@ -67,6 +77,13 @@ pub async fn run(settings: Settings, stop: Stop) -> Result<(), Failure> {
     };
     store.end(&stop).await;
     outcome
+}
+
+/// The ports of a store, bound before anything else is done.
+struct Listeners {
+    grpc: Listener,
+    /// If there is a RESP door.
+    resp: Option<resp::Listener>,
 }
 
 /// A store that serves.
@@ -90,7 +107,7 @@ struct Store {
 impl Store {
     fn start(
         settings: Settings,
-        listener: Listener,
+        listeners: Listeners,
         env: Arc<dyn Env>,
         dir: DataDir,
         placement: Arc<Placement>,
@@ -127,7 +144,7 @@ impl Store {
             stop: stop.clone(),
             fatal: fatal.clone(),
         };
-        let listening_on = listener.address();
+        let listening_on = listeners.grpc.address();
         let serving = Stop::new();
         let calls = Calls::new(node.handle(), clock, servers.clone(), serving.clone());
         let (grpc_health, health_service) = tonic_health::server::health_reporter();
@@ -138,9 +155,23 @@ impl Store {
         let mut registry = Registry::default();
         metrics::register(&mut registry, &node.handle());
         calls.register(&mut registry);
+        if let Some(listener) = listeners.resp {
+            let owner = resp::Owner {
+                store: identity.member_id,
+                cluster: identity.cluster_id,
+                random: env.random_u64(),
+            };
+            open_resp(
+                listener,
+                &settings,
+                owner,
+                &mut registry,
+                (&servers, &serving),
+            );
+        }
         let pages = pages::router(move || health(&told), Arc::new(registry));
         let until = serving.clone();
-        let server = server::serve(listener, services, pages, async move {
+        let server = server::serve(listeners.grpc, services, pages, async move {
             until.requested().await;
         });
         servers.spawn("server", async move {
@@ -212,6 +243,23 @@ impl Store {
         self.servers.join(LAST_ANSWERS_TIME_MAX).await;
         tracing::info!("stopped");
     }
+}
+
+/// Opens the RESP door. Its client finds the cluster by itself, and until it does commands wait.
+fn open_resp(
+    listener: resp::Listener,
+    settings: &Settings,
+    owner: resp::Owner,
+    registry: &mut Registry,
+    (servers, serving): (&Tasks, &Stop),
+) {
+    let placement: Vec<String> = settings.placement.iter().map(ToString::to_string).collect();
+    let client = RawClient::new(&placement, Options::default());
+    let door = Arc::new(resp::Door::new(&listener, client, owner));
+    door.register(registry);
+    tracing::info!(address = %listener.address(), "the RESP door is open");
+    let serve = door.serve(listener, servers.clone(), serving.clone());
+    servers.spawn("resp", serve);
 }
 
 fn health(told: &Told) -> Health {
