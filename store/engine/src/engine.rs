@@ -125,6 +125,12 @@ impl Engine {
         LogIndex(self.shared.lsm.applied(OriginId(group.0)))
     }
 
+    /// Seals what was applied so far, to be flushed by the next [`Engine::plan`].
+    pub fn flush_soon(&self) -> Result<(), EngineError> {
+        self.shared.lsm.rotate()?;
+        Ok(())
+    }
+
     /// The most urgent piece of background work that nobody works on yet; any thread runs it.
     pub fn plan(&self) -> Option<Job> {
         let job = self.shared.lsm.plan()?;

@@ -217,6 +217,12 @@ impl<S: StateMachine> NodeHandle<S> {
         self.inner.shards.broadcast(|| Event::StoreDead(store));
     }
 
+    /// Whether the stream of messages to a store is up right now, as far as this side knows: a store
+    /// that just died is not worth being named as a leader. True for this store itself.
+    pub fn is_connected(&self, store: StoreId) -> bool {
+        self.inner.transport.is_connected(store)
+    }
+
     /// A picture of one group; `None` if it does not live here.
     pub async fn status(&self, group: GroupId) -> Option<GroupStatus> {
         let inbox = self.inner.shards.of(group);

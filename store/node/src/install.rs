@@ -31,6 +31,9 @@ pub(crate) fn ingest(
 ) -> Result<(), EngineError> {
     let state = ingestion.state.encode();
     let tables = files.complete(ingestion.handle, &ingestion.state_key, &state)?;
+    // The tree stays a prefix of what was applied, for all groups at once: a parent's split must not
+    // be applied again over what its child has become.
+    engine.lsm().flush()?;
     let ingest = Ingest {
         drop: pairs(ingestion.drop),
         files: tables,
@@ -45,6 +48,7 @@ pub(crate) fn destroy(
     destroy: &Destroy,
     state_key: Bytes,
 ) -> Result<(), EngineError> {
+    engine.lsm().flush()?;
     let mut batch = WriteBatch::new();
     batch.delete(state_key);
     batch.forget(OriginId(destroy.group.0));

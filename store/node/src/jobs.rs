@@ -112,6 +112,19 @@ impl<S: StateMachine> Jobs<S> {
         }));
     }
 
+    /// Begins a flush: somebody's burial waits for it.
+    pub(crate) fn flush(&self) {
+        let engine = self.engine.clone();
+        let trouble = self.trouble.clone();
+        self.pool.push(Box::new(move || {
+            if let Err(error) = engine.flush_soon()
+                && !trouble.is_final(&error)
+            {
+                tracing::warn!("a flush was not begun and will be asked for again: {error}");
+            }
+        }));
+    }
+
     pub(crate) fn discard(&self, handle: SnapshotHandle) {
         let files = self.files.clone();
         self.pool.push(Box::new(move || {

@@ -48,6 +48,7 @@ pub mod pages;
 pub mod server;
 
 mod admission;
+mod homes;
 mod inbox;
 #[cfg(test)]
 mod inert;

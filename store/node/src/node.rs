@@ -7,7 +7,9 @@ use std::time::Duration;
 
 use tinykv_env::Env;
 use tinykv_raft::{GroupId, PeerId};
-use tinykv_replica::{Event, Observed, RegionChange, Shard, ShardConfig, StateMachine, StoreId};
+use tinykv_replica::{
+    Event, Observed, RegionChange, Shard, ShardConfig, StateMachine, StoreId, Territory,
+};
 use tokio::runtime::Handle;
 
 use crate::admission::Admission;
@@ -263,40 +265,49 @@ impl<S: StateMachine> Common<S> {
         snapshots: &SnapshotSender,
         threads: &Threads,
     ) -> Result<(), Failure> {
-        let mut groups: BTreeMap<usize, Vec<_>> = BTreeMap::new();
+        let homes = self.shards.homes();
+        homes.settle(&found);
+        let mut parts_found: BTreeMap<usize, (Vec<_>, Vec<_>)> = BTreeMap::new();
         for group in found.groups {
-            let number = self.shards.number(group.group);
-            groups.entry(number).or_default().push(group);
+            let part = parts_found.entry(homes.of(group.group)).or_default();
+            part.0.push(group);
         }
-        let mut tombstones: BTreeMap<usize, Vec<_>> = BTreeMap::new();
         for tombstone in found.tombstones {
-            let number = self.shards.number(tombstone.group);
-            tombstones.entry(number).or_default().push(tombstone);
+            let part = parts_found.entry(homes.of(tombstone.group)).or_default();
+            part.1.push(tombstone);
         }
         let engine = &parts.storage.engine;
-        for (number, inbox) in self.shards.all().iter().enumerate() {
+        let territory = Arc::<Territory>::default();
+        let mut recovered = Vec::new();
+        for number in 0..self.shards.all().len() {
             let factory = Arc::clone(&parts.factory);
             let config = ShardConfig {
                 store: StoreId(self.identity.member_id),
                 seed: self.env.random_u64(),
                 ..parts.shard.clone()
             };
-            let tick = config.tick;
-            let (shard, recovered) = Shard::recover(
+            let (shard, effects) = Shard::recover_in(
+                Arc::clone(&territory),
                 config,
                 Box::new(move |group| factory(group)),
-                groups.remove(&number).unwrap_or_default(),
-                tombstones.remove(&number).unwrap_or_default(),
+                parts_found.remove(&number).unwrap_or_default(),
                 &LsmReader::new(engine.lsm()),
                 self.env.now(),
             )
             .map_err(Failure::storage)?;
             // Before the first request is taken, whoever looks finds what lives here.
-            for change in &recovered.region_changes {
+            for change in &effects.region_changes {
                 self.directory.apply(change);
             }
+            recovered.push((shard, effects));
+        }
+        // Nobody may claim keys before all that are held are known.
+        for (number, (shard, recovered)) in recovered.into_iter().enumerate() {
+            let inbox = &self.shards.all()[number];
+            let tick = parts.shard.tick;
             let thread = ShardThread {
                 number,
+                homes: Arc::clone(homes),
                 shard,
                 inbox: Arc::clone(inbox),
                 waiters: Waiters::new(),

@@ -8,10 +8,12 @@ use tinykv_engine::Engine;
 use tinykv_env::Env;
 use tinykv_lsm::{Cached, Lsm, Snapshot};
 use tinykv_replica::{
-    Effects, Event, KeyRange, LeaseCell, Lookup, ReadError, Reader, Refusal, Shard, StateMachine,
+    Effects, Event, KeyRange, LeaseCell, Lookup, ReadError, Reader, Refusal, RegionChange, Shard,
+    StateMachine,
 };
 
 use crate::directory::Directory;
+use crate::homes::Homes;
 use crate::inbox::{Inbox, Item};
 use crate::jobs::Jobs;
 use crate::lease::Lease;
@@ -25,6 +27,7 @@ use crate::wal_queue::{WalQueue, WalWork};
 /// Everything the thread works with.
 pub(crate) struct ShardThread<S: StateMachine> {
     pub(crate) number: usize,
+    pub(crate) homes: Arc<Homes>,
     pub(crate) shard: Shard<S>,
     pub(crate) inbox: Arc<Inbox<S>>,
     pub(crate) waiters: Waiters<S::Reply>,
@@ -109,6 +112,12 @@ impl<S: StateMachine> ShardThread<S> {
                 entry.lease().publish(None);
             }
         }
+        // A child is reached where its parent is, before anything can reveal it.
+        for change in &effects.region_changes {
+            if let RegionChange::Region { state, .. } = change {
+                self.homes.set(state.region.id, self.number);
+            }
+        }
         self.transport.send(std::mem::take(&mut effects.messages));
         if !effects.apply.is_empty()
             && let Err(error) = self.engine.write(&effects.apply)
@@ -177,6 +186,9 @@ impl<S: StateMachine> ShardThread<S> {
         }
         for destroy in effects.destroys {
             self.jobs.destroy(destroy);
+        }
+        if !effects.flushes.is_empty() {
+            self.jobs.flush();
         }
         for (group, peer, error) in effects.damaged {
             tracing::error!(%group, %peer, "the replica is damaged: {error}");

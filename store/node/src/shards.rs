@@ -7,6 +7,7 @@ use tinykv_raft::{GroupId, LogIndex, MessageBody};
 use tinykv_replica::{Event, PeerBody, PeerMessage, StateMachine, StoreId};
 
 use crate::admission::Admission;
+use crate::homes::Homes;
 use crate::inbox::Inbox;
 use crate::transport::Sink;
 use crate::wal_thread::Notice;
@@ -14,6 +15,7 @@ use crate::wal_thread::Notice;
 /// All shards of a process.
 pub(crate) struct Shards<S: StateMachine> {
     inboxes: Vec<Arc<Inbox<S>>>,
+    homes: Arc<Homes>,
     admission: Arc<Admission>,
 }
 
@@ -22,14 +24,19 @@ impl<S: StateMachine> Shards<S> {
         assert!(count > 0, "a process has at least one shard");
         Shards {
             inboxes: (0..count).map(|_| Arc::new(Inbox::new())).collect(),
+            homes: Arc::new(Homes::new(count)),
             admission,
         }
     }
 
     /// The number of the shard that owns a group.
     pub(crate) fn number(&self, group: GroupId) -> usize {
-        let count = self.inboxes.len() as u64;
-        usize::try_from(group.0 % count).expect("below the number of shards")
+        self.homes.of(group)
+    }
+
+    /// Which group belongs to which shard.
+    pub(crate) fn homes(&self) -> &Arc<Homes> {
+        &self.homes
     }
 
     pub(crate) fn of(&self, group: GroupId) -> &Arc<Inbox<S>> {

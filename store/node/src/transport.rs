@@ -120,6 +120,13 @@ impl Transport {
         self.shared.tasks.clone()
     }
 
+    /// Whether the stream to a store is up, as far as this side knows; true for this store itself.
+    pub(crate) fn is_connected(&self, store: StoreId) -> bool {
+        let here = StoreId(self.shared.identity.member_id);
+        let queues = self.shared.queues.lock();
+        store == here || queues.get(&store).is_some_and(|queue| queue.is_connected())
+    }
+
     /// Messages dropped so far because a queue was full.
     pub(crate) fn dropped(&self) -> u64 {
         let queues = self.shared.queues.lock();

@@ -20,6 +20,21 @@ pub struct Territory {
 }
 
 impl Territory {
+    /// The first claim of a peer that is called into life: refused as well when the group holds keys
+    /// already, on whatever shard.
+    pub(crate) fn claim_first(&self, group: GroupId, range: &RoutingRange) -> Result<(), GroupId> {
+        let mut holdings = self.lock();
+        let holder = holdings.iter().find(|(_, held)| held.overlaps(range));
+        if let Some((other, _)) = holder {
+            return Err(*other);
+        }
+        if holdings.contains_key(&group) {
+            return Err(group);
+        }
+        holdings.insert(group, range.clone());
+        Ok(())
+    }
+
     /// Gives a group these keys instead of what it held, unless another group holds some of them.
     pub(crate) fn claim(&self, group: GroupId, range: &RoutingRange) -> Result<(), GroupId> {
         let mut holdings = self.lock();
@@ -73,6 +88,13 @@ mod tests {
         // A refused claim changes nothing, and a group does not stand in its own way.
         assert_eq!(territory.claim(two, &range("l", "z")), Err(one));
         assert_eq!(territory.claim(two, &range("n", "z")), Ok(()));
+        assert_eq!(territory.claim_first(two, &range("y", "z")), Err(two));
+        assert_eq!(
+            territory.claim_first(GroupId(3), &range("n", "o")),
+            Err(two)
+        );
+        territory.release(two);
+        assert_eq!(territory.claim_first(two, &range("y", "z")), Ok(()));
         territory.release(two);
         assert_eq!(territory.claim(one, &range("b", "z")), Ok(()));
     }

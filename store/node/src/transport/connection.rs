@@ -51,10 +51,12 @@ pub(super) async fn run(shared: Arc<Shared>, queue: Arc<PeerQueue>) {
             let broken = match connect(&shared, queue.store()).await {
                 Ok((channel, destination)) => {
                     tracing::debug!(store = %queue.store(), "connected to a peer");
+                    queue.set_connected(true);
                     stream(&shared, &queue, channel, &destination).await
                 }
                 Err(broken) => broken,
             };
+            queue.set_connected(false);
             queue.clear();
             let lasted = begun.elapsed() > CONNECT_TIMEOUT * 2;
             report(

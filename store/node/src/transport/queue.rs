@@ -1,7 +1,7 @@
 //! Messages that wait for their connection.
 
 use std::collections::VecDeque;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 use parking_lot::Mutex;
 use tinykv_replica::{PeerMessage, StoreId};
@@ -20,6 +20,8 @@ pub(super) struct PeerQueue {
     waiting: Mutex<Waiting>,
     wake: Notify,
     dropped: AtomicU64,
+    /// Whether the stream is up, as far as this side knows.
+    connected: AtomicBool,
 }
 
 #[derive(Default)]
@@ -35,7 +37,16 @@ impl PeerQueue {
             waiting: Mutex::default(),
             wake: Notify::new(),
             dropped: AtomicU64::new(0),
+            connected: AtomicBool::new(false),
         }
+    }
+
+    pub(super) fn set_connected(&self, connected: bool) {
+        self.connected.store(connected, Ordering::Release);
+    }
+
+    pub(super) fn is_connected(&self) -> bool {
+        self.connected.load(Ordering::Acquire)
     }
 
     pub(super) fn store(&self) -> StoreId {

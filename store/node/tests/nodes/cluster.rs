@@ -26,12 +26,13 @@ use tinykv_node::storage::Storage;
 use tinykv_node::transport::{Destination, Resolver};
 use tinykv_raft::{GroupId, PeerId};
 use tinykv_replica::{
-    Answer, Birth, Command, Outcome, Peer, Region, RegionEpoch, RegionState, ShardConfig, StoreId,
+    AdminAction, Answer, Birth, Command, Outcome, Peer, Region, RegionEpoch, RegionState,
+    ShardConfig, SplitIds, StoreId,
 };
 use tonic::service::Routes;
 
 use crate::faulty::FaultyEnv;
-use crate::map::{Map, engine_key};
+use crate::map::{Map, engine_key, routing_key};
 
 const CLUSTER: u64 = 7;
 /// How long a condition may take to come true.
@@ -202,8 +203,8 @@ impl Cluster {
     pub(crate) fn create(&self, group: u64, stores: &[u64]) {
         let region = Region {
             id: GroupId(group),
-            start: Bytes::new(),
-            end: Bytes::new(),
+            start: Bytes::from(format!("g{group}/")),
+            end: Bytes::from(format!("g{group}0")),
             epoch: RegionEpoch::FIRST,
             peers: stores.iter().map(|store| voter(*store)).collect(),
         };
@@ -219,6 +220,43 @@ impl Cluster {
         }
     }
 
+    /// Cuts the region that holds this key in two there; the new one gets this id.
+    pub(crate) async fn split(&self, founded: u64, key: &str, child: u64) {
+        let key = routing_key(founded, key);
+        loop {
+            let (store, group) = self.server_of(&key).await;
+            let leader = self.node(store);
+            let entry = leader.directory().group(GroupId(group)).expect("it leads");
+            let region = entry
+                .view()
+                .state
+                .as_ref()
+                .expect("it serves")
+                .region
+                .clone();
+            let peers = 1..=region.peers.len() as u64;
+            let ids = SplitIds {
+                region: GroupId(child),
+                peers: peers.map(|peer| PeerId(child * 100 + peer)).collect(),
+            };
+            let action = AdminAction::Split {
+                epoch: region.epoch,
+                keys: vec![key.clone()],
+                ids: vec![ids],
+            };
+            let deadline = target(&leader, group).deadline;
+            match leader.admin(GroupId(group), action, deadline).await {
+                Outcome::Ok(Answer::Split(parts)) => {
+                    assert_eq!(parts[1].id, GroupId(child));
+                    assert_eq!((&parts[0].end, &parts[1].start), (&key, &key));
+                    return;
+                }
+                Outcome::DefinitelyNot(_) => {}
+                other => panic!("a strange answer to a split: {other:?}"),
+            }
+        }
+    }
+
     /// Waits until a group has one leader that serves, and names its store.
     pub(crate) async fn leader(&self, group: u64) -> u64 {
         self.eventually("a leader that holds the lease", || {
@@ -231,27 +269,42 @@ impl Cluster {
         .await
     }
 
-    /// Sets a key through whoever leads.
-    pub(crate) async fn put(&self, group: u64, key: &str, value: &str) {
-        let command = format!("{key}={value}");
+    /// Waits until somebody serves a key under a lease, and names store and group.
+    pub(crate) async fn server_of(&self, key: &[u8]) -> (u64, u64) {
+        self.eventually("a leader that holds the lease", || {
+            self.running.keys().find_map(|store| {
+                let node = self.node(*store);
+                let group = node.directory().find(key)?.group();
+                let leased = node.read_in_lease(group, |lease| lease.region.contains(key));
+                leased.is_ok().then_some((*store, group.0))
+            })
+        })
+        .await
+    }
+
+    /// Sets a key that a group was founded with, through whoever leads it now.
+    pub(crate) async fn put(&self, founded: u64, key: &str, value: &str) {
+        let key = routing_key(founded, key);
+        let command = [&key[..], b"=", value.as_bytes()].concat();
         loop {
-            let leader = self.node(self.leader(group).await);
+            let (store, group) = self.server_of(&key).await;
+            let leader = self.node(store);
             let entry = leader.directory().group(GroupId(group)).expect("it leads");
             let epoch = entry.view().state.as_ref().expect("it serves").region.epoch;
-            let command = Command::new(epoch, command.as_bytes());
+            let command = Command::new(epoch, &command);
             match leader.propose(target(&leader, group), command).await {
                 Outcome::Ok(Answer::Applied { .. }) => return,
                 Outcome::Ok(other) => panic!("a strange answer: {other:?}"),
                 Outcome::DefinitelyNot(_) => {}
-                Outcome::Undetermined(doubt) => panic!("{key}: {doubt:?}"),
+                Outcome::Undetermined(doubt) => panic!("{key:?}: {doubt:?}"),
             }
         }
     }
 
     /// What a store holds under a key, applied or not elsewhere.
-    pub(crate) fn value(&self, store: u64, group: u64, key: &str) -> Option<Bytes> {
+    pub(crate) fn value(&self, store: u64, founded: u64, key: &str) -> Option<Bytes> {
         let snapshot = self.node(store).lsm().snapshot();
-        let key = engine_key(GroupId(group), key.as_bytes());
+        let key = engine_key(&routing_key(founded, key));
         snapshot.get(&key).expect("the engine reads")
     }
 

@@ -3,6 +3,7 @@
 mod cluster;
 mod faulty;
 mod map;
+mod splits;
 
 use std::time::Duration;
 
@@ -16,7 +17,7 @@ use tinykv_replica::{
 /// A test that takes longer has failed.
 const LIMIT: Duration = Duration::from_secs(90);
 
-async fn in_time(test: impl Future<Output = ()>) {
+pub(crate) async fn in_time(test: impl Future<Output = ()>) {
     tokio::time::timeout(LIMIT, test)
         .await
         .expect("the test ends in time");
@@ -187,7 +188,7 @@ async fn everybody_is_answered() {
         for store in (1..=3).filter(|store| *store != leader) {
             cluster.kill(store).await;
         }
-        let command = Command::new(RegionEpoch::FIRST, b"k=w");
+        let command = Command::new(RegionEpoch::FIRST, b"g1/k=w");
         let waiting = node.propose(target(&node, 1), command);
         let (outcome, ()) = tokio::join!(waiting, cluster.kill(leader));
         assert!(!matches!(outcome, Outcome::Ok(_)), "{outcome:?}");
@@ -212,7 +213,7 @@ async fn a_failed_sync_ends_the_process_and_damages_its_replicas() {
         cluster.break_disk(broken);
         let node = cluster.node(broken);
         let doomed = async move {
-            let command = Command::new(RegionEpoch::FIRST, b"k=w");
+            let command = Command::new(RegionEpoch::FIRST, b"g1/k=w");
             node.propose(target(&node, 1), command).await
         };
         let (outcome, failure) = tokio::join!(doomed, cluster.fails(broken));

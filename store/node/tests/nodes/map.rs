@@ -17,8 +17,11 @@ impl StateMachine for Map {
 
     fn ranges(region: &Region) -> Vec<KeyRange> {
         vec![KeyRange {
-            start: Bytes::from(format!("r{:020}/", region.id.0)),
-            end: Bytes::from(format!("r{:020}0", region.id.0)),
+            start: engine_key(&region.start),
+            end: match region.end.is_empty() {
+                true => Bytes::from_static(b"s"),
+                false => engine_key(&region.end),
+            },
         }]
     }
 
@@ -26,11 +29,18 @@ impl StateMachine for Map {
         Bytes::from(format!("m{:020}", group.0))
     }
 
-    fn check(_region: &Arc<Region>, command: &Bytes) -> Result<(), Refusal> {
-        match command.contains(&b'=') {
-            true => Ok(()),
-            false => Err(Refusal::Malformed {
+    fn check(region: &Arc<Region>, command: &Bytes) -> Result<(), Refusal> {
+        let Some(split) = command.iter().position(|byte| *byte == b'=') else {
+            return Err(Refusal::Malformed {
                 problem: "there is no =",
+            });
+        };
+        let key = command.slice(..split);
+        match region.contains(&key) {
+            true => Ok(()),
+            false => Err(Refusal::KeyNotInRegion {
+                key,
+                region: Arc::clone(region),
             }),
         }
     }
@@ -41,23 +51,26 @@ impl StateMachine for Map {
 
     fn apply(
         &mut self,
-        region: &Arc<Region>,
+        _region: &Arc<Region>,
         _entry: EntryId,
         command: &Bytes,
         context: &mut ApplyContext<'_>,
     ) -> Result<Option<Bytes>, NeedsKeys> {
         let split = command.iter().position(|byte| *byte == b'=');
         let (key, value) = command.split_at(split.expect("it was checked"));
-        let key = engine_key(region.id, key);
+        let key = engine_key(key);
         let before = context.get(&key)?;
         context.put(key, Bytes::copy_from_slice(&value[1..]));
         Ok(before)
     }
 }
 
-/// Where a key of a group lies in the engine.
-pub(crate) fn engine_key(group: GroupId, key: &[u8]) -> Bytes {
-    let mut out = format!("r{:020}/", group.0).into_bytes();
-    out.extend_from_slice(key);
-    Bytes::from(out)
+/// Where a key lies in the engine.
+pub(crate) fn engine_key(key: &[u8]) -> Bytes {
+    Bytes::from([b"r", key].concat())
+}
+
+/// The routing key of a key that a group was founded with, whoever has it now.
+pub(crate) fn routing_key(founded: u64, key: &str) -> Bytes {
+    Bytes::from(format!("g{founded}/{key}"))
 }

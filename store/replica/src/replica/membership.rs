@@ -2,7 +2,9 @@
 //! the entry's context.
 
 use bytes::Bytes;
-use tinykv_raft::{EntryId, MembershipChange, MembershipStep, PeerId, PeerState, PeerStatus};
+use tinykv_raft::{
+    EntryId, MembershipChange, MembershipStep, MessageBody, PeerId, PeerState, PeerStatus,
+};
 
 use super::Replica;
 use crate::command::{MembershipContext, PeerChange};
@@ -138,15 +140,24 @@ impl<S: StateMachine> Replica<S> {
             } else {
                 Default::default()
             },
-            range: self.range_for(to.id),
+            range: self.range_for(to.id, &body),
             body,
         }
     }
 
     /// What a peer is told that may not exist yet, or may have no region.
-    fn range_for(&self, to: PeerId) -> Option<RoutingRange> {
-        let keeps_up = self.raft.peer_state(to) == Some(PeerState::Replicate);
-        (self.is_leader() && !keeps_up).then(|| self.region.range())
+    fn range_for(&self, to: PeerId, body: &PeerBody) -> Option<RoutingRange> {
+        let PeerBody::Raft(message) = body else {
+            return None;
+        };
+        let is_told = match &message.body {
+            MessageBody::VoteRequest(_) => self.state.is_some(),
+            MessageBody::Append(_) | MessageBody::Snapshot(_) => {
+                self.raft.peer_state(to) != Some(PeerState::Replicate)
+            }
+            _ => false,
+        };
+        is_told.then(|| self.region.range())
     }
 
     /// Whether a learner has the region and takes part in replication. One that was never heard of

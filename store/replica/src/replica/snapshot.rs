@@ -71,6 +71,10 @@ impl<S: StateMachine> Replica<S> {
 
     /// Claims the keys of a snapshot's region, beside those whose data it replaces.
     pub(crate) fn claim_for(&self, region: &Region, territory: &Territory) -> Result<(), GroupId> {
+        if self.installing.is_some() || self.offered.is_some() {
+            // It will be refused, and what the other one claimed stays claimed.
+            return Ok(());
+        }
         let mut range = region.range();
         if let Some(before) = self.region() {
             range = range.hull(&before.range());
@@ -80,7 +84,8 @@ impl<S: StateMachine> Replica<S> {
 
     /// What was not wanted claims nothing.
     pub(crate) fn settle_claim(&self, territory: &Territory) {
-        let region = self.region().filter(|_| self.offered.is_none());
+        let is_idle = self.offered.is_none() && self.installing.is_none();
+        let region = self.region().filter(|_| is_idle);
         territory.hold(region.map(|region| (self.group, region.range())));
     }
 
@@ -89,6 +94,7 @@ impl<S: StateMachine> Replica<S> {
     pub(crate) fn hear_range(&self, message: &PeerMessage, territory: &Territory) {
         if let Some(range) = &message.range
             && self.state.is_none()
+            && self.offered.is_none()
             && self.installing.is_none()
         {
             // Refused, it keeps what it has; its snapshot will be refused, too.

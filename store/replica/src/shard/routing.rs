@@ -201,10 +201,14 @@ impl<S: StateMachine> Shard<S> {
 
     fn on_message(&mut self, message: PeerMessage, run: &mut Run<'_, S::Reply>) {
         let (group, from) = (message.group, message.from.id);
-        // Only a leader that counts the receiver among its peers sends appends.
+        // Only a leader that counts the receiver among its peers sends appends. And only of those
+        // who were born with it in a split does a candidate ask a vote that may not live yet, because
+        // the parents there jumped over the split by a snapshot: without their votes the group could
+        // never begin. Such a peer has voted for nobody and promised nothing.
         let creates = matches!(
             &message.body,
-            PeerBody::Raft(raft) if matches!(raft.body, MessageBody::Append(_))
+            PeerBody::Raft(raft)
+                if matches!(raft.body, MessageBody::Append(_) | MessageBody::VoteRequest(_))
         );
         let territory = Arc::clone(&self.territory);
         match self.addressee(&message, creates, run) {
@@ -293,7 +297,7 @@ impl<S: StateMachine> Shard<S> {
         let Some(range) = &message.range else {
             return Err(DropReason::UnknownGroup);
         };
-        let claim = self.territory.claim(message.group, range);
+        let claim = self.territory.claim_first(message.group, range);
         claim.map_err(DropReason::Overlap)?;
         let machine = (self.factory)(message.group);
         let replica = Replica::awaken(message.group, message.to, message.epoch, machine, run);
@@ -315,6 +319,10 @@ impl<S: StateMachine> Shard<S> {
             .is_some_and(|peer| peer.store == store);
         let is_here = store == self.config.store && is_member;
         if self.is_shut_down || is_dead || !is_here || self.replicas.contains_key(&group) {
+            return;
+        }
+        let range = birth.state.region.range();
+        if self.territory.claim_first(group, &range).is_err() {
             return;
         }
         let machine = (self.factory)(group);

@@ -108,7 +108,8 @@ impl Cluster {
         while self.figures.acked == before {
             assert!(
                 self.now < deadline,
-                "{group} does not take writes after healing"
+                "{group} does not take writes after healing\n{}",
+                self.picture()
             );
             if let Some(leader) = self.leader_store(group) {
                 self.ask(leader, group, key, false);
