@@ -2,13 +2,16 @@
 //! in a pipe; exit code 0 done, 1 refused, not found or wrong usage, 2 unreachable.
 //!
 //! The commands are thin: data goes through `tinykv-client` with its one retry loop, everything
-//! about the cluster comes from placement's status service in one answer (`status`). The
+//! about the cluster comes from placement's status service in one answer (`status`), and orders
+//! (`region split`, `region move` and the like) are given to placement's leader, once, and seen
+//! through with `--wait`. The
 //! `playground` starts the roles as child processes of this very binary, under hidden
 //! subcommands that are handled before the command line is parsed, so that each role has its own
 //! flags and help.
 
 mod command;
 mod output;
+mod placement;
 mod playground;
 mod status;
 mod text;

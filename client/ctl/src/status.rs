@@ -1,21 +1,15 @@
 //! The cluster at one glance: placement's overview as values that can be printed.
 
-use std::time::Duration;
-
 use bytes::Bytes;
 use serde::Serialize;
-use tinykv_proto::placement::placement_client::PlacementClient;
-use tinykv_proto::placement::{OverviewRequest, OverviewResponse, RegionStatus, StoreStatus};
+use tinykv_proto::placement::{
+    OperatorStatus, OverviewRequest, OverviewResponse, RegionStatus, StoreStatus,
+};
 use tinykv_proto::{metapb, pdpb};
-use tonic::transport::{Channel, Endpoint};
 
 use crate::command::Failure;
+use crate::placement::{Asked, Link, bare, probe, refused};
 use crate::text;
-
-/// Most bytes of one answer: an overview of many regions is large.
-const ANSWER_BYTES_MAX: usize = 64 << 20;
-/// How long one member may take before the next is asked.
-const MEMBER_TIMEOUT: Duration = Duration::from_secs(3);
 
 /// What `status` prints.
 #[derive(Clone, Debug, Serialize)]
@@ -44,6 +38,9 @@ pub(crate) struct Member {
     pub(crate) name: String,
     pub(crate) address: String,
     pub(crate) leader: bool,
+    /// `up` or `down`; none if it was not asked.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) state: Option<&'static str>,
 }
 
 /// A store.
@@ -100,81 +97,80 @@ pub(crate) struct Peer {
     pub(crate) role: &'static str,
 }
 
-/// Something being done to a region.
+/// Something being done to a region, or that was.
 #[derive(Clone, Debug, Serialize)]
 pub(crate) struct Operator {
     pub(crate) id: u64,
     pub(crate) region_id: u64,
     pub(crate) kind: String,
+    /// `running`, `success`, `timeout` or `cancelled`.
+    pub(crate) state: String,
     pub(crate) rule: String,
     pub(crate) reason: String,
+    /// All steps, in order.
+    pub(crate) steps: Vec<String>,
+    /// The one at work.
     pub(crate) step: String,
+    /// Its number, from 0.
+    pub(crate) step_index: u32,
     pub(crate) age_ms: u64,
+    /// How long it may go on.
+    pub(crate) timeout_ms: u64,
+    /// Of one that did not succeed: why.
+    pub(crate) outcome: String,
 }
 
-/// Asks the members in turn; the first that answers wins.
-pub(crate) async fn overview(members: &[String]) -> Result<Overview, Failure> {
-    ask(members, false)
-        .await
-        .map(|answer| Overview::of(&answer))
+impl Operator {
+    pub(crate) fn of(status: &OperatorStatus) -> Operator {
+        let step = status.steps.get(status.step as usize);
+        Operator {
+            id: status.id,
+            region_id: status.region_id,
+            kind: status.kind.clone(),
+            state: status.state.clone(),
+            rule: status.rule.clone(),
+            reason: status.reason.clone(),
+            step: step.cloned().unwrap_or_default(),
+            steps: status.steps.clone(),
+            step_index: status.step,
+            age_ms: status.age_ms,
+            timeout_ms: status.timeout_ms,
+            outcome: status.outcome.clone(),
+        }
+    }
+}
+
+/// The cluster without its regions.
+pub(crate) async fn overview(link: &Link) -> Result<Overview, Failure> {
+    ask(link, false).await
 }
 
 /// As [`overview`], with the regions in key order.
-pub(crate) async fn overview_with_regions(members: &[String]) -> Result<Overview, Failure> {
-    ask(members, true).await.map(|answer| Overview::of(&answer))
+pub(crate) async fn overview_with_regions(link: &Link) -> Result<Overview, Failure> {
+    ask(link, true).await
 }
 
-async fn ask(members: &[String], with_regions: bool) -> Result<OverviewResponse, Failure> {
-    let mut attempts = Vec::new();
-    for member in members {
-        match tokio::time::timeout(MEMBER_TIMEOUT, ask_one(member, with_regions)).await {
-            Ok(Ok(answer)) => return Ok(answer),
-            Ok(Err(problem)) => attempts.push(format!("{member}: {problem}")),
-            Err(_) => attempts.push(format!("{member}: no answer in {MEMBER_TIMEOUT:?}")),
-        }
-    }
-    Err(Failure::Unreachable(format!(
-        "no placement member answered ({}); give its address with -u",
-        attempts.join("; ")
-    )))
+/// As [`overview`]; each member of the placement driver is asked whether it is there.
+pub(crate) async fn overview_with_probes(link: &Link) -> Result<Overview, Failure> {
+    let mut overview = ask(link, false).await?;
+    let probes = overview.members.iter().map(|member| probe(&member.address));
+    let probed = futures::future::join_all(probes).await;
+    overview.take_probes(probed);
+    Ok(overview)
 }
 
-async fn ask_one(member: &str, with_regions: bool) -> Result<OverviewResponse, String> {
-    let address = member.trim_start_matches("http://");
-    let endpoint = Endpoint::from_shared(format!("http://{address}"))
-        .map_err(|_| "not an address; give host:port".to_owned())?
-        .connect_timeout(MEMBER_TIMEOUT);
-    let channel: Channel = endpoint
-        .connect()
-        .await
-        .map_err(|error| innermost(&error).to_string())?;
-    let mut client = PlacementClient::new(channel).max_decoding_message_size(ANSWER_BYTES_MAX);
-    let request = OverviewRequest {
-        with_regions,
-        ..OverviewRequest::default()
-    };
-    let answer = client
-        .overview(request)
-        .await
-        .map_err(|status| status.message().to_owned())?
-        .into_inner();
-    match answer
-        .header
-        .as_ref()
-        .and_then(|header| header.error.as_ref())
-    {
-        Some(error) => Err(error.message.clone()),
-        None => Ok(answer),
-    }
-}
-
-/// What really went wrong, below the layers that say "transport error".
-fn innermost(error: &dyn std::error::Error) -> &dyn std::error::Error {
-    let mut innermost = error;
-    while let Some(source) = innermost.source() {
-        innermost = source;
-    }
-    innermost
+async fn ask(link: &Link, with_regions: bool) -> Result<Overview, Failure> {
+    let answer = link
+        .ask(Asked::Question, |mut client| async move {
+            let request = OverviewRequest {
+                with_regions,
+                ..OverviewRequest::default()
+            };
+            client.overview(request).await
+        })
+        .await?;
+    refused(answer.header.as_ref())?;
+    Ok(Overview::of(&answer))
 }
 
 impl Overview {
@@ -197,25 +193,23 @@ impl Overview {
             stores,
             regions: answer.regions_total,
             regions_complete: answer.regions_complete,
-            operators: answer
-                .operators
-                .iter()
-                .map(|operator| Operator {
-                    id: operator.id,
-                    region_id: operator.region_id,
-                    kind: operator.kind.clone(),
-                    rule: operator.rule.clone(),
-                    reason: operator.reason.clone(),
-                    step: operator
-                        .steps
-                        .get(operator.step as usize)
-                        .cloned()
-                        .unwrap_or_default(),
-                    age_ms: operator.age_ms,
-                })
-                .collect(),
+            operators: answer.operators.iter().map(Operator::of).collect(),
             region_list,
         }
+    }
+
+    /// Takes in whether each member is there.
+    fn take_probes(&mut self, probed: Vec<Result<(), String>>) {
+        for (member, probed) in self.members.iter_mut().zip(probed) {
+            member.state = Some(if probed.is_ok() { "up" } else { "down" });
+            if let Err(cause) = probed {
+                self.problems.push(format!(
+                    "placement member {} ({}) does not answer: {cause}",
+                    member.name, member.address
+                ));
+            }
+        }
+        self.healthy = self.problems.is_empty();
     }
 
     pub(crate) fn is_healthy(&self) -> bool {
@@ -279,8 +273,12 @@ fn member(member: &pdpb::Member, leader: u64) -> Member {
     Member {
         id: member.member_id,
         name: member.name.clone(),
-        address: member.client_urls.first().cloned().unwrap_or_default(),
+        address: member
+            .client_urls
+            .first()
+            .map_or_else(String::new, |url| bare(url).to_owned()),
         leader: member.member_id == leader,
+        state: None,
     }
 }
 

@@ -1,18 +1,17 @@
-//! `put get del scan count cas`.
+//! `put get del scan count checksum cas`.
 
 use std::io::Read;
+use std::time::Duration;
 
 use bytes::Bytes;
+use serde::Serialize;
 use tinykv_client::walk::Direction;
-use tinykv_client::{Options, RawClient, Scan as ScanRequest};
+use tinykv_client::{Condition, Options, PutOptions, RawClient, Scan as ScanRequest};
 
-use crate::output;
+use crate::output::{self, Output};
 use crate::text::Format;
 
 use super::{Failure, Global};
-
-/// Keys a command removes or reads in one call.
-const BATCH: usize = 256;
 
 #[derive(Debug, clap::Args)]
 pub(crate) struct Put {
@@ -20,16 +19,40 @@ pub(crate) struct Put {
     key: String,
     /// The value, its bytes as typed; from standard input if left out
     value: Option<String>,
+    /// Let it expire after so many seconds
+    #[arg(long, value_name = "SECONDS", value_parser = super::seconds)]
+    ttl: Option<Duration>,
+    /// Only if the key does not exist
+    #[arg(long)]
+    if_absent: bool,
 }
 
 impl Put {
     pub(crate) async fn run(self, global: &Global) -> Result<(), Failure> {
-        let key = key(global, &self.key)?;
+        let key = global.key(&self.key)?;
         let value = match self.value {
             Some(value) => Bytes::from(value),
             None => standard_input()?,
         };
-        connect(global).await?.put(key, value).await?;
+        let client = connect(global);
+        let written = match (self.if_absent, self.ttl) {
+            (false, None) => client.put(key, value).await.map(|()| true),
+            (false, Some(ttl)) => client.put_with_ttl(key, value, ttl).await.map(|()| true),
+            (true, ttl) => {
+                let options = PutOptions {
+                    condition: Condition::IfAbsent,
+                    ttl,
+                    keep_expiry: false,
+                };
+                client.put_if(key, value, options).await
+            }
+        };
+        if !written? {
+            return Err(Failure::Refused(format!(
+                "not written: {} exists",
+                self.key
+            )));
+        }
         output::line("OK");
         Ok(())
     }
@@ -54,11 +77,11 @@ impl Range {
     pub(super) fn bounds(&self, global: &Global) -> Result<(Bytes, Bytes), Failure> {
         let parse = |text: &Option<String>| -> Result<Bytes, Failure> {
             text.as_ref()
-                .map_or(Ok(Bytes::new()), |text| key(global, text))
+                .map_or(Ok(Bytes::new()), |text| global.key(text))
         };
         match &self.prefix {
             Some(prefix) => {
-                let prefix = key(global, prefix)?;
+                let prefix = global.key(prefix)?;
                 let end = prefix_end(&prefix);
                 Ok((prefix, end))
             }
@@ -94,9 +117,9 @@ impl Get {
         let keys: Vec<Bytes> = self
             .keys
             .iter()
-            .map(|text| key(global, text))
+            .map(|text| global.key(text))
             .collect::<Result<_, _>>()?;
-        let client = connect(global).await?;
+        let client = connect(global);
         let mut found = 0u64;
         let mut missing = 0u64;
         let mut print = |key: &Bytes, value: &Bytes| {
@@ -154,12 +177,12 @@ pub(crate) struct Del {
 }
 
 impl Del {
-    /// Prints how many of the keys were there just before.
+    /// Prints how many of the keys were there; of a prefix, just before.
     pub(crate) async fn run(self, global: &Global) -> Result<(), Failure> {
         if let Some(prefix) = &self.prefix {
-            let lower = key(global, prefix)?;
+            let lower = global.key(prefix)?;
             let upper = prefix_end(&lower);
-            let client = connect(global).await?;
+            let client = connect(global);
             let count = client.count(lower.clone(), upper.clone()).await?;
             client.delete_range(lower, upper).await?;
             output::line(&count.to_string());
@@ -168,14 +191,10 @@ impl Del {
         let keys: Vec<Bytes> = self
             .keys
             .iter()
-            .map(|text| key(global, text))
+            .map(|text| global.key(text))
             .collect::<Result<_, _>>()?;
-        let client = connect(global).await?;
-        let mut count = 0;
-        for keys in keys.chunks(BATCH) {
-            count += client.batch_get(keys.to_vec()).await?.len();
-            client.batch_delete(keys.to_vec()).await?;
-        }
+        let client = connect(global);
+        let count = client.remove(keys).await?;
         output::line(&count.to_string());
         Ok(())
     }
@@ -199,7 +218,7 @@ pub(crate) struct Scan {
 impl Scan {
     pub(crate) async fn run(self, global: &Global) -> Result<(), Failure> {
         let (lower, upper) = self.range.bounds(global)?;
-        let mut scan = connect(global).await?.scan(ScanRequest {
+        let mut scan = connect(global).scan(ScanRequest {
             lower,
             upper,
             direction: if self.reverse {
@@ -231,8 +250,46 @@ pub(crate) struct Count {
 impl Count {
     pub(crate) async fn run(self, global: &Global) -> Result<(), Failure> {
         let (lower, upper) = self.range.bounds(global)?;
-        let count = connect(global).await?.count(lower, upper).await?;
+        let count = connect(global).count(lower, upper).await?;
         output::line(&count.to_string());
+        Ok(())
+    }
+}
+
+#[derive(Debug, clap::Args)]
+#[command(after_help = "\
+Two ranges with the same keys and values have the same checksum, however their regions are cut.")]
+pub(crate) struct Checksum {
+    #[command(flatten)]
+    range: Range,
+}
+
+/// What `checksum` prints.
+#[derive(Debug, Serialize)]
+struct Sum {
+    /// Sixteen hexadecimal digits.
+    crc64_xor: String,
+    keys: u64,
+    bytes: u64,
+}
+
+impl Checksum {
+    pub(crate) async fn run(self, global: &Global) -> Result<(), Failure> {
+        let (lower, upper) = self.range.bounds(global)?;
+        let sum = connect(global).checksum(lower, upper).await?;
+        let crc64_xor = format!("{:016x}", sum.crc64_xor);
+        match global.output() {
+            Output::Json => output::json(&Sum {
+                crc64_xor,
+                keys: sum.keys,
+                bytes: sum.bytes,
+            }),
+            Output::Table => output::line(&format!(
+                "{crc64_xor} over {} keys, {}",
+                sum.keys,
+                output::size(sum.bytes)
+            )),
+        }
         Ok(())
     }
 }
@@ -254,13 +311,12 @@ pub(crate) struct Cas {
 
 impl Cas {
     pub(crate) async fn run(self, global: &Global) -> Result<(), Failure> {
-        let key = key(global, &self.key)?;
+        let key = global.key(&self.key)?;
         let (expected, new) = match self.new {
             Some(new) => (Some(Bytes::from(self.expected)), new),
             None => (None, self.expected),
         };
         let swap = connect(global)
-            .await?
             .compare_and_swap(key, expected, Bytes::from(new))
             .await?;
         if swap.swapped {
@@ -278,19 +334,12 @@ impl Cas {
     }
 }
 
-pub(super) async fn connect(global: &Global) -> Result<RawClient, Failure> {
+/// A client that has asked nobody yet: what no cluster would take is refused before.
+pub(super) fn connect(global: &Global) -> RawClient {
     let options = Options {
-        deadline: global.timeout,
+        deadline: global.call_timeout(),
     };
-    Ok(RawClient::connect(&global.placement, options).await?)
-}
-
-fn key(global: &Global, text: &str) -> Result<Bytes, Failure> {
-    global
-        .format
-        .parse(text)
-        .map(Bytes::from)
-        .map_err(Failure::Refused)
+    RawClient::new(&global.placement, options)
 }
 
 /// Values are printed as they are unless hexadecimal is asked for.

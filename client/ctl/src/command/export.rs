@@ -51,7 +51,7 @@ impl Export {
             Failure::Refused(format!("{name}: {error}"))
         };
         let mut sink = Sink::open(file.as_deref(), self.yes).map_err(named)?;
-        let mut scan = data::connect(global).await?.scan(Scan {
+        let mut scan = data::connect(global).scan(Scan {
             lower,
             upper,
             ..Scan::default()

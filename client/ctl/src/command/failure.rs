@@ -55,6 +55,10 @@ impl From<BatchError> for Failure {
 
 impl From<RangeError> for Failure {
     fn from(error: RangeError) -> Failure {
-        Failure::Refused(error.to_string())
+        if error.error.is_unreachable() || error.error.is_undetermined() {
+            Failure::Unreachable(error.to_string())
+        } else {
+            Failure::Refused(error.to_string())
+        }
     }
 }

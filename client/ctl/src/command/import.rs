@@ -78,7 +78,7 @@ impl Import {
                 (Box::new(file), metadata.is_file().then_some(metadata.len()))
             }
         };
-        let client = data::connect(global).await?;
+        let client = data::connect(global);
         let batches = read::start(input, format)
             .map_err(|error| Failure::Refused(format!("cannot start reading: {error}")))?;
         let mut import = Running {

@@ -4,21 +4,31 @@ mod data;
 mod export;
 mod failure;
 mod import;
+mod lifetime;
+mod member;
+mod operate;
+mod operator;
 mod progress;
 mod record;
 mod region;
 mod status;
 mod store;
+mod update;
 
 use std::time::Duration;
 
+use bytes::Bytes;
 use clap::{Parser, Subcommand};
 
 pub(crate) use failure::Failure;
 
 use crate::output::Output;
+use crate::placement::Link;
 use crate::playground::{self, PlaygroundArgs};
 use crate::text::Format;
+
+/// How long a call may take when nothing is said.
+const CALL_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// Operate a TinyKV cluster: put and get data, look at regions and stores, try it all out.
 #[derive(Debug, Parser)]
@@ -56,14 +66,30 @@ pub(crate) struct Global {
     /// How keys are typed and keys and values printed
     #[arg(long, value_enum, default_value_t, global = true)]
     pub(crate) format: Format,
-    /// Seconds after which a call is given up
-    #[arg(long, value_name = "SECONDS", default_value = "10", value_parser = seconds, global = true)]
-    pub(crate) timeout: Duration,
+    /// Seconds after which a call is given up [default: 10; with --wait: as long as it takes]
+    #[arg(long, value_name = "SECONDS", value_parser = seconds, global = true)]
+    pub(crate) timeout: Option<Duration>,
 }
 
 impl Global {
     pub(crate) fn output(&self) -> Output {
         Output::or_by_terminal(self.output)
+    }
+
+    /// How long a call may take.
+    pub(crate) fn call_timeout(&self) -> Duration {
+        self.timeout.unwrap_or(CALL_TIMEOUT)
+    }
+
+    /// The link to the placement driver.
+    pub(crate) fn link(&self) -> Link {
+        Link::new(&self.placement, self.call_timeout())
+    }
+
+    /// Reads a key as it was typed.
+    pub(crate) fn key(&self, text: &str) -> Result<Bytes, Failure> {
+        let key = self.format.parse(text).map_err(Failure::Refused)?;
+        Ok(Bytes::from(key))
     }
 }
 
@@ -84,8 +110,20 @@ enum Command {
     Scan(data::Scan),
     /// Count keys
     Count(data::Count),
+    /// A checksum over keys and values
+    Checksum(data::Checksum),
     /// Write a key if it holds what you expect
     Cas(data::Cas),
+    /// Add to a number
+    Incr(update::Incr),
+    /// Add to the end of a value
+    Append(update::Append),
+    /// How many seconds a key still lives
+    Ttl(lifetime::Ttl),
+    /// Let a key expire
+    Expire(lifetime::Expire),
+    /// Let a key live for ever
+    Persist(lifetime::Persist),
     /// Write records from a file or standard input: TSV or JSON lines
     Import(import::Import),
     /// Print records in key order as import reads them
@@ -93,6 +131,12 @@ enum Command {
     /// Regions: ranges of keys and where they live
     #[command(subcommand)]
     Region(region::RegionCommand),
+    /// What is being done to regions
+    #[command(subcommand)]
+    Operator(operator::OperatorCommand),
+    /// Members of the placement driver
+    #[command(subcommand)]
+    Member(member::MemberCommand),
     /// Stores
     #[command(subcommand)]
     Store(store::StoreCommand),
@@ -109,10 +153,18 @@ impl Cli {
             Command::Del(del) => del.run(global).await,
             Command::Scan(scan) => scan.run(global).await,
             Command::Count(count) => count.run(global).await,
+            Command::Checksum(checksum) => checksum.run(global).await,
             Command::Cas(cas) => cas.run(global).await,
+            Command::Incr(incr) => incr.run(global).await,
+            Command::Append(append) => append.run(global).await,
+            Command::Ttl(ttl) => ttl.run(global).await,
+            Command::Expire(expire) => expire.run(global).await,
+            Command::Persist(persist) => persist.run(global).await,
             Command::Import(import) => import.run(global).await,
             Command::Export(export) => export.run(global).await,
             Command::Region(region) => region.run(global).await,
+            Command::Operator(operator) => operator.run(global).await,
+            Command::Member(member) => member.run(global).await,
             Command::Store(store) => store.run(global).await,
         }
     }

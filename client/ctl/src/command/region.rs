@@ -1,4 +1,4 @@
-//! `region list | show | find`.
+//! `region list | show | find`, and the orders of [`operate`].
 
 use clap::Subcommand;
 use tinykv_keys::Bounds;
@@ -7,7 +7,7 @@ use crate::output::{self, Output};
 use crate::status::{Region, overview_with_regions};
 use crate::text;
 
-use super::{Failure, Global};
+use super::{Failure, Global, operate};
 
 #[derive(Debug, Subcommand)]
 pub(crate) enum RegionCommand {
@@ -23,6 +23,16 @@ pub(crate) enum RegionCommand {
         /// The key, as `--format` says
         key: String,
     },
+    /// Split a region at keys, or in the middle
+    Split(operate::Split),
+    /// Let another peer of a region lead it
+    TransferLeader(operate::TransferLeader),
+    /// Let a region have one more peer: a learner that catches up and becomes a voter
+    AddPeer(operate::OnePeer),
+    /// Let a region have one peer less; if that leads, another does first
+    RemovePeer(operate::OnePeer),
+    /// Move a peer of a region from one store to another
+    Move(operate::Move),
 }
 
 #[derive(Debug, clap::Args)]
@@ -46,7 +56,7 @@ impl RegionCommand {
         match self {
             RegionCommand::List(list) => list.run(global).await,
             RegionCommand::Show { id } => {
-                let regions = overview_with_regions(&global.placement).await?.region_list;
+                let regions = overview_with_regions(&global.link()).await?.region_list;
                 let region = regions
                     .iter()
                     .find(|region| region.id == id)
@@ -57,8 +67,8 @@ impl RegionCommand {
                 Ok(())
             }
             RegionCommand::Find { key } => {
-                let key = global.format.parse(&key).map_err(Failure::Refused)?;
-                let regions = overview_with_regions(&global.placement).await?.region_list;
+                let key = global.key(&key)?;
+                let regions = overview_with_regions(&global.link()).await?.region_list;
                 let region = regions
                     .iter()
                     .find(|region| contains(region, &key))
@@ -66,6 +76,11 @@ impl RegionCommand {
                 show(global.output(), region);
                 Ok(())
             }
+            RegionCommand::Split(split) => split.run(global).await,
+            RegionCommand::TransferLeader(transfer) => transfer.run(global).await,
+            RegionCommand::AddPeer(add) => add.add(global).await,
+            RegionCommand::RemovePeer(remove) => remove.remove(global).await,
+            RegionCommand::Move(moved) => moved.run(global).await,
         }
     }
 }
@@ -78,7 +93,7 @@ impl List {
                 .map_err(Failure::Refused)
         };
         let (from, to) = (parse(self.from)?, parse(self.to)?);
-        let mut regions = overview_with_regions(&global.placement).await?.region_list;
+        let mut regions = overview_with_regions(&global.link()).await?.region_list;
         regions.retain(|region| {
             from.as_ref().is_none_or(|from| ends_after(region, from))
                 && to.as_ref().is_none_or(|to| starts_before(region, to))

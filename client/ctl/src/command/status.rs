@@ -1,12 +1,12 @@
 //! `status`: the cluster on one screen.
 
 use crate::output::{self, Output};
-use crate::status::{Overview, overview};
+use crate::status::{Overview, overview_with_probes};
 
 use super::{Failure, Global};
 
 pub(super) async fn run(global: &Global) -> Result<(), Failure> {
-    let overview = overview(&global.placement).await?;
+    let overview = overview_with_probes(&global.link()).await?;
     match global.output() {
         Output::Json => output::json(&overview),
         Output::Table => print(&overview),
@@ -40,32 +40,11 @@ fn print(overview: &Overview) {
         overview.regions, overview.regions_complete
     ));
     output::line("");
-    output::list(
-        Output::Table,
-        &overview.members,
-        &["placement", "address", ""],
-        |member| {
-            let role = if member.leader { "leader" } else { "" };
-            vec![member.name.clone(), member.address.clone(), role.to_owned()]
-        },
-    );
+    super::member::print(Output::Table, &overview.members);
     output::line("");
     super::store::print(Output::Table, &overview.stores);
     if !overview.operators.is_empty() {
         output::line("");
-        output::list(
-            Output::Table,
-            &overview.operators,
-            &["operator", "region", "kind", "step", "because"],
-            |operator| {
-                vec![
-                    operator.id.to_string(),
-                    operator.region_id.to_string(),
-                    operator.kind.clone(),
-                    operator.step.clone(),
-                    operator.reason.clone(),
-                ]
-            },
-        );
+        super::operator::print(Output::Table, &overview.operators);
     }
 }

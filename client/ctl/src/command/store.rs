@@ -16,9 +16,7 @@ pub(crate) enum StoreCommand {
 impl StoreCommand {
     pub(crate) async fn run(self, global: &Global) -> Result<(), Failure> {
         match self {
-            StoreCommand::List => {
-                print(global.output(), &overview(&global.placement).await?.stores)
-            }
+            StoreCommand::List => print(global.output(), &overview(&global.link()).await?.stores),
         }
         Ok(())
     }

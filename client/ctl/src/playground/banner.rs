@@ -9,10 +9,16 @@ use super::process::Process;
 /// The box of lines to copy.
 pub(crate) fn banner(planned: &[Planned], processes: &[Process], port_offset: u16) -> String {
     let first = |role| planned.iter().find(|planned| planned.role == role);
-    let placement = first(Role::Placement).map_or("", |planned| planned.address.as_str());
-    let ctl = match port_offset {
-        0 => binary(),
-        _ => format!("{} -u {placement}", binary()),
+    let members: Vec<&str> = planned
+        .iter()
+        .filter(|planned| planned.role == Role::Placement)
+        .map(|planned| planned.address.as_str())
+        .collect();
+    let placement = members.first().copied().unwrap_or_default();
+    // All members: any of them may be killed.
+    let ctl = match (port_offset, members.len()) {
+        (0, 0 | 1) => binary(),
+        _ => format!("{} -u {}", binary(), members.join(",")),
     };
     let mut lines = vec![
         ("state of the cluster", format!("{ctl} status")),
@@ -20,7 +26,12 @@ pub(crate) fn banner(planned: &[Planned], processes: &[Process], port_offset: u1
         ("read it", format!("{ctl} get greeting")),
         ("read all", format!("{ctl} scan")),
         ("where it lives", format!("{ctl} region find greeting")),
+        (
+            "split its region",
+            format!("{ctl} region split greeting --wait"),
+        ),
         ("stores", format!("{ctl} store list")),
+        ("members of placement", format!("{ctl} member list")),
         (
             "metrics of placement",
             format!("curl http://{placement}/metrics"),
@@ -32,12 +43,18 @@ pub(crate) fn banner(planned: &[Planned], processes: &[Process], port_offset: u1
             format!("curl http://{}/health", store.address),
         ));
     }
-    if let Some(store) = processes
-        .iter()
-        .rev()
-        .find(|process| process.planned.role == Role::Store)
-    {
+    let last = |role| {
+        let mut processes = processes.iter().rev();
+        processes.find(|process| process.planned.role == role)
+    };
+    if let Some(store) = last(Role::Store) {
         lines.push(("kill a store", format!("kill -9 {}", store.id)));
+    }
+    if let Some(member) = last(Role::Placement)
+        && members.len() > 1
+    {
+        let kill = format!("kill -9 {}", member.id);
+        lines.push(("kill a member of placement", kill));
     }
     frame(
         "the cluster is ready; lines to copy:",

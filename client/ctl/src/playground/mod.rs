@@ -22,12 +22,15 @@ use layout::{Planned, Role};
 use process::Process;
 
 use crate::command::Failure;
-use crate::status::{Overview, overview};
+use crate::placement::Link;
+use crate::status::{Overview, overview_with_probes};
 
 /// How often children are looked at.
 const WATCH_INTERVAL: Duration = Duration::from_millis(100);
 /// How long a cluster may take until every region has its replicas.
 const READY_TIMEOUT: Duration = Duration::from_secs(60);
+/// How long one look at the cluster may take.
+const ASK_TIMEOUT: Duration = Duration::from_secs(3);
 
 /// Flags of `playground`.
 #[derive(Clone, Debug, clap::Args)]
@@ -125,6 +128,7 @@ fn check_addresses(planned: &[Planned]) -> Result<(), String> {
 
 async fn wait_until_ready(members: &[String], stores: usize) -> Result<(), Failure> {
     let deadline = Instant::now() + READY_TIMEOUT;
+    let link = Link::new(members, ASK_TIMEOUT);
     let mut watch = interval(WATCH_INTERVAL);
     let mut last = String::from("no placement member answered");
     loop {
@@ -134,7 +138,7 @@ async fn wait_until_ready(members: &[String], stores: usize) -> Result<(), Failu
                 READY_TIMEOUT.as_secs()
             )));
         }
-        match timeout_at(deadline, overview(members)).await {
+        match timeout_at(deadline, overview_with_probes(&link)).await {
             Ok(Ok(overview)) if is_ready(&overview, stores) => return Ok(()),
             Ok(Ok(overview)) => last = overview.one_line(),
             Ok(Err(failure)) => last = failure.to_string(),

@@ -94,3 +94,18 @@ fn peers_are_shown_by_their_stores() {
     assert_eq!(region.peers_line(), "1* 2(learner) 3");
     assert_eq!(region.start_key, "a\\x00");
 }
+
+#[test]
+fn a_member_that_does_not_answer_is_a_problem() {
+    let stores = (1..=3).map(|id| store(id, "up", Some(10))).collect();
+    let mut overview = Overview::of(&answer(stores, 6, 6));
+    overview.take_probes(vec![Ok(())]);
+    assert!(overview.healthy);
+    assert_eq!(overview.members[0].state, Some("up"));
+    overview.take_probes(vec![Err("refused".to_owned())]);
+    assert!(!overview.healthy);
+    assert_eq!(
+        overview.problems,
+        ["placement member p (127.0.0.1:2379) does not answer: refused"]
+    );
+}
