@@ -34,6 +34,8 @@ pub struct Config {
     /// Worst drift of a monotonic clock against real time, in percent, below 100. The lease is
     /// `promise * (100 - d) / (100 + d)`.
     pub drift_percent: u32,
+    /// Who proposes to leave a joint configuration.
+    pub joint_exit: JointExit,
     /// Seed of the randomised election timeouts.
     pub seed: u64,
 }
@@ -55,6 +57,7 @@ impl Config {
             memory_bytes_max: 4 * MIB,
             promise: Duration::from_millis(500),
             drift_percent: 20,
+            joint_exit: JointExit::Automatic,
             seed,
         }
     }
@@ -85,6 +88,17 @@ impl Config {
         }
         Ok(())
     }
+}
+
+/// Who proposes to leave a joint configuration: a [`MembershipChange`](crate::MembershipChange)
+/// without steps.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum JointExit {
+    /// The leader's core, with an empty context, as soon as the configuration is in force there.
+    Automatic,
+    /// The leader's driver, by [`propose_membership`](crate::Raft::propose_membership), also when
+    /// it finds the configuration joint on becoming leader.
+    ByDriver,
 }
 
 /// Whether this peer may have made promises that it no longer remembers.

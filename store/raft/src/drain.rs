@@ -13,6 +13,7 @@ impl Raft {
     pub fn ready(&mut self, now: Duration) -> Option<Ready> {
         self.observe(now);
         if matches!(self.office, Office::Leader(_)) {
+            self.leave_joint_when_due();
             self.replicate();
         }
         if let Office::Leader(lead) = &mut self.office {

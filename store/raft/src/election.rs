@@ -1,6 +1,5 @@
 //! Elections: who may campaign, who may vote, and what a promise forbids.
 
-use std::collections::BTreeSet;
 use std::time::Duration;
 
 use crate::error::StepError;
@@ -80,7 +79,7 @@ impl Raft {
             self.wake_at = Some(self.now);
             return;
         }
-        let is_alone = self.configuration.all_voters() == BTreeSet::from([self.config.id]);
+        let is_alone = self.configuration.is_only_voter(self.config.id);
         if let Some(bound) = self.bound_for(None, is_first) {
             // Others were bound by the same round; whoever asks first should be alone.
             let spread = if is_alone {
@@ -321,6 +320,7 @@ impl Raft {
         self.term = term;
         self.vote = None;
         self.leader = None;
+        self.summoned = None;
         if !matches!(self.office, Office::Follower) {
             self.take_office(Office::Follower);
         }
@@ -359,15 +359,24 @@ impl Raft {
             ));
         }
         let is_from_leader = term == self.term && self.leader == Some(from);
-        let is_follower = matches!(self.office, Office::Follower);
-        if is_from_leader
-            && is_follower
+        if is_from_leader && matches!(self.office, Office::Follower) {
+            self.summoned = Some(force);
+            self.follow_summons();
+        }
+        Ok(())
+    }
+
+    /// Stands for election as the leader wished, once every change is applied that is known to be
+    /// committed; not if a later round has bound this peer again.
+    pub(crate) fn follow_summons(&mut self) {
+        if self.has_unapplied_membership() {
+            return;
+        }
+        if let Some(force) = self.summoned.take()
             && self.may_campaign()
-            && !self.has_unapplied_membership()
             && self.bound_for(Some(force), false).is_none()
         {
             self.stand(Some(force), false);
         }
-        Ok(())
     }
 }

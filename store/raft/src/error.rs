@@ -56,7 +56,8 @@ pub enum TransferError {
         /// The leader of this term as far as known.
         leader: Option<PeerId>,
     },
-    /// The target is no voter, or is the leader itself.
+    /// The target is no voter (or will be none when a joint configuration is left), or is the leader
+    /// itself.
     #[error("peer {0} is not another voter of the group")]
     NotAVoter(PeerId),
     /// A transfer is under way already.

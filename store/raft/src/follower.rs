@@ -3,9 +3,7 @@
 use crate::error::StepError;
 use crate::message::{Append, AppendOutcome, AppendReply, MessageBody, Seq};
 use crate::raft::{Office, Raft, Wait, is_membership};
-use crate::types::{
-    Entry, EntryId, LogIndex, MembershipChange, Payload, PeerId, SnapshotMetadata, Term,
-};
+use crate::types::{Entry, EntryId, LogIndex, Payload, PeerId, SnapshotMetadata, Term};
 
 /// Indexes from the network stay below this, far from overflow.
 const INDEX_MAX: LogIndex = LogIndex(1 << 62);
@@ -187,9 +185,10 @@ impl Raft {
                 "a snapshot that ends where no snapshot can",
             ));
         }
-        if metadata.configuration.voters.is_empty() {
-            return Err(StepError::Malformed("a snapshot without voters"));
-        }
+        metadata
+            .configuration
+            .check()
+            .map_err(StepError::Malformed)?;
         if term < self.term {
             self.reply(from, Seq(0), AppendOutcome::StaleTerm, Wait::No);
             return Ok(());
@@ -268,7 +267,7 @@ fn check_shape(append: &Append, term: Term) -> Result<(), StepError> {
             return Err(StepError::Malformed("terms that go back"));
         }
         if let Payload::Membership(change) = &entry.payload {
-            check_change(change)?;
+            change.check().map_err(StepError::Malformed)?;
         }
         last = entry.id;
     }
@@ -278,14 +277,4 @@ fn check_shape(append: &Append, term: Term) -> Result<(), StepError> {
         ));
     }
     Ok(())
-}
-
-fn check_change(change: &MembershipChange) -> Result<(), StepError> {
-    if change.steps.len() == 1 {
-        Ok(())
-    } else {
-        Err(StepError::Malformed(
-            "a membership change of not exactly one step",
-        ))
-    }
 }

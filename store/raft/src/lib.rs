@@ -3,8 +3,8 @@
 //! The core does no I/O, reads no clock and keeps no entry that is durable and applied beyond a
 //! bounded tail. Its owner (the *driver*, `tinykv-replica`) passes time in and does what each
 //! [`Ready`] says. The algorithm is Raft (Ongaro, "Consensus: Bridging Theory and Practice")
-//! with pre-vote (§9.6), check-quorum (§6.2), leader transfer (§3.10), learners and membership
-//! changes in force when applied, pipelined appends, and a lease by promise.
+//! with pre-vote (§9.6), check-quorum (§6.2), leader transfer (§3.10), learners, joint consensus
+//! (§4.3) with changes in force when applied, pipelined appends, and a lease by promise.
 //!
 //! # The driver's loop
 //!
@@ -41,6 +41,12 @@
 //! * R9 a snapshot never replaces a newer state. R10 reads wait for a commit in the own term.
 //!   R12 no lease once a transfer has begun.
 //!
+//! Several steps at once go through a joint configuration, in which a majority of the voters there
+//! were *and* one of the voters there will be decide everything: elections, commits, reads, leases,
+//! check-quorum. It overlaps with what was before and with what comes after, so the argument of R8
+//! holds for it as for single steps. The leader leaves it as soon as it is in force there, and any
+//! leader after it does the same. A leader that is no voter afterwards hands over and steps down.
+//!
 //! A peer that was removed keeps its log and its vote until it is dismissed: a majority that has the
 //! removal in its logs and crashes before it knows that it is committed still needs that vote. A
 //! leader may dismiss ([`Raft::may_dismiss`]) once an entry is committed that it appended after
@@ -52,8 +58,7 @@
 //!
 //! # Left out
 //!
-//! Joint consensus (quorums are computed for joint configurations already, but a change has one
-//! step), hibernation, follower-forwarded reads.
+//! Hibernation, follower-forwarded reads and proposals.
 
 mod types;
 
@@ -67,6 +72,7 @@ mod raft;
 mod requests;
 mod view;
 
+mod configuration;
 mod drain;
 mod election;
 mod follower;
@@ -81,7 +87,7 @@ mod prng;
 mod progress;
 mod quorum;
 
-pub use config::{Birth, Config, Initial};
+pub use config::{Birth, Config, Initial, JointExit};
 pub use error::{ProposeError, ReadError, SnapshotFailed, StepError, TransferError};
 pub use message::{
     Append, AppendOutcome, AppendReply, Force, Message, MessageBody, Pulse, Refusal, Seq, Snapshot,

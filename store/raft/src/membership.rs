@@ -1,12 +1,15 @@
-//! Changes of membership: one step at a time, in force when applied (Raft §4.1).
+//! Changes of membership: proposed one at a time, in force when applied (Raft §4.1, §4.3).
 
+use crate::config::JointExit;
 use crate::error::ProposeError;
+use crate::message::{Force, MessageBody, TimeoutNow};
 use crate::progress::Progress;
-use crate::raft::{Office, Raft};
-use crate::types::{Configuration, EntryId, MembershipChange, MembershipStep, Payload, PeerId};
+use crate::raft::{Office, Raft, Wait};
+use crate::types::{Configuration, EntryId, MembershipChange, Payload, PeerId};
 
 impl Raft {
-    /// Appends a change of one step to the log.
+    /// Appends a change to the log. Several steps that change who votes lead into a joint
+    /// configuration; a change without steps leaves it ([`JointExit`] says who proposes that).
     pub fn propose_membership(
         &mut self,
         change: MembershipChange,
@@ -53,92 +56,80 @@ impl Raft {
     }
 
     /// A committed membership entry is being applied: the configuration that is in force from now
-    /// on. Called in the order of the log, before [`on_applied`](Raft::on_applied) of its index.
+    /// on. Called in the order of the log, before [`on_applied`](Raft::on_applied) of its index. For
+    /// a change that the driver refuses, the same on every peer, it passes one without steps;
+    /// leaving a joint configuration cannot be refused.
     pub fn apply_membership(&mut self, change: &MembershipChange) -> Configuration {
-        let mut configuration = self.configuration.clone();
-        for step in &change.steps {
-            configuration.take(*step);
-        }
-        self.configuration = configuration;
+        self.configuration = self.configuration.changed_by(change);
         let is_voter = self.configuration.is_voter(self.config.id);
-        match &mut self.office {
-            Office::Leader(lead) if is_voter => {
-                let next = self.log.last().index.next();
-                let peers = self.configuration.peers();
-                let count = lead.progress.len();
-                lead.progress.retain(|peer, _| peers.contains(peer));
-                let is_anybody_gone = lead.progress.len() < count;
-                for peer in peers {
-                    if peer != self.config.id {
-                        lead.progress
-                            .entry(peer)
-                            .or_insert_with(|| Progress::new(next));
-                    }
-                }
-                if is_anybody_gone {
-                    // Whoever has this entry has it with the commit index that covers the removal.
-                    lead.dismissal = next;
-                    self.append_own(Payload::Empty);
-                }
-                self.advance_commit();
-                self.advance_confirmed();
-            }
-            Office::Leader(_) => self.step_down(),
+        match &self.office {
+            Office::Leader(_) if is_voter => self.lead_in_new_configuration(),
+            Office::Leader(_) => self.hand_over(),
             Office::PreCandidate(_) | Office::Candidate(_) if !is_voter => self.step_down(),
             Office::PreCandidate(_) | Office::Candidate(_) => self.count_votes(),
             Office::Follower => {}
         }
         self.configuration.clone()
     }
-}
 
-impl Configuration {
-    /// What this change makes of the configuration, or why it is not allowed.
-    fn after(&self, change: &MembershipChange) -> Result<Configuration, &'static str> {
-        let [step] = change.steps.as_slice() else {
-            return Err("a change has exactly one step");
+    fn lead_in_new_configuration(&mut self) {
+        let next = self.log.last().index.next();
+        let Office::Leader(lead) = &mut self.office else {
+            return;
         };
-        if !self.voters_outgoing.is_empty() {
-            return Err("a joint configuration is in force");
+        let peers = self.configuration.peers();
+        let count = lead.progress.len();
+        lead.progress.retain(|peer, _| peers.contains(peer));
+        let is_anybody_gone = lead.progress.len() < count;
+        for peer in peers {
+            if peer != self.config.id {
+                lead.progress
+                    .entry(peer)
+                    .or_insert_with(|| Progress::new(next));
+            }
         }
-        let PeerId(id) = step.peer();
-        if id == 0 {
-            return Err("0 is no peer");
+        let target = lead.transfer.as_ref().map(|transfer| transfer.target);
+        if target.is_some_and(|target| !self.configuration.voters.contains(&target)) {
+            lead.abandon_transfer();
         }
-        let mut after = self.clone();
-        after.take(*step);
-        if after == *self {
-            return Err("it changes nothing");
+        if is_anybody_gone {
+            // Whoever has this entry has it with the commit index that covers the removal.
+            lead.dismissal = next;
+            self.append_own(Payload::Empty);
         }
-        if after.voters.is_empty() {
-            return Err("no voter would be left");
-        }
-        Ok(after)
+        self.advance_commit();
+        self.advance_confirmed();
     }
 
-    fn take(&mut self, step: MembershipStep) {
-        let peer = step.peer();
-        self.voters.remove(&peer);
-        self.learners.remove(&peer);
-        match step {
-            MembershipStep::AddVoter(_) => {
-                self.voters.insert(peer);
-            }
-            MembershipStep::AddLearner(_) => {
-                self.learners.insert(peer);
-            }
-            MembershipStep::Remove(_) => {}
+    /// A leader that is no voter any more steps down, and tells the best of the voters to campaign
+    /// at once: its own lease is over, and what was promised to it need not hold others up.
+    fn hand_over(&mut self) {
+        let Office::Leader(lead) = &self.office else {
+            return;
+        };
+        let force = Force {
+            term: self.term,
+            seq: lead.seq,
+        };
+        let progress = |peer: &PeerId| Some((lead.progress.get(peer)?.matched, *peer));
+        let best = self.configuration.voters.iter().filter_map(progress).max();
+        self.step_down();
+        if let Some((_, heir)) = best {
+            let body = MessageBody::TimeoutNow(TimeoutNow { force });
+            self.send(heir, body, Wait::No);
         }
     }
-}
 
-impl MembershipStep {
-    /// The peer it is about.
-    pub fn peer(&self) -> PeerId {
-        match self {
-            MembershipStep::AddVoter(peer)
-            | MembershipStep::AddLearner(peer)
-            | MembershipStep::Remove(peer) => *peer,
+    /// Proposes to leave a joint configuration as soon as it is in force here.
+    pub(crate) fn leave_joint_when_due(&mut self) {
+        let is_leader = matches!(self.office, Office::Leader(_));
+        if is_leader
+            && self.configuration.is_joint()
+            && self.config.joint_exit == JointExit::Automatic
+        {
+            // Refused while it is too early, or a transfer is under way: asked again in the next
+            // drain, by this leader or the next one.
+            let _ = self.propose_membership(MembershipChange::default());
         }
     }
 }

@@ -18,6 +18,11 @@ impl Configuration {
         self.voters.contains(&peer) || self.voters_outgoing.contains(&peer)
     }
 
+    /// Whether no other peer's vote counts.
+    pub(crate) fn is_only_voter(&self, peer: PeerId) -> bool {
+        self.is_voter(peer) && self.all_voters().len() == 1
+    }
+
     /// Whether this peer belongs to the group.
     pub fn contains(&self, peer: PeerId) -> bool {
         self.is_voter(peer) || self.learners.contains(&peer)

@@ -52,6 +52,8 @@ pub struct Raft {
     pub(crate) memberships: BTreeSet<LogIndex>,
     /// Entries up to here were not seen since the start and may be membership entries.
     pub(crate) unseen_upto: LogIndex,
+    /// The leader has told this peer to campaign, which must apply a committed change first.
+    pub(crate) summoned: Option<Force>,
     /// A snapshot is being installed.
     pub(crate) installing: Option<SnapshotMetadata>,
     pub(crate) outbox: Outbox,
@@ -131,7 +133,7 @@ impl Raft {
             Birth::Split => (Duration::ZERO, after_promise),
             Birth::Restarted => (after_promise, Duration::ZERO),
         };
-        let is_alone = initial.configuration.all_voters() == BTreeSet::from([config.id]);
+        let is_alone = initial.configuration.is_only_voter(config.id);
         let mut raft = Raft {
             prng: Prng::new(config.seed),
             now: initial.started_at,
@@ -149,6 +151,7 @@ impl Raft {
             newborn_until,
             memberships,
             unseen_upto,
+            summoned: None,
             installing: None,
             outbox: Outbox::default(),
             log,
@@ -232,6 +235,7 @@ impl Raft {
     pub fn on_applied(&mut self, index: LogIndex) {
         self.log.set_applied(index);
         self.memberships = self.memberships.split_off(&index.next());
+        self.follow_summons();
     }
 
     /// The log on disk was cut: entries up to `upto` (at most applied) are gone.
@@ -295,6 +299,7 @@ impl Raft {
             self.outbox.failed_reads.extend(lead.abandon_reads());
         }
         self.wake_at = None;
+        self.summoned = None;
         self.draw_timeout();
     }
 }

@@ -64,7 +64,7 @@ impl Raft {
         if let Some(transfer) = &lead.transfer {
             return Err(TransferError::Transferring(transfer.target));
         }
-        if target == self.config.id || !self.configuration.is_voter(target) {
+        if target == self.config.id || !self.configuration.voters.contains(&target) {
             return Err(TransferError::NotAVoter(target));
         }
         lead.transfer = Some(Transfer {

@@ -20,7 +20,7 @@ impl Raft {
         for (peer, progress) in &mut peers {
             self.replicate_to(*peer, progress);
         }
-        let is_alone = self.configuration.voters.len() == 1;
+        let is_alone = self.configuration.is_only_voter(self.config.id);
         let Office::Leader(lead) = &mut self.office else {
             return;
         };

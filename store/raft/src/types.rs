@@ -81,7 +81,8 @@ impl Entry {
 /// A change of membership as one entry of the log.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct MembershipChange {
-    /// What changes, in order. One step in a simple change; several need joint consensus.
+    /// What changes; no peer is named twice. One step in a simple change; several need joint
+    /// consensus; none leaves the joint configuration that is in force.
     pub steps: Vec<MembershipStep>,
     /// What the driver wants to know when the change is applied (for example the store of a new
     /// peer). Opaque to Raft.
@@ -93,7 +94,7 @@ pub struct MembershipChange {
 pub enum MembershipStep {
     /// The peer votes from now on; a learner is promoted.
     AddVoter(PeerId),
-    /// The peer receives the log and does not vote.
+    /// The peer receives the log and does not vote; a voter is demoted.
     AddLearner(PeerId),
     /// The peer leaves the group.
     Remove(PeerId),

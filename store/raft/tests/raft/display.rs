@@ -86,6 +86,7 @@ pub fn entry(entry: &Entry) -> String {
         Payload::Empty => format!("{} empty", entry.id),
         Payload::Command(data) if data.len() > 16 => format!("{} {} bytes", entry.id, data.len()),
         Payload::Command(data) => format!("{} {}", entry.id, String::from_utf8_lossy(data)),
+        Payload::Membership(change) if change.steps.is_empty() => format!("{} leave", entry.id),
         Payload::Membership(change) => {
             let steps: Vec<_> = change.steps.iter().map(step).collect();
             format!("{} {}", entry.id, steps.join(" "))
@@ -116,6 +117,9 @@ pub fn configuration(configuration: &Configuration) -> String {
     let mut text = format!("voters {}", list(&configuration.voters));
     if !configuration.voters_outgoing.is_empty() {
         let _ = write!(text, " outgoing {}", list(&configuration.voters_outgoing));
+    }
+    if !configuration.learners_next.is_empty() {
+        let _ = write!(text, " demoting {}", list(&configuration.learners_next));
     }
     if !configuration.learners.is_empty() {
         let _ = write!(text, " learners {}", list(&configuration.learners));

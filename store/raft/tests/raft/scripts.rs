@@ -4,12 +4,12 @@
 //!
 //! | command | what it does |
 //! | --- | --- |
-//! | `cluster nodes=3 [learners=1] [spares=1] [restarted=yes] [<setting>=n]` | new nodes, started; the last are learners, then spares without a configuration |
+//! | `cluster nodes=3 [learners=1] [spares=1] [restarted=yes] [joint_exit=driver] [<setting>=n]` | new nodes, started; the last are learners, then spares without a configuration |
 //! | `tick [id…] [n=1]` | n times: 50 ms pass, and the nodes (default all) tick |
 //! | `run [id…] [n=1]` | n times: a tick, then `settle`, quietly |
 //! | `wait ms=n` | time passes without ticks |
 //! | `campaign id`, `propose id command [bytes=n]`, `read id read`, `transfer id target` | calls |
-//! | `change id add-voter\|add-learner\|remove peer` | proposes a membership change |
+//! | `change id [add-voter\|add-learner\|remove peer]…` | proposes a membership change; without steps: to leave the joint configuration |
 //! | `ready [id…]`, `persist [id…] [n=]`, `apply [id…] [n=]`, `flush id`, `provide [id…]` | the driver's steps |
 //! | `deliver\|drop\|duplicate [from=] [to=] [n=]` | what is on the network, in order |
 //! | `isolate id`, `heal` | messages to and from the node are lost while isolated |

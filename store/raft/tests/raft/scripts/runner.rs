@@ -9,8 +9,8 @@ use std::time::Duration;
 use bytes::Bytes;
 use goldenscript::{ArgumentConsumer, Command, Context, Runner};
 use tinykv_raft::{
-    Birth, Config, Configuration, LogIndex, MembershipChange, MembershipStep, PeerId, ReadId, Role,
-    SnapshotFailed,
+    Birth, Config, Configuration, JointExit, LogIndex, MembershipChange, MembershipStep, PeerId,
+    ReadId, Role, SnapshotFailed,
 };
 
 use crate::display;
@@ -129,6 +129,9 @@ impl Cluster {
             ("memory_bytes", &mut template.memory_bytes_max),
         ] {
             *value = key(args, setting)?.unwrap_or(*value);
+        }
+        if let Some("driver") = args.take_key("joint_exit") {
+            template.joint_exit = JointExit::ByDriver;
         }
         for id in 1..=nodes {
             let config = Config {
@@ -320,16 +323,19 @@ impl Cluster {
                 self.line(&format!("{id} proposed {entry}"));
             }
             "change" => {
-                let what = args.next_pos().ok_or("a step is missing")?.to_owned();
-                let target = peer(args)?;
-                let step = match what.as_str() {
-                    "add-voter" => MembershipStep::AddVoter(target),
-                    "add-learner" => MembershipStep::AddLearner(target),
-                    "remove" => MembershipStep::Remove(target),
-                    _ => return Err(format!("unknown step {what}").into()),
-                };
+                let mut steps = Vec::new();
+                while let Some(what) = args.next_pos() {
+                    let what = what.to_owned();
+                    let target = peer(args)?;
+                    steps.push(match what.as_str() {
+                        "add-voter" => MembershipStep::AddVoter(target),
+                        "add-learner" => MembershipStep::AddLearner(target),
+                        "remove" => MembershipStep::Remove(target),
+                        _ => return Err(format!("unknown step {what}").into()),
+                    });
+                }
                 let change = MembershipChange {
-                    steps: vec![step],
+                    steps,
                     context: Bytes::new(),
                 };
                 let entry = node.raft().propose_membership(change)?;

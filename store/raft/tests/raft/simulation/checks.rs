@@ -4,8 +4,8 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use tinykv_raft::{
-    Entry, EntryId, HardState, LogIndex, Message, MessageBody, Payload, PeerId, ReadId, ReadReady,
-    Ready, Role, Term, VoteKind,
+    Configuration, Entry, EntryId, HardState, LogIndex, Message, MessageBody, Payload, PeerId,
+    ReadId, ReadReady, Ready, Role, Term, VoteKind,
 };
 
 use crate::node::Node;
@@ -191,15 +191,14 @@ impl Checks {
         let (id, term) = (node.id, raft.term());
         let other = *self.leaders.entry(term).or_insert(id);
         assert_eq!(other, id, "R1: two leaders in term {term}");
-        let voters = &raft.configuration().voters;
-        let is_for = |voter: &&PeerId| {
-            let own = **voter == id && node.disk.hard_state.vote == Some(id);
-            own || self.votes.get(&(**voter, term)) == Some(&id)
+        let is_for = |voter: PeerId| {
+            let own = voter == id && node.disk.hard_state.vote == Some(id);
+            own || self.votes.get(&(voter, term)) == Some(&id)
         };
-        let votes = voters.iter().filter(is_for).count();
+        let configuration = raft.configuration();
         assert!(
-            votes > voters.len() / 2,
-            "R8: {id} leads by {votes} votes of {voters:?}"
+            is_majority(configuration, is_for),
+            "R8: {id} leads term {term} without a majority of {configuration:?}"
         );
         for committed in self.committed.values() {
             self.check_has(node, *committed);
@@ -250,15 +249,14 @@ impl Checks {
                 "R7: {} committed by counting {last}",
                 node.id
             );
-            let voters = &raft.configuration().voters;
-            let has = |voter: &&PeerId| {
-                let disk = &nodes[voter].disk;
+            let has = |voter: PeerId| {
+                let disk = &nodes[&voter].disk;
                 disk.truncated.index >= last.index || disk.entries.iter().any(|it| it.id == last)
             };
-            let copies = voters.iter().filter(has).count();
+            let configuration = raft.configuration();
             assert!(
-                copies > voters.len() / 2,
-                "R6: {last} has {copies} copies on {voters:?}"
+                is_majority(configuration, has),
+                "R6: {last} is not on a majority of {configuration:?}"
             );
             news.extend((known.0 + 1..=last.index.0).map(|index| id(LogIndex(index))));
         }
@@ -272,4 +270,14 @@ impl Checks {
             later.for_each(|node| self.check_has(node, new));
         }
     }
+}
+
+/// Whether this holds for a majority of the voters, of both halves while they are joint. Written
+/// apart from the core's own count.
+pub fn is_majority(configuration: &Configuration, holds: impl Fn(PeerId) -> bool) -> bool {
+    let halves = [&configuration.voters, &configuration.voters_outgoing];
+    halves.into_iter().all(|half| {
+        let count = half.iter().filter(|peer| holds(**peer)).count();
+        half.is_empty() || 2 * count > half.len()
+    })
 }

@@ -57,7 +57,7 @@ impl Environment {
             reordering: random.pick(&[0, 100, 500]),
             delay: random.pick(&[0, 10, 100, 300]),
             faults: random.pick(&[0, 2, 5, 10]),
-            membership: random.pick(&[0, 5, 20]),
+            membership: random.pick(&[0, 10, 20, 20]),
             persist: random.pick(&[30, 150, 300]),
             apply: random.pick(&[30, 150, 300]),
         }

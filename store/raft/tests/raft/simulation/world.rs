@@ -5,11 +5,11 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use tinykv_raft::{
-    Config, Configuration, MembershipChange, MembershipStep, MessageBody, PeerId, ReadId, Role,
-    SnapshotFailed, VoteKind,
+    Config, Configuration, JointExit, LogIndex, MembershipChange, MembershipStep, MessageBody,
+    PeerId, ReadId, Role, SnapshotFailed, VoteKind,
 };
 
-use super::checks::Checks;
+use super::checks::{Checks, is_majority};
 use super::environment::{Clock, Counts, Environment, Random};
 use crate::display;
 use crate::node::{Node, Packet};
@@ -26,6 +26,10 @@ pub struct World {
     delayed: BTreeMap<(Duration, u64), Packet>,
     /// Directed links that lose everything.
     cut: BTreeSet<(PeerId, PeerId)>,
+    /// Removed, dismissed by a leader, and gone for good.
+    dismissed: BTreeSet<PeerId>,
+    /// Where a peer was last named in a proposed change.
+    named: BTreeMap<PeerId, LogIndex>,
     environment: Environment,
     is_healed: bool,
     /// Clients ask nothing any more.
@@ -51,6 +55,8 @@ impl World {
             network: Vec::new(),
             delayed: BTreeMap::new(),
             cut: BTreeSet::new(),
+            dismissed: BTreeSet::new(),
+            named: BTreeMap::new(),
             environment,
             is_healed: false,
             is_quiet: false,
@@ -68,6 +74,8 @@ impl World {
             "read",
             "lease",
             "partition",
+            "joint",
+            "leave",
         ] {
             world.counts.events.insert(name, 0);
         }
@@ -78,18 +86,22 @@ impl World {
             } else {
                 configuration.clone()
             };
-            let config = world.config(id);
-            let clock = Clock {
-                percent: u32::try_from(80 + world.random.below(41)).expect("small"),
-                offset: Duration::from_millis(world.random.below(10_000)),
-                next_tick: Duration::ZERO,
-            };
-            let mut node = Node::new(config, configuration);
-            node.start(clock.at(world.real), usize::MAX);
-            world.clocks.insert(id, clock);
-            world.nodes.insert(id, node);
+            world.add_node(id, configuration);
         }
         world
+    }
+
+    fn add_node(&mut self, id: PeerId, configuration: Configuration) {
+        let config = self.config(id);
+        let clock = Clock {
+            percent: u32::try_from(80 + self.random.below(41)).expect("small"),
+            offset: Duration::from_millis(self.random.below(10_000)),
+            next_tick: Duration::ZERO,
+        };
+        let mut node = Node::new(config, configuration);
+        node.start(clock.at(self.real), usize::MAX);
+        self.clocks.insert(id, clock);
+        self.nodes.insert(id, node);
     }
 
     fn config(&mut self, id: PeerId) -> Config {
@@ -102,6 +114,9 @@ impl World {
         config.in_flight_messages_max = self.random.pick(&[1, 3, 100]);
         config.uncommitted_bytes_max = 2000;
         config.memory_bytes_max = self.random.pick(&[0, 200, 2000]);
+        config.joint_exit = self
+            .random
+            .pick(&[JointExit::Automatic, JointExit::ByDriver]);
         config
     }
 
@@ -134,7 +149,13 @@ impl World {
             .collect();
         let roll = self.random.below(1000);
         if is_calm {
-            up.iter().for_each(|id| self.serve(*id));
+            for id in &up {
+                self.serve(*id);
+                let raft = self.nodes.get_mut(id).expect("up").raft();
+                if raft.role() == Role::Leader && raft.configuration().is_joint() {
+                    self.propose_change(*id, Vec::new());
+                }
+            }
         }
         if !is_calm && roll < faults {
             self.fault();
@@ -142,11 +163,12 @@ impl World {
             let choice = self.random.below(1000);
             let leader = self.leader().unwrap_or(id);
             match choice {
-                0..20 => self.serve(id),
-                20..60 if !self.is_quiet => self.propose(leader),
+                0..35 => self.serve(id),
+                35..60 if !self.is_quiet => self.propose(leader),
                 60..70 if !self.is_quiet => self.read(leader),
                 70..74 if !is_calm => self.disturb(id),
-                74..80 if !is_calm => self.disturb(leader),
+                74..77 if !is_calm => self.disturb(leader),
+                77..80 => self.dismiss(leader),
                 80.. if !is_calm && choice < 80 + membership => self.change(leader),
                 100..300 => self.drain(id),
                 300.. if choice < 300 + persist => self.persist(id),
@@ -209,8 +231,8 @@ impl World {
                     self.restart(id);
                 }
             }
-            3..7 => all.into_iter().for_each(|id| self.restart(id)),
-            7..9 => {
+            3..6 => all.into_iter().for_each(|id| self.restart(id)),
+            6..8 => {
                 // A node alone, deaf or mute; or two that do not hear each other. Best a leader.
                 let id = match self.leader() {
                     Some(leader) if self.random.below(2) == 0 => leader,
@@ -238,7 +260,7 @@ impl World {
         let now = self.now(id);
         let tail = self.random.pick(&[0, 2, 1000]);
         let node = self.nodes.get_mut(&id).expect("named");
-        if node.raft.is_none() {
+        if node.raft.is_none() && !self.dismissed.contains(&id) {
             node.start(now, usize::try_from(tail).expect("small"));
         }
     }
@@ -281,21 +303,75 @@ impl World {
     }
 
     fn change(&mut self, id: PeerId) {
-        let all: Vec<PeerId> = self.nodes.keys().copied().collect();
-        let peer = self.random.one_of(&all).expect("there are nodes");
-        let step = match self.random.below(4) {
-            0 | 1 => MembershipStep::AddVoter(peer),
-            2 => MembershipStep::AddLearner(peer),
-            _ => MembershipStep::Remove(peer),
+        let is_there = |id: &PeerId| !self.dismissed.contains(id);
+        let mut all: Vec<PeerId> = self.nodes.keys().copied().filter(is_there).collect();
+        let raft = self.nodes.get_mut(&id).expect("up").raft();
+        let counts: &[u32] = match raft.configuration().is_joint() {
+            true => &[0],
+            false => &[0, 1, 1, 1, 2, 2, 3, 4],
         };
+        let mut steps = Vec::new();
+        for _ in 0..self.random.pick(counts) {
+            let Some(peer) = self.random.one_of(&all) else {
+                break;
+            };
+            all.retain(|other| *other != peer);
+            // A newcomer is best a learner first, or the group waits for its snapshot.
+            let is_new = self.nodes[&peer].machine.configuration.voters.is_empty();
+            steps.push(match self.random.below(4) {
+                0 => MembershipStep::AddVoter(peer),
+                1 if !is_new => MembershipStep::AddVoter(peer),
+                1 | 2 => MembershipStep::AddLearner(peer),
+                _ => MembershipStep::Remove(peer),
+            });
+        }
+        self.propose_change(id, steps);
+    }
+
+    fn propose_change(&mut self, id: PeerId, steps: Vec<MembershipStep>) {
+        let peers: Vec<PeerId> = steps.iter().map(MembershipStep::peer).collect();
         let change = MembershipChange {
-            steps: vec![step],
+            steps,
             context: Bytes::new(),
         };
-        let raft = self.nodes.get_mut(&id).expect("up").raft();
-        if raft.propose_membership(change).is_ok() {
-            self.checks.change(self.nodes.get_mut(&id).expect("up"));
-            self.count("change");
+        let node = self.nodes.get_mut(&id).expect("up");
+        if let Ok(entry) = node.raft().propose_membership(change) {
+            self.checks.change(node);
+            self.count(if peers.is_empty() { "leave" } else { "change" });
+            for peer in peers {
+                let named = self.named.entry(peer).or_default();
+                *named = entry.index.max(*named);
+            }
+        }
+    }
+
+    /// A leader dismisses a removed peer, which is gone for good; a new one may take its place. Not
+    /// while a change is under way that may bring it back: ids are never reused.
+    fn dismiss(&mut self, leader: PeerId) {
+        const DISMISSALS_MAX: usize = 4;
+        let raft = self.nodes.get_mut(&leader).expect("up").raft();
+        if !raft.may_dismiss() || self.dismissed.len() >= DISMISSALS_MAX {
+            return;
+        }
+        let (commit, configuration) = (raft.applied(), raft.configuration().clone());
+        let is_removed = |id: &PeerId| {
+            let named = self.named.get(id);
+            !configuration.contains(*id)
+                && !self.dismissed.contains(id)
+                && named.is_some_and(|named| *named <= commit)
+        };
+        let removed: Vec<PeerId> = self.nodes.keys().copied().filter(is_removed).collect();
+        if let Some(id) = self.random.one_of(&removed) {
+            self.crash(id);
+            self.dismissed.insert(id);
+            self.count("dismissal");
+            if !self.is_healed && self.random.below(2) == 0 {
+                // What nobody has on disk, nobody knows now.
+                let all: Vec<PeerId> = self.nodes.keys().copied().collect();
+                all.into_iter().for_each(|id| self.crash(id));
+            }
+            let next = self.nodes.keys().next_back().map_or(0, |last| last.0) + 1;
+            self.add_node(PeerId(next), Configuration::default());
         }
     }
 
@@ -417,11 +493,16 @@ impl World {
 
     fn apply(&mut self, id: PeerId) {
         let node = self.nodes.get_mut(&id).expect("up");
+        let was_joint = node.raft().configuration().is_joint();
         if let Some(entry) = node.apply() {
+            let is_joint = node.raft().configuration().is_joint();
             let role = node.raft().role();
             self.checks.applied(&entry, node.machine.digest, role);
             if role == Role::Leader {
                 self.count("commit");
+            }
+            if is_joint && !was_joint {
+                self.count("joint");
             }
         }
     }
@@ -528,19 +609,14 @@ impl World {
     /// C2: a lease never outlives the promises it rests on. Who is down keeps its promise when it
     /// comes back.
     fn check_bound(&self, leader: PeerId) {
-        let is_bound = |id: &&PeerId| match &self.nodes[*id].raft {
-            Some(raft) if **id != leader => raft.status().promised_until > self.now(**id),
+        let is_bound = |id: PeerId| match &self.nodes[&id].raft {
+            Some(raft) if id != leader => raft.status().promised_until > self.now(id),
             _ => true,
         };
-        let configuration = self.nodes[&leader]
-            .raft
-            .as_ref()
-            .map(|raft| raft.configuration());
-        let voters = &configuration.expect("it leads").voters;
-        let bound = voters.iter().filter(is_bound).count();
+        let raft = self.nodes[&leader].raft.as_ref().expect("it leads");
         assert!(
-            bound > voters.len() / 2,
-            "C2: {leader} has a lease, and {bound} are bound"
+            is_majority(raft.configuration(), is_bound),
+            "C2: {leader} has a lease that no majority is bound by"
         );
     }
 
@@ -562,9 +638,14 @@ impl World {
                 return;
             }
         }
-        let nodes = self.nodes.values_mut();
-        let states: Vec<_> = nodes
-            .flat_map(|node| display::status(&node.raft().status()))
+        let rafts = self.nodes.values().filter_map(|node| node.raft.as_ref());
+        let states: Vec<_> = rafts
+            .flat_map(|raft| {
+                let members = display::configuration(raft.configuration());
+                let mut lines = display::status(&raft.status());
+                lines.push(format!("  {members}"));
+                lines
+            })
             .collect();
         let queue = self.network.len();
         panic!(
@@ -574,16 +655,18 @@ impl World {
     }
 
     fn is_converged(&mut self) -> bool {
-        let leader = self.nodes.values_mut().map(|node| node.raft().status());
-        let Some(leader) = leader
+        let rafts = self.nodes.values().filter_map(|node| node.raft.as_ref());
+        let Some(leader) = rafts
+            .map(|raft| raft.status())
             .filter(|status| status.role == Role::Leader)
             .max_by_key(|it| it.hard_state.term)
         else {
             return false;
         };
         let members = leader.configuration;
-        let mut members = self.nodes.values().filter(|node| members.contains(node.id));
-        leader.applied == leader.last.index
-            && members.all(|node| node.machine.applied == leader.last)
+        let mut nodes = self.nodes.values().filter(|node| members.contains(node.id));
+        !members.is_joint()
+            && leader.applied == leader.last.index
+            && nodes.all(|node| node.machine.applied == leader.last)
     }
 }
