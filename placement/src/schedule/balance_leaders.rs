@@ -57,6 +57,8 @@ struct Balancer<'a> {
     excluded: Vec<Loser>,
     /// Regions that something is being done to.
     busy: BTreeSet<GroupId>,
+    /// Regions led from each store that could be led from elsewhere, gathered once.
+    settled: BTreeMap<StoreId, Vec<&'a RegionView>>,
 }
 
 impl<'a> Balancer<'a> {
@@ -94,6 +96,7 @@ impl<'a> Balancer<'a> {
             leaders,
             excluded,
             busy: planned.iter().map(|decision| decision.region).collect(),
+            settled: BTreeMap::new(),
         };
         for (region, operator) in &view.operators {
             balancer.busy.insert(*region);
@@ -104,7 +107,22 @@ impl<'a> Balancer<'a> {
                 }
             }
         }
+        balancer.gather();
         balancer
+    }
+
+    /// Looks at every region once, if there is anything to make even.
+    fn gather(&mut self) {
+        let (most, fewest) = (self.leaders.values().max(), self.leaders.values().min());
+        let difference = most.zip(fewest).map_or(0, |(most, fewest)| most - fewest);
+        if difference <= self.settings.leader_difference_max {
+            return;
+        }
+        for region in self.view.regions.values() {
+            if let Some(leader) = region.leader.filter(|_| self.is_settled(region)) {
+                self.settled.entry(leader.store).or_default().push(region);
+            }
+        }
     }
 
     /// The next transfer that makes things more even, if any.
@@ -118,12 +136,9 @@ impl<'a> Balancer<'a> {
                 if most.saturating_sub(*fewest) <= self.settings.leader_difference_max {
                     break;
                 }
-                let region = self
-                    .view
-                    .regions
-                    .values()
-                    .find(|region| self.fits(region, from, *to));
-                if let Some(region) = region {
+                let settled = self.settled.get(&from).map_or(&[][..], Vec::as_slice);
+                let fits = |region: &&&RegionView| self.fits(region, *to);
+                if let Some(region) = settled.iter().find(fits).copied() {
                     let decision = self.decide(region, (from, most), (*to, *fewest));
                     self.busy.insert(region.region.id);
                     self.count_move(Some(from), *to);
@@ -134,20 +149,19 @@ impl<'a> Balancer<'a> {
         None
     }
 
-    fn fits(&self, region: &RegionView, from: StoreId, to: StoreId) -> bool {
-        let Some(leader) = region.leader else {
-            return false;
-        };
-        let settled = self.now.saturating_sub(region.leader_since) >= self.settings.leader_settle();
-        let complete = region.voters().count() >= self.view.replicas_wanted as usize
+    fn is_settled(&self, region: &RegionView) -> bool {
+        let led = self.now.saturating_sub(region.leader_since);
+        led >= self.settings.leader_settle()
+            && region.voters().count() >= self.view.replicas_wanted as usize
             && region.learners().next().is_none()
-            && !region.is_joint();
-        let successor = region.region.peer_on(to);
-        leader.store == from
-            && settled
-            && complete
-            && !self.view.is_left_alone(region, self.settings, self.now)
+            && !region.is_joint()
             && !self.busy.contains(&region.region.id)
+            && !self.view.is_left_alone(region, self.settings, self.now)
+    }
+
+    fn fits(&self, region: &RegionView, to: StoreId) -> bool {
+        let successor = region.region.peer_on(to);
+        !self.busy.contains(&region.region.id)
             && successor
                 .is_some_and(|peer| is_healthy(self.view, region, peer, self.settings, self.now))
     }

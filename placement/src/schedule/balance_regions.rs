@@ -68,8 +68,10 @@ struct Balancer<'a> {
     additions: BTreeMap<StoreId, u32>,
     /// Stores that were left out, and why.
     excluded: Vec<Loser>,
-    /// Regions that something is being done to, or that are left alone.
+    /// Regions that something is being done to.
     busy: BTreeSet<GroupId>,
+    /// What could leave each store, gathered once: rather followers, then by id.
+    movable: BTreeMap<StoreId, Vec<(&'a RegionView, Peer)>>,
     /// The difference that is left alone.
     tolerance: u32,
 }
@@ -111,13 +113,37 @@ impl<'a> Balancer<'a> {
             additions: BTreeMap::new(),
             excluded,
             busy: planned.iter().map(|decision| decision.region).collect(),
+            movable: BTreeMap::new(),
             tolerance: DIFFERENCE_MAX.max(average / DIFFERENCE_SHARE),
         };
         for (id, operator) in &view.operators {
             balancer.busy.insert(*id);
             balancer.count_operator(*id, operator.remaining());
         }
+        balancer.gather();
         balancer
+    }
+
+    /// Looks at every region once, if there is anything to make even.
+    fn gather(&mut self) {
+        let (most, fewest) = (self.regions.values().max(), self.regions.values().min());
+        let difference = most.zip(fewest).map_or(0, |(most, fewest)| most - fewest);
+        if difference <= self.tolerance {
+            return;
+        }
+        let fits = |region: &&RegionView| self.fits(region);
+        let regions: Vec<&RegionView> = self.view.regions.values().filter(fits).collect();
+        for led in [false, true] {
+            for region in &regions {
+                for peer in region.voters() {
+                    let leads = region.leader.is_some_and(|leader| leader.id == peer.id);
+                    if leads == led {
+                        let movable = self.movable.entry(peer.store).or_default();
+                        movable.push((region, peer));
+                    }
+                }
+            }
+        }
     }
 
     /// What a running operator will make of the counts.
@@ -180,32 +206,23 @@ impl<'a> Balancer<'a> {
 
     /// The region to move: rather one that is not led from the donor, then the smallest id.
     fn choose(&self, from: StoreId, to: StoreId) -> Option<(&'a RegionView, Peer)> {
-        let mut led = None;
-        for region in self.view.regions.values() {
-            let Some(peer) = self.fits(region, from, to) else {
-                continue;
-            };
-            if region.leader.is_some_and(|leader| leader.id != peer.id) {
-                return Some((region, peer));
-            }
-            led.get_or_insert((region, peer));
-        }
-        led
+        let mut movable = self.movable.get(&from)?.iter();
+        let fits = |(region, _): &&(&RegionView, Peer)| {
+            !self.busy.contains(&region.region.id) && region.region.peer_on(to).is_none()
+        };
+        movable.find(fits).copied()
     }
 
-    /// The peer of the region that could go.
-    fn fits(&self, region: &RegionView, from: StoreId, to: StoreId) -> Option<Peer> {
-        let id = region.region.id;
+    /// Whether the region has exactly what it wants, and nobody is at work on it.
+    fn fits(&self, region: &RegionView) -> bool {
         let healthy = |peer| is_healthy(self.view, region, peer, self.settings, self.now);
-        let fits = region.leader.is_some()
-            && region.region.peer_on(to).is_none()
-            && !self.busy.contains(&id)
+        region.leader.is_some()
+            && !self.busy.contains(&region.region.id)
             && !region.is_joint()
             && region.learners().next().is_none()
             && region.voters().count() == self.view.replicas_wanted as usize
             && region.voters().all(healthy)
-            && !self.view.is_left_alone(region, self.settings, self.now);
-        region.region.peer_on(from).filter(|_| fits)
+            && !self.view.is_left_alone(region, self.settings, self.now)
     }
 
     fn decide(&self, region: &RegionView, peer: Peer, most: u32, to: (StoreId, u32)) -> Decision {

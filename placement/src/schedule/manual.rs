@@ -22,8 +22,11 @@ use crate::view::{ClusterView, RegionView, StoreState};
 /// voters is not healthy.
 pub const HANDS_OFF: Duration = Duration::from_secs(60);
 
-/// Keys of one split.
-pub const SPLIT_KEYS_MAX: usize = 256;
+/// Keys of one split, as many as the leader of a region carries out at once.
+pub const SPLIT_KEYS_MAX: usize = 64;
+
+/// The longest split key in bytes: above the routing key of the longest key there may be.
+const SPLIT_KEY_BYTES_MAX: usize = 128 << 10;
 
 /// Peers of a region that may be asked for by hand.
 const PEERS_MAX: usize = 7;
@@ -113,9 +116,15 @@ pub enum ManualRefusal {
         /// The key.
         key: Bytes,
     },
+    /// Longer than any key that is stored.
+    #[error("a split key of {bytes} bytes is longer than any key that is stored")]
+    KeyTooLong {
+        /// How long it is.
+        bytes: usize,
+    },
     /// A part would be empty.
     #[error(
-        "region {region} begins at key {} already: a split key lies strictly inside",
+        "key {} is a border of region {region} already: a split key lies strictly inside",
         Key(key)
     )]
     KeyAtBorder {
@@ -315,7 +324,10 @@ impl Case<'_> {
             return Err(ManualRefusal::TooManyKeys { count: keys.len() });
         }
         for key in keys {
-            if *key == region.start {
+            if key.len() > SPLIT_KEY_BYTES_MAX {
+                return Err(ManualRefusal::KeyTooLong { bytes: key.len() });
+            }
+            if *key == region.start || (*key == region.end && !key.is_empty()) {
                 return Err(ManualRefusal::KeyAtBorder {
                     region: region.id,
                     key: key.clone(),

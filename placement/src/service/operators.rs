@@ -77,18 +77,21 @@ impl Service {
         let now = self.desk().group().now();
         let coordinator = leadership.coordinator();
         let view = coordinator.view();
+        let known_for_ms = millis(now.saturating_sub(view.since));
         if message.operator_id != 0 {
             let id = message.operator_id;
             return Ok(match coordinator.find(id) {
                 Some(found) => placement::ListOperatorsResponse {
                     header: Some(header),
                     operators: vec![show(view, found, now)],
+                    known_for_ms,
                 },
                 None => {
                     let sentence = CancelRefusal::UnknownOperator { id }.to_string();
                     placement::ListOperatorsResponse {
                         header: Some(failure(header, ErrorType::EntryNotFound, sentence)),
                         operators: Vec::new(),
+                        known_for_ms,
                     }
                 }
             });
@@ -101,6 +104,7 @@ impl Service {
         Ok(placement::ListOperatorsResponse {
             header: Some(header),
             operators,
+            known_for_ms,
         })
     }
 

@@ -132,10 +132,10 @@ async fn splits_that_do_not_fit_are_refused_in_one_sentence() {
     unknown.id = placement.ids(1).await[0];
     let refused = ask(&store, &unknown, 1).await.expect_err("unknown");
     assert_eq!(refused.0, ErrorType::RegionNotFound);
-    for count in [0, 257] {
+    for count in [0, 65] {
         let refused = ask(&store, &regions[0], count).await.expect_err("a bound");
         assert_eq!(refused.0, ErrorType::InvalidValue);
-        assert!(refused.1.contains("1 to 256"), "{}", refused.1);
+        assert!(refused.1.contains("1 to 64"), "{}", refused.1);
     }
     let refused = ask(&stranger, &regions[0], 1).await.expect_err("not its");
     assert!(refused.1.contains("no peer of region"), "{}", refused.1);
@@ -146,7 +146,7 @@ async fn splits_that_do_not_fit_are_refused_in_one_sentence() {
     let refused = report(&impostor, &regions).await.expect("not it");
     assert!(refused.1.contains("registered with"), "{}", refused.1);
     let refused = report(&store, &[]).await.expect("no parts");
-    assert!(refused.1.contains("2 to 257 parts"), "{}", refused.1);
+    assert!(refused.1.contains("2 to 65 parts"), "{}", refused.1);
     placement.stop().await;
 }
 
