@@ -28,6 +28,10 @@ pub(crate) struct Output<'a> {
     pub(crate) kept: &'a Fragments,
     /// Asked about entries that hide nothing below.
     pub(crate) filter: Option<&'a dyn CompactionFilter>,
+    /// The first key to go on; `None`: the first there is.
+    pub(crate) start: Option<&'a [u8]>,
+    /// The first key that does not; `None`: all go on.
+    pub(crate) end: Option<&'a [u8]>,
 }
 
 /// Tables in order of their keys, synced, with durable names. After an error none is left.
@@ -41,7 +45,7 @@ pub(crate) fn build_tables(
         inner,
         output,
         open: None,
-        cut: None,
+        cut: output.start.map(<[u8]>::to_vec),
         created: Vec::new(),
         finished: Vec::new(),
     };
@@ -62,7 +66,7 @@ struct Builder<'a> {
     inner: &'a Arc<Inner>,
     output: &'a Output<'a>,
     open: Option<(u64, TableWriter)>,
-    /// The user key at which the last table was cut.
+    /// The user key at which the last table was cut; at first where everything begins.
     cut: Option<Vec<u8>>,
     /// Numbers of all files created.
     created: Vec<u64>,
@@ -76,10 +80,16 @@ impl Builder<'_> {
         nothing_below: impl Fn(&[u8]) -> bool,
     ) -> Result<(), LsmError> {
         let mut last_user: Option<Vec<u8>> = None;
-        merge.first()?;
+        match self.output.start {
+            None => merge.first()?,
+            Some(start) => merge.seek(&key::encode_seek(start, key::SEQUENCE_MAX))?,
+        }
         while merge.valid() {
             let internal = merge.key();
             let user = key::user(internal);
+            if self.output.end.is_some_and(|end| end <= user) {
+                break;
+            }
             if last_user.as_deref() == Some(user) {
                 merge.step()?;
                 continue;
@@ -101,7 +111,7 @@ impl Builder<'_> {
             }
             merge.step()?;
         }
-        let rest = self.output.kept.clip(self.cut.as_deref(), None);
+        let rest = self.output.kept.clip(self.cut.as_deref(), self.output.end);
         if self.open.is_some() || !rest.is_empty() {
             let (number, writer) = self.writer()?;
             self.finish(number, writer, &rest)?;

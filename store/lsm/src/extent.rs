@@ -101,6 +101,23 @@ pub(crate) fn middle(state: &SuperVersion, start: &[u8], end: &[u8]) -> Option<B
     cuts.middle()
 }
 
+/// Keys that cut what the stretches hold into so many parts of about the same size, rising; fewer
+/// if there are not so many places.
+pub(crate) fn divide(mut stretches: Vec<Stretch>, parts: usize) -> Vec<Bytes> {
+    let total: u64 = stretches.iter().map(|stretch| stretch.bytes).sum();
+    stretches.sort_by(|a, b| a.last.cmp(&b.last));
+    let mut before = 0;
+    let mut cuts: Vec<Bytes> = Vec::new();
+    for stretch in stretches {
+        before += stretch.bytes;
+        let due = (cuts.len() as u64 + 1) * total / (parts as u64).max(1);
+        if cuts.len() + 1 < parts && before >= due && cuts.last() < Some(&stretch.last) {
+            cuts.push(stretch.last);
+        }
+    }
+    cuts
+}
+
 /// Where a range may be cut, and how much would lie before each place.
 struct Cuts<'a> {
     start: &'a [u8],
@@ -174,5 +191,44 @@ impl<'a> Cuts<'a> {
             }
         }
         best.map(|(_, key)| key.clone())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use bytes::Bytes;
+
+    use super::divide;
+    use crate::table::Stretch;
+
+    fn stretch(last: &str, bytes: u64) -> Stretch {
+        Stretch {
+            after: Bytes::new(),
+            last: Bytes::copy_from_slice(last.as_bytes()),
+            bytes,
+        }
+    }
+
+    #[test]
+    fn parts_are_about_equal() {
+        let cut = |names: &str, parts| {
+            let stretches = names.chars().map(|name| stretch(&name.to_string(), 10));
+            let cuts = divide(stretches.collect(), parts);
+            String::from_utf8(cuts.concat()).expect("letters")
+        };
+        assert_eq!(cut("", 4), "");
+        assert_eq!(cut("abcdefgh", 0), "");
+        assert_eq!(cut("abcdefgh", 1), "");
+        assert_eq!(cut("hgfedcba", 2), "d");
+        assert_eq!(cut("abcdefgh", 4), "bdf");
+        assert_eq!(cut("aabbccddeeffgghh", 4), "bdf");
+        assert_eq!(cut("aaaaaaaa", 4), "a");
+        assert_eq!(cut("ab", 4), "ab");
+    }
+
+    #[test]
+    fn one_large_stretch_is_one_part() {
+        let stretches = vec![stretch("a", 1), stretch("b", 100), stretch("c", 1)];
+        assert_eq!(divide(stretches, 3), ["b", "c"]);
     }
 }

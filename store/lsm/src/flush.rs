@@ -37,6 +37,8 @@ pub(crate) fn run(inner: &Arc<Inner>, memtables: &[Arc<Memtable>]) -> Result<Job
         covering: &tombstones,
         kept: &tombstones,
         filter: None,
+        start: None,
+        end: None,
     };
     let mut merge = Merge::new(sources.collect());
     let added = build_tables(inner, &mut merge, &output, |_| false)?;

@@ -1,15 +1,14 @@
 //! Background work as values: planned here, run by whatever thread likes.
 
 use std::collections::BTreeMap;
-use std::sync::Arc;
+use std::sync::{Arc, Weak};
 
 use crate::LsmError;
 use crate::batch::{AppliedChange, OriginId};
-use crate::compaction::{self, Busy, Choice};
+use crate::compaction::{self, Busy, Compaction};
 use crate::flush;
 use crate::memtable::Memtable;
 use crate::tree::Inner;
-use crate::version::Version;
 
 /// What a job does.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -36,6 +35,13 @@ pub struct JobReport {
     pub bytes_written: u64,
 }
 
+impl JobReport {
+    pub(crate) fn add(&mut self, other: &JobReport) {
+        self.bytes_read += other.bytes_read;
+        self.bytes_written += other.bytes_written;
+    }
+}
+
 /// A piece of background work, claimed: nobody else gets it. Dropping it unrun gives it back.
 #[derive(Debug)]
 pub struct Job {
@@ -51,9 +57,9 @@ enum Work {
         _claim: FlushClaim,
     },
     Compaction {
-        choice: Choice,
-        version: Arc<Version>,
-        _claim: RangeClaim,
+        compaction: Arc<Compaction>,
+        /// For who joins in on a compaction that somebody else has begun.
+        _seat: Option<Seat>,
     },
     Purge,
 }
@@ -65,6 +71,10 @@ pub(crate) struct Jobs {
     pub(crate) flushing: bool,
     /// Compactions and ingests, by claim.
     pub(crate) busy: BTreeMap<u64, Busy>,
+    /// Compactions that others may join, and some that are over.
+    shared: Vec<Weak<Compaction>>,
+    /// Threads that joined one, or are about to.
+    seats: usize,
     next_claim: u64,
 }
 
@@ -73,8 +83,9 @@ impl Jobs {
         self.busy.values().collect()
     }
 
+    /// Compactions and parts of compactions under way.
     pub(crate) fn compactions(&self) -> usize {
-        self.busy.len()
+        self.busy.len() + self.seats
     }
 
     pub(crate) fn claim(&mut self, inner: &Arc<Inner>, busy: Busy) -> RangeClaim {
@@ -114,6 +125,18 @@ impl Drop for RangeClaim {
     }
 }
 
+/// The right to work on a compaction besides the one who claimed it; given back when dropped.
+#[derive(Debug)]
+struct Seat {
+    inner: Arc<Inner>,
+}
+
+impl Drop for Seat {
+    fn drop(&mut self) {
+        self.inner.jobs.lock().seats -= 1;
+    }
+}
+
 /// The flush of everything closed, unless somebody flushes.
 pub(crate) fn plan_flush(inner: &Arc<Inner>) -> Option<Job> {
     let mut jobs = inner.jobs.lock();
@@ -137,25 +160,54 @@ pub(crate) fn plan_flush(inner: &Arc<Inner>) -> Option<Job> {
     })
 }
 
-/// The most urgent compaction, unless enough of them run.
+/// A part of a compaction that runs or the most urgent other one, unless enough of them run.
 pub(crate) fn plan_compaction(inner: &Arc<Inner>) -> Option<Job> {
     let mut jobs = inner.jobs.lock();
     if jobs.compactions() >= inner.options.compactions_max {
         return None;
     }
-    let version = inner.state().version.clone();
-    let choice = compaction::pick(&version, &inner.options, &jobs.busy_list())?;
-    let claim = jobs.claim(inner, choice.busy());
+    // Let go of after the lock: whoever is the last to let go of one gives its claim back.
+    let shared: Vec<Arc<Compaction>> = jobs.shared.iter().filter_map(Weak::upgrade).collect();
+    let (compaction, seat) = match join(inner, &mut jobs, &shared) {
+        Some((compaction, seat)) => (Some(compaction), Some(seat)),
+        None => (begin(inner, &mut jobs), None),
+    };
     drop(jobs);
+    drop(shared);
+    let compaction = compaction?;
     let work = Work::Compaction {
-        choice,
-        version,
-        _claim: claim,
+        compaction,
+        _seat: seat,
     };
     Some(Job {
         inner: inner.clone(),
         work,
     })
+}
+
+/// Part in a compaction that has more parts left than threads on their way to it.
+fn join(
+    inner: &Arc<Inner>,
+    jobs: &mut Jobs,
+    shared: &[Arc<Compaction>],
+) -> Option<(Arc<Compaction>, Seat)> {
+    let mut shared = shared.iter();
+    let compaction = shared.find(|shared| shared.parts_left() > jobs.seats)?;
+    jobs.seats += 1;
+    let seat = Seat {
+        inner: inner.clone(),
+    };
+    Some((compaction.clone(), seat))
+}
+
+fn begin(inner: &Arc<Inner>, jobs: &mut Jobs) -> Option<Arc<Compaction>> {
+    let version = inner.state().version.clone();
+    let choice = compaction::pick(&version, &inner.options, &jobs.busy_list())?;
+    let claim = jobs.claim(inner, choice.busy());
+    let compaction = Arc::new(Compaction::new(choice, version, claim));
+    jobs.shared.retain(|shared| shared.strong_count() > 0);
+    jobs.shared.push(Arc::downgrade(&compaction));
+    Some(compaction)
 }
 
 /// The removal of files nobody names.
@@ -171,9 +223,9 @@ impl Job {
     pub fn kind(&self) -> JobKind {
         match &self.work {
             Work::Flush { .. } => JobKind::Flush,
-            Work::Compaction { choice, .. } => JobKind::Compaction {
-                from: choice.from,
-                to: choice.to,
+            Work::Compaction { compaction, .. } => JobKind::Compaction {
+                from: compaction.choice.from,
+                to: compaction.choice.to,
             },
             Work::Purge => JobKind::Purge,
         }
@@ -202,14 +254,11 @@ impl Job {
         inner.check()?;
         let done = match self.work {
             Work::Flush { memtables, _claim } => flush::run(&inner, &memtables),
-            Work::Compaction {
-                choice,
-                version,
-                _claim,
-            } => {
-                let done = compaction::run(&inner, &version, &choice);
-                // The inputs are held by nobody else now, so the purge below finds them.
-                drop((choice, version));
+            Work::Compaction { compaction, _seat } => {
+                let done = compaction.run(&inner);
+                // Unless others work on it the inputs are held by nobody now, so the purge below
+                // finds them.
+                drop(compaction);
                 done
             }
             Work::Purge => return inner.purge().map(|()| JobReport::default()),

@@ -68,8 +68,10 @@ pub struct LsmOptions {
     pub debt_slowdown_bytes: u64,
     /// Bytes that wait for compaction at which [`Pressure`](crate::Pressure) says stop.
     pub debt_stop_bytes: u64,
-    /// Compactions that may run at once.
+    /// Compactions and parts of compactions that may run at once.
     pub compactions_max: usize,
+    /// Parts a large compaction is cut into, for several threads to work on.
+    pub compaction_parts_max: usize,
     /// Asked what compactions may leave out; `None`: they keep whatever was not deleted.
     pub compaction_filter: Option<Arc<dyn CompactionFilter>>,
     /// Size of the MANIFEST at which a new one is begun.
@@ -98,6 +100,7 @@ impl Default for LsmOptions {
             debt_slowdown_bytes: 8 << 30,
             debt_stop_bytes: 64 << 30,
             compactions_max: 4,
+            compaction_parts_max: 4,
             compaction_filter: None,
             manifest_bytes_max: 16 << 20,
         }
@@ -107,7 +110,7 @@ impl Default for LsmOptions {
 impl LsmOptions {
     /// Checks that the settings can work together; the error names the one that cannot.
     pub fn validate(&self) -> Result<(), LsmError> {
-        let rules: [(bool, &str); 12] = [
+        let rules: [(bool, &str); 13] = [
             (
                 self.memtable_bytes_max >= 1 << 10,
                 "memtable_bytes_max must be at least 1 KiB",
@@ -157,6 +160,10 @@ impl LsmOptions {
             (
                 self.compactions_max >= 1,
                 "compactions_max must be at least 1",
+            ),
+            (
+                self.compaction_parts_max >= 1,
+                "compaction_parts_max must be at least 1",
             ),
         ];
         match rules.iter().find(|(holds, _)| !holds) {

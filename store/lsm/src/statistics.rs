@@ -29,6 +29,8 @@ pub struct Statistics {
     pub flushes: u64,
     /// Compactions done, moves not counted.
     pub compactions: u64,
+    /// Parts they were done in.
+    pub compaction_parts: u64,
     /// Bytes of keys and values written.
     pub bytes_in: u64,
     /// Bytes of tables written by flushes.
@@ -55,6 +57,7 @@ pub struct LevelStatistics {
 pub(crate) struct Counters {
     flushes: AtomicU64,
     compactions: AtomicU64,
+    compaction_parts: AtomicU64,
     bytes_in: AtomicU64,
     flush_bytes: AtomicU64,
     compaction_read_bytes: AtomicU64,
@@ -72,7 +75,9 @@ impl Counters {
             .fetch_add(report.bytes_written, Ordering::Relaxed);
     }
 
-    pub(crate) fn compacted(&self, report: &JobReport) {
+    pub(crate) fn compacted(&self, report: &JobReport, parts: usize) {
+        self.compaction_parts
+            .fetch_add(parts as u64, Ordering::Relaxed);
         self.compactions.fetch_add(1, Ordering::Relaxed);
         self.compaction_read_bytes
             .fetch_add(report.bytes_read, Ordering::Relaxed);
@@ -83,6 +88,7 @@ impl Counters {
     pub(crate) fn fill(&self, statistics: &mut Statistics) {
         statistics.flushes = self.flushes.load(Ordering::Relaxed);
         statistics.compactions = self.compactions.load(Ordering::Relaxed);
+        statistics.compaction_parts = self.compaction_parts.load(Ordering::Relaxed);
         statistics.bytes_in = self.bytes_in.load(Ordering::Relaxed);
         statistics.flush_bytes = self.flush_bytes.load(Ordering::Relaxed);
         statistics.compaction_read_bytes = self.compaction_read_bytes.load(Ordering::Relaxed);

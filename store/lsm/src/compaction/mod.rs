@@ -1,4 +1,5 @@
-//! Merging tables downwards: what to merge ([`pick()`], pure) and the merge itself.
+//! Merging tables downwards: what to merge ([`pick()`], pure) and the merge itself, in one part or
+//! in several at once.
 
 mod filter;
 mod pick;
@@ -6,7 +7,7 @@ mod run;
 
 pub use filter::CompactionFilter;
 pub(crate) use pick::{Busy, Choice, debt_bytes, pick};
-pub(crate) use run::run;
+pub(crate) use run::Compaction;
 
 #[cfg(test)]
 mod tests;

@@ -96,6 +96,7 @@ pub(crate) fn option_sets() -> Vec<(&'static str, LsmOptions)> {
         (
             "lz4 everywhere",
             LsmOptions {
+                compression_last_level: Compression::Lz4,
                 block_bytes: 512,
                 ..tiny()
             },

@@ -9,7 +9,7 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 use bytes::Bytes;
 use tinykv_env::{Env, SimEnv};
-use tinykv_lsm::{Ingest, Lsm, OriginId, SstWriter, WriteBatch};
+use tinykv_lsm::{Ingest, Lsm, LsmOptions, OriginId, SstWriter, WriteBatch};
 
 use crate::support::{cases, tiny};
 
@@ -178,4 +178,125 @@ fn an_ingest_into_the_gap_of_a_running_compaction() {
         .expect("multi_get");
     let expected = [vec![1; 10], b"taken in".to_vec(), vec![1; 10]];
     assert_eq!(values, expected.map(|value| Some(Bytes::from(value))));
+}
+
+/// Puts numbers under keys in a scattered order, every one in a batch of its own.
+fn scatter(lsm: &Lsm, keys: u64, round: u64) {
+    for number in 0..keys {
+        let number = number * 7919 % keys;
+        let mut batch = WriteBatch::new();
+        if number.is_multiple_of(50) {
+            batch.delete_range(format!("k{number:05}"), format!("k{:05}", number + 3));
+        }
+        batch.put(format!("k{number:05}"), format!("{number} of {round}"));
+        lsm.write(&batch).expect("write");
+    }
+}
+
+fn all(lsm: &Lsm) -> Vec<(Bytes, Bytes)> {
+    let mut iter = lsm.snapshot().iter(&[], &[]).expect("iterate");
+    let mut seen = Vec::new();
+    while iter.next().expect("next") {
+        seen.push((Bytes::copy_from_slice(iter.key()), iter.value()));
+    }
+    seen
+}
+
+/// Tables that lie in the directory and tables that are in use.
+fn tables(lsm: &Lsm, env: &dyn Env) -> (usize, usize) {
+    let entries = env.list_dir(Path::new("/tree")).expect("list");
+    let there = entries.iter().filter(|e| e.name.ends_with(".sst")).count();
+    let levels = lsm.statistics().levels;
+    (there, levels.iter().map(|level| level.files).sum())
+}
+
+/// Several threads work on one compaction; what comes out is what one thread alone would make.
+#[test]
+fn a_large_compaction_is_done_in_parts() {
+    let options = LsmOptions {
+        levels: 2,
+        compactions_max: 8,
+        compaction_parts_max: 8,
+        ..tiny()
+    };
+    for round in 0..cases(4) {
+        let env = SimEnv::new(round).shared();
+        let lsm = Lsm::open(env.clone(), Path::new("/tree"), options.clone()).expect("open");
+        scatter(&lsm, 600, round);
+        scatter(&lsm, 600, round + 1);
+        lsm.flush().expect("flush");
+        let expected = all(&lsm);
+        let first = lsm.plan().expect("level 0 is due");
+        let parts_before = lsm.statistics().compaction_parts;
+        let done = AtomicBool::new(false);
+        std::thread::scope(|scope| {
+            for _ in 0..4 {
+                scope.spawn(|| {
+                    while !done.load(Ordering::Acquire) {
+                        match lsm.plan() {
+                            Some(job) => drop(job.run().expect("job")),
+                            None => std::thread::yield_now(),
+                        }
+                    }
+                });
+            }
+            first.run().expect("compaction");
+            while lsm.statistics().levels[0].files > 0 {
+                std::thread::yield_now();
+            }
+            done.store(true, Ordering::Release);
+        });
+        let statistics = lsm.statistics();
+        assert_eq!(statistics.compactions, 1);
+        assert!(statistics.compaction_parts - parts_before >= 3);
+        assert_eq!(all(&lsm), expected);
+        lsm.settle().expect("settle");
+        assert!(lsm.verify().is_empty());
+        let (there, in_use) = tables(&lsm, env.as_ref());
+        assert_eq!(there, in_use);
+        drop(lsm);
+        let lsm = Lsm::open(env, Path::new("/tree"), options.clone()).expect("reopen");
+        assert_eq!(all(&lsm), expected);
+    }
+}
+
+/// A part that finds the disk full gives up all parts, and the whole is due again.
+#[test]
+fn a_compaction_whose_part_fails_leaves_nothing() {
+    let options = LsmOptions {
+        levels: 2,
+        compaction_parts_max: 8,
+        ..tiny()
+    };
+    let sim = SimEnv::new(3);
+    let env = sim.shared();
+    let lsm = Lsm::open(env.clone(), Path::new("/tree"), options).expect("open");
+    scatter(&lsm, 600, 1);
+    lsm.flush().expect("flush");
+    let expected = all(&lsm);
+    let before = tables(&lsm, env.as_ref());
+    let used = |env: &SimEnv| -> u64 {
+        let entries = env.list_dir(Path::new("/tree")).expect("list");
+        entries.iter().map(|entry| entry.len).sum()
+    };
+    let mut refused = 0;
+    for room in (0..20_000).step_by(1000) {
+        sim.set_capacity(Some(used(&sim) + room));
+        let job = lsm.plan().expect("level 0 is due");
+        let helper = lsm.plan();
+        assert!(helper.is_none(), "nobody joins before it has begun");
+        match job.run() {
+            Ok(_) => break,
+            Err(error) => assert!(!error.is_final(), "{error}"),
+        }
+        refused += 1;
+        assert_eq!(tables(&lsm, env.as_ref()), before);
+        assert_eq!(all(&lsm), expected);
+    }
+    assert!(refused > 5, "{refused}");
+    sim.set_capacity(None);
+    lsm.settle().expect("settle");
+    assert_eq!(all(&lsm), expected);
+    let (there, in_use) = tables(&lsm, env.as_ref());
+    assert_eq!(there, in_use);
 }
