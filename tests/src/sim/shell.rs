@@ -577,5 +577,6 @@ fn outcome_of(reply: Reply) -> Outcome {
             previous: previous.map(|value| String::from_utf8_lossy(&value).into_owned()),
         },
         Reply::Unreadable(error) => panic!("a stored value cannot be read: {error}"),
+        other => panic!("the clients here send no command with this reply: {other:?}"),
     }
 }
