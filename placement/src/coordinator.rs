@@ -162,15 +162,15 @@ impl Coordinator {
         now: Duration,
     ) -> Result<Heard, StaleTerm> {
         let id = report.region.id;
+        self.forget(removed, state);
         let Some(route) = state.routes().region(id) else {
-            self.forget(removed);
             return Ok(self.settle(&[], removed, state.settings(), now));
         };
         if let Some(known) = self.view.regions.get(&id) {
             known.check_term(&report)?;
         }
         let before = self.visible(id);
-        self.view.follow_region(route, removed);
+        self.view.follow_region(route, &[]);
         self.view.on_region_heartbeat(report, now)?;
         let changed = before != self.visible(id);
         self.replan |= changed;
@@ -187,7 +187,7 @@ impl Coordinator {
         state: &State,
         now: Duration,
     ) -> Heard {
-        self.forget(removed);
+        self.forget(removed, state);
         let mut ids = Vec::new();
         for part in parts {
             if let Some(route) = state.routes().region(part.id) {
@@ -201,10 +201,12 @@ impl Coordinator {
         heard
     }
 
-    /// Regions that newer ones took the place of.
-    fn forget(&mut self, removed: &[GroupId]) {
+    /// Regions that newer ones took the place of; one that has come back since stays.
+    fn forget(&mut self, removed: &[GroupId], state: &State) {
         for id in removed {
-            self.view.regions.remove(id);
+            if state.routes().region(*id).is_none() {
+                self.view.regions.remove(id);
+            }
         }
     }
 

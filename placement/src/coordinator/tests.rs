@@ -6,6 +6,8 @@ use bytes::Bytes;
 use tinykv_raft::Term;
 use tinykv_replica::{Peer, RegionEpoch};
 
+mod histories;
+
 use super::*;
 use crate::schedule::{Change, HANDS_OFF};
 use crate::state::{Command, Reply, StoreLife, StoreRecord};

@@ -12,6 +12,8 @@ struct Seed {
     stores: Vec<(u64, bool)>,
     /// Per region: stores with a peer, which of them is a learner, pending or down.
     regions: Vec<(Vec<u64>, Vec<u8>)>,
+    /// What is asked for by hand at first: region, which wish, and two stores.
+    wishes: Vec<(u64, u8, u64, u64)>,
 }
 
 fn seed() -> impl Strategy<Value = Seed> {
@@ -24,10 +26,13 @@ fn seed() -> impl Strategy<Value = Seed> {
             prop::sample::subsequence(ids, 1..=most),
             prop::collection::vec(0..8_u8, 5),
         );
-        prop::collection::vec(region, 1..8).prop_map(move |regions| Seed {
+        let regions = prop::collection::vec(region, 1..8);
+        let wishes = prop::collection::vec((1..8_u64, 0..4_u8, 1..8_u64, 1..8_u64), 0..6);
+        (regions, wishes).prop_map(move |(regions, wishes)| Seed {
             wanted,
             stores: stores.clone(),
             regions,
+            wishes,
         })
     })
 }
@@ -58,6 +63,32 @@ fn build(seed: &Seed) -> World {
         }
     }
     world
+}
+
+/// Begins what is asked for by hand, as far as it is not refused.
+fn ask(world: &mut World, seed: &Seed) {
+    for (region, kind, one, other) in &seed.wishes {
+        let (one, other) = (StoreId(*one), StoreId(*other));
+        let wish = match kind {
+            0 => Manual::TransferLeader { to: one },
+            1 => Manual::AddPeer { to: one },
+            2 => Manual::RemovePeer { from: one },
+            _ => Manual::MovePeer {
+                from: one,
+                to: other,
+            },
+        };
+        let id = GroupId(*region);
+        let Ok(decision) = decide(&world.view, &world.settings, id, &wish, NOW) else {
+            continue;
+        };
+        let region = world.view.regions[&id].clone();
+        world.next_peer += 1;
+        let peer = PeerId(world.next_peer);
+        let operator = Operator::new(world.next_peer, decision, peer, &region, NOW);
+        let operator = operator.expect("it was decided just now");
+        world.view.operators.insert(id, operator);
+    }
 }
 
 /// Voters that answer, are caught up, and whose store is heard.
@@ -110,6 +141,7 @@ proptest! {
     #[test]
     fn no_order_takes_a_voter_that_is_needed_and_all_comes_to_rest(seed in seed()) {
         let mut world = build(&seed);
+        ask(&mut world, &seed);
         for _round in 0..40 {
             for decision in world.plan() {
                 prop_assert!(!world.view.operators.contains_key(&decision.region));
