@@ -35,6 +35,42 @@ pub(crate) struct BlockCache {
     cache: Cache<CacheKey, Cached, Weigh, FixedState>,
     hits: AtomicU64,
     misses: AtomicU64,
+    pub(crate) filters: FilterCounters,
+}
+
+/// How useful filters are, all tables together.
+#[derive(Debug, Default)]
+pub(crate) struct FilterCounters {
+    checks: AtomicU64,
+    skips: AtomicU64,
+    misses: AtomicU64,
+}
+
+impl FilterCounters {
+    /// A filter was asked; `passes`: it did not make the lookup unnecessary.
+    pub(crate) fn asked(&self, passes: bool) {
+        self.checks.fetch_add(1, Ordering::Relaxed);
+        if !passes {
+            self.skips.fetch_add(1, Ordering::Relaxed);
+        }
+    }
+
+    /// It let a lookup pass that found nothing.
+    pub(crate) fn missed(&self) {
+        self.misses.fetch_add(1, Ordering::Relaxed);
+    }
+
+    pub(crate) fn checks(&self) -> u64 {
+        self.checks.load(Ordering::Relaxed)
+    }
+
+    pub(crate) fn skips(&self) -> u64 {
+        self.skips.load(Ordering::Relaxed)
+    }
+
+    pub(crate) fn misses(&self) -> u64 {
+        self.misses.load(Ordering::Relaxed)
+    }
 }
 
 impl fmt::Debug for BlockCache {
@@ -58,6 +94,7 @@ impl BlockCache {
             cache: Cache::with_options(options, Weigh, FixedState, DefaultLifecycle::default()),
             hits: AtomicU64::new(0),
             misses: AtomicU64::new(0),
+            filters: FilterCounters::default(),
         }
     }
 

@@ -14,6 +14,7 @@ use crate::cache::BlockCache;
 use crate::codec::Malformed;
 use crate::job::Jobs;
 use crate::memtable::Memtable;
+use crate::pressure::Stalls;
 use crate::snapshot::SuperVersion;
 use crate::statistics::Counters;
 use crate::tree::{Inner, Writer};
@@ -88,6 +89,7 @@ pub(crate) fn open(
         changed: Condvar::new(),
         failure: OnceLock::new(),
         counters: Counters::default(),
+        stalls: Stalls::default(),
         options,
         context,
         _lock: lock,

@@ -1,5 +1,9 @@
 //! Back-pressure: how hard admission should brake.
 
+use std::time::Duration;
+
+use parking_lot::Mutex;
+
 use crate::LsmOptions;
 use crate::compaction::debt_bytes;
 use crate::snapshot::SuperVersion;
@@ -27,18 +31,48 @@ pub enum PressureCause {
     Debt,
 }
 
+/// How long pressure has been at its limit.
+#[derive(Debug, Default)]
+pub(crate) struct Stalls {
+    state: Mutex<StallState>,
+}
+
+#[derive(Debug, Default)]
+struct StallState {
+    /// When the limit was reached, if it still is.
+    since: Option<Duration>,
+    /// All stalls that are over.
+    total: Duration,
+}
+
+impl Stalls {
+    /// Notes what pressure is at this time.
+    pub(crate) fn note(&self, pressure: &Pressure, now: Duration) {
+        let mut state = self.state.lock();
+        if pressure.fraction >= 1.0 {
+            state.since.get_or_insert(now);
+        } else if let Some(since) = state.since.take() {
+            state.total += now.saturating_sub(since);
+        }
+    }
+
+    /// All of it up to now.
+    pub(crate) fn total(&self, now: Duration) -> Duration {
+        let state = self.state.lock();
+        let running = state.since.map(|since| now.saturating_sub(since));
+        state.total + running.unwrap_or_default()
+    }
+}
+
 /// The worst of all causes.
 pub(crate) fn measure(state: &SuperVersion, options: &LsmOptions) -> Pressure {
     let memtables: u64 = state.memtables().map(|memtable| memtable.bytes()).sum();
-    let limit = options.memtable_bytes_max as f64 * options.immutable_memtables_max as f64;
+    // All of them closed, and the active one full, too.
+    let limit = options.memtable_bytes_max as f64 * (1.0 + options.immutable_memtables_max as f64);
     let causes = [
         (
-            // The active memtable fills up in normal work; twice its size means a flush lags.
-            ramp(
-                memtables as f64,
-                2.0 * options.memtable_bytes_max as f64,
-                limit + options.memtable_bytes_max as f64,
-            ),
+            // One is being filled and one flushed in normal work; more means that flushes lag.
+            ramp(memtables as f64, limit / 2.0, limit),
             PressureCause::Memtables,
         ),
         (
@@ -77,4 +111,44 @@ fn ramp(value: f64, low: f64, high: f64) -> f64 {
         return 1.0;
     }
     ((value - low) / (high - low)).clamp(0.0, 1.0)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use super::{Pressure, PressureCause, Stalls, ramp};
+
+    #[test]
+    fn it_begins_at_nothing_and_rises_steadily() {
+        assert_eq!(ramp(0.0, 8.0, 24.0), 0.0);
+        assert_eq!(ramp(8.0, 8.0, 24.0), 0.0);
+        assert_eq!(ramp(16.0, 8.0, 24.0), 0.5);
+        assert_eq!(ramp(24.0, 8.0, 24.0), 1.0);
+        assert_eq!(ramp(f64::MAX, 8.0, 24.0), 1.0);
+        let steps: Vec<f64> = (0..30).map(|n| ramp(f64::from(n), 8.0, 24.0)).collect();
+        let rises = |pair: &[f64]| (0.0..0.1).contains(&(pair[1] - pair[0]));
+        assert!(steps.windows(2).all(rises), "{steps:?}");
+    }
+
+    #[test]
+    fn stalls_add_up() {
+        let at = |fraction| Pressure {
+            fraction,
+            cause: PressureCause::Debt,
+        };
+        let stalls = Stalls::default();
+        let seconds = Duration::from_secs;
+        stalls.note(&at(0.9), seconds(10));
+        assert_eq!(stalls.total(seconds(20)), seconds(0));
+        stalls.note(&at(1.0), seconds(20));
+        stalls.note(&at(1.0), seconds(25));
+        assert_eq!(stalls.total(seconds(27)), seconds(7));
+        stalls.note(&at(0.5), seconds(30));
+        stalls.note(&at(0.5), seconds(40));
+        assert_eq!(stalls.total(seconds(50)), seconds(10));
+        stalls.note(&at(1.0), seconds(50));
+        stalls.note(&at(0.0), seconds(51));
+        assert_eq!(stalls.total(seconds(60)), seconds(11));
+    }
 }

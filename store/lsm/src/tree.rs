@@ -24,14 +24,14 @@ use crate::batch::{AppliedChange, OriginId, WriteBatch};
 use crate::job::{self, Job, Jobs};
 use crate::key::{self, Sequence};
 use crate::memtable::Memtable;
-use crate::pressure::{self, Pressure};
+use crate::pressure::{self, Pressure, Stalls};
 use crate::snapshot::{Snapshot, SuperVersion};
-use crate::statistics::{Counters, LevelStatistics, Statistics};
+use crate::statistics::{self, Counters, Statistics};
 use crate::version::{
     FileContext, Manifest, ManifestState, TableFile, Version, VersionEdit, manifest_name,
     table_path,
 };
-use crate::{Ingest, LsmError, LsmOptions, checkpoint, compaction, extent, ingest, open};
+use crate::{Ingest, LsmError, LsmOptions, checkpoint, extent, ingest, open};
 
 /// An open tree. Cloning is cheap; all clones are the same tree. The directory stays locked until
 /// the last clone, snapshot, iterator and job is gone.
@@ -60,6 +60,7 @@ pub(crate) struct Inner {
     /// The first final error.
     pub(crate) failure: OnceLock<LsmError>,
     pub(crate) counters: Counters,
+    pub(crate) stalls: Stalls,
     /// Held for the lifetime of the tree.
     pub(crate) _lock: Box<dyn DirLock>,
 }
@@ -257,7 +258,7 @@ impl Lsm {
 
     /// Figures for the status page.
     pub fn statistics(&self) -> Statistics {
-        self.inner.statistics()
+        statistics::gather(&self.inner)
     }
 
     /// Lets every later write and job fail with [`LsmError::Closed`]. Snapshots stay readable.
@@ -380,6 +381,13 @@ impl Inner {
             version: old.version.clone(),
             floor: old.floor,
         }));
+        self.note_pressure();
+    }
+
+    /// Called whenever pressure may have reached or left its limit.
+    fn note_pressure(&self) {
+        let pressure = pressure::measure(&self.state(), &self.options);
+        self.stalls.note(&pressure, self.context.env.now());
     }
 
     pub(crate) fn flush(self: &Arc<Inner>) -> Result<(), LsmError> {
@@ -491,6 +499,7 @@ impl Inner {
         }
         self.flushed
             .store(Arc::new(manifest.state().applied.clone()));
+        self.note_pressure();
         Ok(())
     }
 
@@ -518,34 +527,5 @@ impl Inner {
         let path = context.dir.join(manifest_name(old.number()));
         context.graveyard.push(path);
         Ok(())
-    }
-
-    fn statistics(&self) -> Statistics {
-        let state = self.state();
-        let level = |files: &[Arc<TableFile>]| LevelStatistics {
-            files: files.len(),
-            bytes: files.iter().map(|f| f.meta().size).sum(),
-            entries: files.iter().map(|f| f.meta().entries).sum(),
-        };
-        let opened = state.version.files().filter_map(|(_, file)| file.opened());
-        let cache = &self.context.cache;
-        let mut statistics = Statistics {
-            levels: state
-                .version
-                .levels()
-                .map(|(_, files)| level(files))
-                .collect(),
-            memtable_bytes: state.active.bytes(),
-            immutable_memtables: state.immutables.len(),
-            immutable_bytes: state.immutables.iter().map(|m| m.bytes()).sum(),
-            debt_bytes: compaction::debt_bytes(&state.version, &self.options),
-            cache_bytes: cache.bytes(),
-            cache_hits: cache.hits(),
-            cache_misses: cache.misses(),
-            filter_skips: opened.map(|table| table.filter_skips()).sum(),
-            ..Statistics::default()
-        };
-        self.counters.fill(&mut statistics);
-        statistics
     }
 }

@@ -2,7 +2,6 @@
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
 
 use bytes::Bytes;
 use tinykv_env::{Env, FileHandle};
@@ -76,8 +75,6 @@ pub(crate) struct Table {
     tombstones: Arc<Fragments>,
     properties: Properties,
     cache: Arc<BlockCache>,
-    /// Lookups that the filter answered.
-    filter_skips: AtomicU64,
 }
 
 impl Table {
@@ -121,7 +118,6 @@ impl Table {
             tombstones: Arc::new(Fragments::default()),
             properties: Properties::default(),
             cache: cache.clone(),
-            filter_skips: AtomicU64::new(0),
             source,
         };
         table.load(&footer)?;
@@ -164,10 +160,6 @@ impl Table {
 
     pub(crate) fn tombstones(&self) -> &Arc<Fragments> {
         &self.tombstones
-    }
-
-    pub(crate) fn filter_skips(&self) -> u64 {
-        self.filter_skips.load(Ordering::Relaxed)
     }
 
     pub(super) fn partitions(&self) -> &[Partition] {
@@ -217,8 +209,9 @@ impl Table {
                 return Ok(Lookup::NeedsRead);
             };
             let hash = filter::hash(user, self.properties.prefix_rule.as_ref());
-            if !filter.may_contain(hash) {
-                self.filter_skips.fetch_add(1, Ordering::Relaxed);
+            let passes = filter.may_contain(hash);
+            self.cache.filters.asked(passes);
+            if !passes {
                 return Ok(Lookup::Missing);
             }
         }
@@ -240,6 +233,9 @@ impl Table {
         let mut data = BlockIter::new(data, self.source.sequence);
         data.seek(target).map_err(|m| self.corrupt(handle, m))?;
         if !data.valid() || key::user(data.key()) != user {
+            if !partition.filter.is_none() {
+                self.cache.filters.missed();
+            }
             return Ok(Lookup::Missing);
         }
         let (sequence, kind) = key::split_trailer(data.key()).unwrap_or((0, u8::MAX));
@@ -269,9 +265,7 @@ impl Table {
             filter.is_none()
                 || !matches!(self.filter(filter, Fetch::Read), Ok(Some(f)) if !f.may_contain(hash))
         });
-        if !found {
-            self.filter_skips.fetch_add(1, Ordering::Relaxed);
-        }
+        self.cache.filters.asked(found);
         found
     }
 

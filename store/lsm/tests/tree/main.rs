@@ -7,4 +7,5 @@ mod corruption;
 mod crash;
 mod middle;
 mod model;
+mod statistics;
 mod threads;
