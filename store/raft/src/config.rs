@@ -34,6 +34,8 @@ pub struct Config {
     /// Worst drift of a monotonic clock against real time, in percent, below 100. The lease is
     /// `promise * (100 - d) / (100 + d)`.
     pub drift_percent: u32,
+    /// Whether this peer wants to lead.
+    pub willingness: Willingness,
     /// Who proposes to leave a joint configuration.
     pub joint_exit: JointExit,
     /// Seed of the randomised election timeouts.
@@ -57,6 +59,7 @@ impl Config {
             memory_bytes_max: 4 * MIB,
             promise: Duration::from_millis(500),
             drift_percent: 20,
+            willingness: Willingness::Willing,
             joint_exit: JointExit::Automatic,
             seed,
         }
@@ -88,6 +91,17 @@ impl Config {
         }
         Ok(())
     }
+}
+
+/// Whether a peer wants to lead.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Willingness {
+    /// Like any other.
+    Willing,
+    /// Only if nobody else does: it campaigns last, declines an office that is handed to it, and
+    /// hands its own to each voter that is caught up, once, until one takes it. Its store is to be
+    /// emptied, for example, or is far from the clients.
+    Reluctant,
 }
 
 /// Who proposes to leave a joint configuration: a [`MembershipChange`](crate::MembershipChange)

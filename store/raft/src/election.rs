@@ -374,6 +374,7 @@ impl Raft {
         }
         if let Some(force) = self.summoned.take()
             && self.may_campaign()
+            && self.is_willing()
             && self.bound_for(Some(force), false).is_none()
         {
             self.stand(Some(force), false);

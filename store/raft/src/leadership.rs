@@ -1,7 +1,7 @@
 //! What only a leader has: the progress of the others, its rounds, reads and transfer. It is one
 //! value that exists exactly as long as the office, so nothing of it can survive a step-down.
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::time::Duration;
 
 use crate::message::{Force, Pulse, Seq};
@@ -35,6 +35,8 @@ pub(crate) struct Leadership {
     pub(crate) heartbeat_elapsed: u32,
     /// Ticks since the last check of the quorum.
     pub(crate) quorum_elapsed: u32,
+    /// To whom a reluctant leader has offered its office already.
+    pub(crate) offered: BTreeSet<PeerId>,
     /// The transfer under way.
     pub(crate) transfer: Option<Transfer>,
     /// The last round begun.
@@ -74,6 +76,17 @@ pub(crate) struct Transfer {
     pub(crate) is_due: bool,
 }
 
+impl Transfer {
+    pub(crate) fn new(target: PeerId) -> Transfer {
+        Transfer {
+            target,
+            elapsed: 0,
+            released: None,
+            is_due: true,
+        }
+    }
+}
+
 /// A read waiting for confirmation.
 #[derive(Clone, Copy, Debug)]
 struct PendingRead {
@@ -100,6 +113,7 @@ impl Leadership {
             uncommitted_bytes: 0,
             heartbeat_elapsed: 0,
             quorum_elapsed: 0,
+            offered: BTreeSet::new(),
             transfer: None,
             seq: Seq(0),
             rounds: VecDeque::new(),

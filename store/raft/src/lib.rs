@@ -87,7 +87,7 @@ mod prng;
 mod progress;
 mod quorum;
 
-pub use config::{Birth, Config, Initial, JointExit};
+pub use config::{Birth, Config, Initial, JointExit, Willingness};
 pub use error::{ProposeError, ReadError, SnapshotFailed, StepError, TransferError};
 pub use message::{
     Append, AppendOutcome, AppendReply, Force, Message, MessageBody, Pulse, Refusal, Seq, Snapshot,

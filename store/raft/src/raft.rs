@@ -6,7 +6,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::mem;
 use std::time::Duration;
 
-use crate::config::{Birth, Config, Initial};
+use crate::config::{Birth, Config, Initial, Willingness};
 use crate::error::StepError;
 use crate::leadership::Leadership;
 use crate::log::Log;
@@ -212,12 +212,39 @@ impl Raft {
 
     /// Campaigns as soon as the own promise allows: the driver knows that the leader is gone
     /// (staggered by the driver, so that not all campaign at once). Ignored by leaders,
-    /// candidates, and peers that are no voters.
+    /// candidates, peers that are no voters, and reluctant ones, whose timeout comes in the end.
     pub fn campaign(&mut self, now: Duration) {
         self.observe(now);
-        if matches!(self.office, Office::Follower) {
+        if matches!(self.office, Office::Follower) && self.is_willing() {
             self.try_campaign();
         }
+    }
+
+    /// The driver knows that the leader will not come back: clients are no longer sent there. What
+    /// was promised to it binds as before; whoever leads is known again by the next message.
+    pub fn forget_leader(&mut self) {
+        if matches!(self.office, Office::Follower) {
+            self.leader = None;
+        }
+    }
+
+    /// Whether this peer wants to lead, from now on.
+    pub fn set_willingness(&mut self, willingness: Willingness) {
+        if self.config.willingness == willingness {
+            return;
+        }
+        self.config.willingness = willingness;
+        match &mut self.office {
+            Office::Leader(lead) => lead.offered.clear(),
+            Office::Follower => self.draw_timeout(),
+            Office::PreCandidate(_) | Office::Candidate(_) => {}
+        }
+    }
+
+    /// Whether it wants to lead, or nobody else can.
+    pub(crate) fn is_willing(&self) -> bool {
+        self.config.willingness == Willingness::Willing
+            || self.configuration.is_only_voter(self.config.id)
     }
 
     /// Campaigns at once although newly born in a split ([`Birth::Split`]): the parent's leader
@@ -290,6 +317,10 @@ impl Raft {
         );
         self.elapsed = 0;
         self.timeout = self.prng.between(min, max);
+        if !self.is_willing() {
+            // All others have had their turn twice by then.
+            self.timeout += 2 * max;
+        }
     }
 
     /// Leaves the role there was. Everything that belonged to it goes with it.

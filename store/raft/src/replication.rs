@@ -2,6 +2,7 @@
 //! the leader's timers.
 
 use crate::error::{SnapshotFailed, StepError};
+use crate::leadership::Transfer;
 use crate::message::{AppendOutcome, AppendReply, Force, Message, MessageBody, Snapshot};
 use crate::raft::{Office, Raft};
 use crate::ready::{Fetch, FetchPurpose, SnapshotRequest};
@@ -121,31 +122,20 @@ impl Raft {
         let Office::Leader(lead) = &mut self.office else {
             return;
         };
-        lead.quorum_elapsed += 1;
-        if lead.quorum_elapsed >= limit {
-            lead.quorum_elapsed = 0;
-            let id = self.config.id;
-            let is_active = |peer: PeerId| {
-                peer == id
-                    || lead
-                        .progress
-                        .get(&peer)
-                        .is_some_and(|progress| progress.active)
-            };
-            if !self.configuration.has_quorum(is_active) {
-                self.step_down();
-                return;
-            }
-            for progress in lead.progress.values_mut() {
-                progress.active = false;
-            }
-        }
         if let Some(transfer) = &mut lead.transfer {
             transfer.elapsed += 1;
             if transfer.elapsed >= limit {
                 lead.abandon_transfer();
             }
         }
+        lead.quorum_elapsed += 1;
+        if lead.quorum_elapsed >= limit {
+            lead.quorum_elapsed = 0;
+            self.check_quorum();
+        }
+        let Office::Leader(lead) = &mut self.office else {
+            return;
+        };
         lead.heartbeat_elapsed += 1;
         if lead.heartbeat_elapsed >= self.config.heartbeat_ticks {
             lead.heartbeat_elapsed = 0;
@@ -160,6 +150,51 @@ impl Raft {
             if let Some(transfer) = &mut lead.transfer {
                 transfer.is_due = true;
             }
+        }
+    }
+
+    /// Steps down if no quorum was heard since the last time.
+    fn check_quorum(&mut self) {
+        let Office::Leader(lead) = &self.office else {
+            return;
+        };
+        let id = self.config.id;
+        let is_active = |peer: PeerId| {
+            let progress = lead.progress.get(&peer);
+            peer == id || progress.is_some_and(|progress| progress.active)
+        };
+        if !self.configuration.has_quorum(is_active) {
+            self.step_down();
+            return;
+        }
+        self.offer_office();
+        if let Office::Leader(lead) = &mut self.office {
+            for progress in lead.progress.values_mut() {
+                progress.active = false;
+            }
+        }
+    }
+
+    /// A reluctant leader begins a transfer to a voter that it has not asked yet.
+    fn offer_office(&mut self) {
+        if self.is_willing() {
+            return;
+        }
+        let commit = self.log.commit();
+        let Office::Leader(lead) = &mut self.office else {
+            return;
+        };
+        if lead.transfer.is_some() || commit < lead.term_start {
+            return;
+        }
+        let is_fit = |peer: &&PeerId| {
+            let progress = lead.progress.get(peer);
+            !lead.offered.contains(peer)
+                && progress.is_some_and(|it| it.active && it.matched >= commit)
+        };
+        if let Some(target) = self.configuration.voters.iter().find(is_fit).copied() {
+            lead.offered.insert(target);
+            lead.transfer = Some(Transfer::new(target));
         }
     }
 

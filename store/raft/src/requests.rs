@@ -67,12 +67,7 @@ impl Raft {
         if target == self.config.id || !self.configuration.voters.contains(&target) {
             return Err(TransferError::NotAVoter(target));
         }
-        lead.transfer = Some(Transfer {
-            target,
-            elapsed: 0,
-            released: None,
-            is_due: true,
-        });
+        lead.transfer = Some(Transfer::new(target));
         Ok(())
     }
 }

@@ -10,7 +10,7 @@ use bytes::Bytes;
 use goldenscript::{ArgumentConsumer, Command, Context, Runner};
 use tinykv_raft::{
     Birth, Config, Configuration, JointExit, LogIndex, MembershipChange, MembershipStep, PeerId,
-    ReadId, Role, SnapshotFailed,
+    ReadId, Role, SnapshotFailed, Willingness,
 };
 
 use crate::display;
@@ -343,6 +343,9 @@ impl Cluster {
             }
             "read" => node.raft().read_index(ReadId(number(args)?), now)?,
             "transfer" => node.raft().transfer_leader(peer(args)?, now)?,
+            "forget-leader" => node.raft().forget_leader(),
+            "reluctant" => node.raft().set_willingness(Willingness::Reluctant),
+            "willing" => node.raft().set_willingness(Willingness::Willing),
             "unreachable" => node.raft().on_unreachable(peer(args)?),
             "flush" => node.flush(),
             "compact" => {

@@ -6,7 +6,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use tinykv_raft::{
     Config, Configuration, JointExit, LogIndex, MembershipChange, MembershipStep, MessageBody,
-    PeerId, ReadId, Role, SnapshotFailed, VoteKind,
+    PeerId, ReadId, Role, SnapshotFailed, VoteKind, Willingness,
 };
 
 use super::checks::{Checks, is_majority};
@@ -270,11 +270,14 @@ impl World {
         let now = self.now(id);
         let all: Vec<PeerId> = self.nodes.keys().copied().collect();
         let other = self.random.one_of(&all).expect("there are nodes");
-        let choice = self.random.below(8);
+        let choice = self.random.below(10);
+        let willingness = self
+            .random
+            .pick(&[Willingness::Willing, Willingness::Reluctant]);
         let node = self.nodes.get_mut(&id).expect("up");
         match choice {
             0 => node.raft().campaign(now),
-            4 => self.storm(),
+            6 => self.storm(),
             1..3 => {
                 if node.raft().transfer_leader(other, now).is_ok() {
                     self.count("transfer");
@@ -284,6 +287,8 @@ impl World {
                 let target = node.raft().transferring();
                 node.raft().on_unreachable(target.unwrap_or(other));
             }
+            4 => node.raft().forget_leader(),
+            5 => node.raft().set_willingness(willingness),
             _ => {
                 node.flush();
                 let upto = node.machine.applied.index;
