@@ -18,6 +18,7 @@
 
 use crate::bounds::{Asker, Bounds, OwnedBounds};
 use crate::memcomparable;
+use crate::routing::RoutingKey;
 
 /// What stands at an engine key: its first byte.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -201,6 +202,22 @@ pub fn region_ranges(bounds: &Bounds<'_>) -> Vec<EngineRange> {
         .iter()
         .filter_map(|kind| region_range(*kind, bounds))
         .collect()
+}
+
+/// The boundary before the key that stands at an engine key: where a region is split so that this
+/// key is the first of the part above. All versions of a key stay together. `None` for keys that
+/// no region holds.
+pub fn boundary_before(engine_key: &[u8]) -> Option<RoutingKey> {
+    let (kind, key) = (Kind::of(engine_key)?, engine_key.get(1..)?);
+    match kind {
+        Kind::Meta => None,
+        Kind::Raw => Some(RoutingKey::cut_before_raw(key)),
+        Kind::KeyspaceRaw | Kind::Lock => Some(RoutingKey::of_encoded(key)),
+        Kind::Value | Kind::Write => {
+            let (encoded, _timestamp) = key.split_last_chunk::<8>()?;
+            memcomparable::is_encoding(encoded).then(|| RoutingKey::from_stored(encoded))
+        }
+    }
 }
 
 /// A key behind its kind.

@@ -247,6 +247,28 @@ proptest! {
     }
 
     #[test]
+    fn a_boundary_before_an_engine_key_leaves_the_key_above(key in dense_bytes(), below in dense_bytes()) {
+        prop_assume!(!key.is_empty());
+        let boundary = |at: &[u8]| engine::boundary_before(at).expect("data").into_bytes();
+        let raw = boundary(&engine::raw(&key));
+        // The one raw key that is an encoding stays below its boundary.
+        let above = Bounds::new(&raw, &[]);
+        prop_assert_eq!(above.contains_raw(&key), !memcomparable::is_encoding(&key));
+        prop_assert_eq!(above.contains_raw(&below), below >= raw);
+        for at in [
+            engine::keyspace_raw(&key),
+            engine::lock(&key),
+            engine::value(&key, 7),
+            engine::write(&key, 8),
+        ] {
+            let boundary = boundary(&at);
+            let above = Bounds::new(&boundary, &[]);
+            prop_assert!(above.contains_encoded(&key));
+            prop_assert_eq!(above.contains_encoded(&below), below >= key);
+        }
+    }
+
+    #[test]
     fn versions_come_back_newest_first(key in dense_bytes(), old in any::<u64>(), new in any::<u64>()) {
         let at = engine::value(&key, old);
         prop_assert_eq!(engine::user_key_and_timestamp(&at), Some((key.clone(), old)));

@@ -54,6 +54,11 @@ pub struct Settings {
     #[arg(long, value_name = "DIR")]
     pub data_dir: PathBuf,
 
+    /// Size on disk from which on a region is split in two: bytes, or a number with KiB, MiB or
+    /// GiB; 0: never by size
+    #[arg(long, value_name = "SIZE", default_value = "96MiB")]
+    pub region_split_size: ByteSize,
+
     /// Where this store stands, for placement rules: KEY=VALUE, separated by commas
     #[arg(long, value_name = "KEY=VALUE,…", value_delimiter = ',')]
     pub labels: Vec<Label>,
@@ -69,6 +74,13 @@ impl Settings {
             return Err(Failure::configuration(format!(
                 "--addr {} is no address others can reach; name one with --advertise-addr",
                 self.addr
+            )));
+        }
+        if (1..SPLIT_SIZE_MIN).contains(&self.region_split_size.0) {
+            return Err(Failure::configuration(format!(
+                "--region-split-size of {} bytes is too small; at least {} KiB, or 0 for never",
+                self.region_split_size.0,
+                SPLIT_SIZE_MIN >> 10
             )));
         }
         for (position, label) in self.labels.iter().enumerate() {
@@ -121,6 +133,35 @@ impl FromStr for Address {
 impl fmt::Display for Address {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(&self.0)
+    }
+}
+
+/// The smallest size at which regions are split: below, splits would cost more than they are worth.
+const SPLIT_SIZE_MIN: u64 = 64 << 10;
+
+/// A number of bytes, written with or without a unit.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct ByteSize(pub u64);
+
+impl FromStr for ByteSize {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<ByteSize, String> {
+        const UNITS: [(&str, u32); 4] = [("KiB", 10), ("MiB", 20), ("GiB", 30), ("B", 0)];
+        let text = text.trim();
+        let unit = UNITS.iter().find_map(|(unit, shift)| {
+            let number = text.strip_suffix(unit)?;
+            Some((number.trim_end(), *shift))
+        });
+        let (number, shift) = unit.unwrap_or((text, 0));
+        let number = number
+            .parse::<u64>()
+            .ok()
+            .filter(|_| !number.starts_with('+'));
+        let bytes = number.and_then(|number| number.checked_mul(1 << shift));
+        bytes.map(ByteSize).ok_or_else(|| {
+            "expected bytes, or a number with KiB, MiB or GiB, such as 96MiB".to_owned()
+        })
     }
 }
 
@@ -177,6 +218,19 @@ mod tests {
     }
 
     #[test]
+    fn sizes_have_units() {
+        let size =
+            |text: &str| parse(&["--region-split-size", text]).map(|s| s.region_split_size.0);
+        assert_eq!(parse(&[]).map(|s| s.region_split_size.0), Ok(96 << 20));
+        assert_eq!(size("0"), Ok(0));
+        assert_eq!(size("100000"), Ok(100_000));
+        assert_eq!(size("64KiB"), Ok(64 << 10));
+        assert_eq!(size("4 MiB"), Ok(4 << 20));
+        assert_eq!(size("2GiB"), Ok(2 << 30));
+        assert_eq!(size("65536B"), Ok(65_536));
+    }
+
+    #[test]
     fn lists_are_split_and_schemes_are_dropped() {
         let settings = parse(&[
             "--placement=a:1,http://b:2/",
@@ -197,6 +251,10 @@ mod tests {
         for (argument, words) in [
             ("--addr=nowhere", "--addr"),
             ("--resp-addr=6380", "--resp-addr"),
+            ("--region-split-size=96MB", "such as 96MiB"),
+            ("--region-split-size=+1", "such as 96MiB"),
+            ("--region-split-size=99999999999GiB", "such as 96MiB"),
+            ("--region-split-size=1KiB", "at least 64 KiB"),
             ("--placement=host", "expected HOST:PORT"),
             ("--placement=host:0", "expected HOST:PORT"),
             ("--placement=:1", "expected HOST:PORT"),

@@ -10,6 +10,7 @@
 //! * [`raw`]: requests become commands, snapshots become answers.
 //! * [`admission`], [`service`]: the calls of clients. Messages of the wire stop here.
 //! * [`resp`]: Redis's protocol, which asks the whole cluster through `tinykv-client`.
+//! * [`splitting`]: regions led here are cut, when asked to or when they are large.
 //! * [`bootstrap`], [`placement`], [`reporting`]: the link to the placement driver, both ways.
 //! * [`config`] and [`main()`]: a process of it.
 //!
@@ -28,7 +29,7 @@
 //!
 //! # Not here yet
 //!
-//! Splits and merges, transactions, `BatchCommands`: commands and values have room for them.
+//! Merges and transactions: commands and values have room for them.
 
 pub mod limits;
 pub mod space;
@@ -45,6 +46,8 @@ pub mod raw;
 pub mod service;
 
 pub mod resp;
+
+pub mod splitting;
 
 pub mod bootstrap;
 pub mod placement;

@@ -33,6 +33,8 @@ use crate::placement::{Placement, Stores};
 use crate::reporting::{self, News, Reporting, Told};
 use crate::resp;
 use crate::service::Calls;
+use crate::splitting::Splitter;
+use crate::splitting::sizes::{self, Sizes};
 
 /// How long requests that are being answered may take when the store ends.
 const LAST_ANSWERS_TIME_MAX: Duration = Duration::from_secs(1);
@@ -117,13 +119,14 @@ impl Store {
         let storage = Storage::open(&dir, EngineOptions::default())?;
         let identity = dir.identity().expect("established before");
         let news = Arc::new(News::default());
+        let stores = Stores::new(Arc::clone(&placement), Arc::clone(&env), &settings.data_dir);
         let node = Node::start(NodeParts {
             dir,
             storage,
             options: NodeOptions::default(),
             shard: ShardConfig::new(StoreId(identity.member_id), 0),
             factory: Arc::new(|_| RawMachine),
-            resolver: Arc::new(Stores::new(Arc::clone(&placement))),
+            resolver: Arc::new(stores),
             hooks: Arc::<News>::clone(&news),
             runtime: Handle::current(),
             fatal: fatal.clone(),
@@ -132,6 +135,8 @@ impl Store {
         let told = Arc::new(Told::default());
         let reporters = Tasks::new(Handle::current(), fatal.clone());
         let servers = Tasks::new(Handle::current(), fatal.clone());
+        let splitter = Splitter::new(node.handle(), Arc::clone(&placement), Arc::clone(&news));
+        let splitter = Arc::new(splitter);
         let reporting = Reporting {
             node: node.handle(),
             env: Arc::clone(&env),
@@ -140,13 +145,21 @@ impl Store {
             clock: Arc::clone(&clock),
             news,
             told: Arc::clone(&told),
+            splitter: Arc::clone(&splitter),
+            sizes: Arc::new(Sizes::default()),
             tasks: reporters.clone(),
             stop: stop.clone(),
             fatal: fatal.clone(),
         };
         let listening_on = listeners.grpc.address();
         let serving = Stop::new();
-        let calls = Calls::new(node.handle(), clock, servers.clone(), serving.clone());
+        let calls = Calls::new(
+            node.handle(),
+            clock,
+            servers.clone(),
+            serving.clone(),
+            splitter,
+        );
         let (grpc_health, health_service) = tonic_health::server::health_reporter();
         let services = calls
             .routes()
@@ -228,6 +241,9 @@ impl Store {
         let reporting = self.reporting.clone();
         self.reporters
             .spawn("regions", reporting::regions::run(reporting));
+        let split_size = self.settings.region_split_size.0;
+        self.reporters
+            .spawn("sizes", sizes::run(self.reporting.clone(), split_size));
         Ok(())
     }
 

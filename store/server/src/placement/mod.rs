@@ -4,6 +4,7 @@
 //! time to it. A call that fails forgets the leader, so that the next one looks for it again;
 //! nothing here repeats a call. Who must get through keeps asking with [`Placement::insist`].
 
+mod address_book;
 mod stores;
 
 use std::future::Future;
@@ -254,6 +255,46 @@ impl Placement {
             )
             .await?;
         Ok(answer.stores)
+    }
+
+    /// Ids for the regions and peers that a split will make, in key order.
+    pub async fn ask_batch_split(
+        &self,
+        region: metapb::Region,
+        split_count: u32,
+        reason: pdpb::SplitReason,
+    ) -> Result<Vec<pdpb::SplitId>, CallError> {
+        let answer = self
+            .call(
+                async |mut client, header| {
+                    let request = pdpb::AskBatchSplitRequest {
+                        header: Some(header),
+                        region: Some(region.clone()),
+                        split_count,
+                        reason: reason.into(),
+                    };
+                    client.ask_batch_split(request).await
+                },
+                |answer| &answer.header,
+            )
+            .await?;
+        Ok(answer.ids)
+    }
+
+    /// Tells of all parts of a split that was applied, in key order.
+    pub async fn report_batch_split(&self, regions: Vec<metapb::Region>) -> Result<(), CallError> {
+        self.call(
+            async |mut client, header| {
+                let request = pdpb::ReportBatchSplitRequest {
+                    header: Some(header),
+                    regions: regions.clone(),
+                };
+                client.report_batch_split(request).await
+            },
+            |answer| &answer.header,
+        )
+        .await
+        .map(|_| ())
     }
 
     /// Opens the stream of region heartbeats; orders come back on it.

@@ -24,6 +24,8 @@ use tinykv_node::spawn::{Fatal, Tasks};
 use crate::clock::PlacementClock;
 use crate::machine::RawMachine;
 use crate::placement::Placement;
+use crate::splitting::Splitter;
+use crate::splitting::sizes::Sizes;
 
 pub use news::News;
 
@@ -44,6 +46,10 @@ pub struct Reporting {
     pub news: Arc<News>,
     /// What placement told.
     pub told: Arc<Told>,
+    /// Who splits regions.
+    pub splitter: Arc<Splitter>,
+    /// How large the regions led here are.
+    pub sizes: Arc<Sizes>,
     /// Where orders are carried out.
     pub tasks: Tasks,
     /// Ends reporting.

@@ -3,9 +3,10 @@
 use tinykv_proto::eraftpb::ConfChangeType;
 use tinykv_proto::{metapb, pdpb};
 use tinykv_raft::{GroupId, PeerId};
-use tinykv_replica::{AdminAction, Peer, PeerChange, PeerRole, Region, StoreId};
+use tinykv_replica::{AdminAction, Peer, PeerChange, PeerRole, Region, RegionEpoch, StoreId};
 
 use crate::service::epoch;
+use crate::splitting::Places;
 
 /// An order for one region.
 #[derive(Clone, Debug)]
@@ -13,7 +14,21 @@ pub struct Order {
     /// The region.
     pub group: GroupId,
     /// What its leader is to do.
-    pub action: AdminAction,
+    pub task: Task,
+}
+
+/// What a leader is to do.
+#[derive(Clone, Debug)]
+pub enum Task {
+    /// Something it does by itself.
+    Admin(AdminAction),
+    /// Split the region, for which placement gives ids first.
+    Split {
+        /// For which epoch, as a whole.
+        epoch: RegionEpoch,
+        /// Where.
+        places: Places,
+    },
 }
 
 /// Why an order is not carried out.
@@ -43,17 +58,17 @@ pub fn order(
     {
         return Err(NotCarriedOut::HeartbeatRefused(error.message.clone()));
     }
-    let action = if let Some(change) = &response.change_peer {
-        change_peer(change, response.region_epoch, region)?
+    let task = if let Some(change) = &response.change_peer {
+        Task::Admin(change_peer(change, response.region_epoch, region)?)
     } else if let Some(change) = &response.change_peer_v2 {
         match change.changes.as_slice() {
-            [only] => change_peer(only, response.region_epoch, region)?,
+            [only] => Task::Admin(change_peer(only, response.region_epoch, region)?),
             _ => return Err(NotCarriedOut::Unsupported("change several peers at once")),
         }
     } else if let Some(transfer) = &response.transfer_leader {
-        transfer_leader(transfer)?
-    } else if response.split_region.is_some() {
-        return Err(NotCarriedOut::Unsupported("split a region"));
+        Task::Admin(transfer_leader(transfer)?)
+    } else if let Some(split) = &response.split_region {
+        split_region(split, response.region_epoch)
     } else if response.merge.is_some() {
         return Err(NotCarriedOut::Unsupported("merge regions"));
     } else {
@@ -61,7 +76,7 @@ pub fn order(
     };
     Ok(Some(Order {
         group: GroupId(response.region_id),
-        action,
+        task,
     }))
 }
 
@@ -98,9 +113,21 @@ fn transfer_leader(transfer: &pdpb::TransferLeader) -> Result<AdminAction, NotCa
     })
 }
 
+/// With keys they count, whatever the policy says; without, the middle is found here.
+fn split_region(split: &pdpb::SplitRegion, for_epoch: Option<metapb::RegionEpoch>) -> Task {
+    let places = match split.keys.as_slice() {
+        [] if split.policy() != pdpb::CheckPolicy::Usekey => Places::Middle,
+        keys => Places::At(keys.to_vec()),
+    };
+    Task::Split {
+        epoch: epoch(for_epoch),
+        places,
+    }
+}
+
 #[cfg(test)]
 mod tests {
-    use tinykv_replica::RegionEpoch;
+    use bytes::Bytes;
 
     use super::*;
 
@@ -139,8 +166,8 @@ mod tests {
             .expect("an order")
             .expect("an order");
         assert_eq!(order.group, GroupId(7));
-        match order.action {
-            AdminAction::ChangePeer { epoch, change } => {
+        match order.task {
+            Task::Admin(AdminAction::ChangePeer { epoch, change }) => {
                 let expected = RegionEpoch {
                     conf_ver: 3,
                     version: 1,
@@ -164,6 +191,45 @@ mod tests {
         assert_eq!(
             ordered(&change(1, ConfChangeType::RemoveNode)),
             PeerChange::Remove(PeerId(1))
+        );
+    }
+
+    #[test]
+    fn splits_name_keys_or_leave_them_to_the_store() {
+        let places = |policy: pdpb::CheckPolicy, keys: &[&'static [u8]]| {
+            let mut split = pdpb::SplitRegion {
+                keys: keys.iter().map(|key| Bytes::from_static(key)).collect(),
+                ..pdpb::SplitRegion::default()
+            };
+            split.set_policy(policy);
+            let response = pdpb::RegionHeartbeatResponse {
+                region_id: 7,
+                region_epoch: Some(metapb::RegionEpoch {
+                    conf_ver: 3,
+                    version: 1,
+                }),
+                split_region: Some(split),
+                ..pdpb::RegionHeartbeatResponse::default()
+            };
+            let order = order(&response, Some(&region()))
+                .expect("an order")
+                .expect("an order");
+            match order.task {
+                Task::Split { epoch, places } => {
+                    assert_eq!((epoch.conf_ver, epoch.version), (3, 1));
+                    places
+                }
+                other => panic!("{other:?}"),
+            }
+        };
+        let keys = Places::At(vec![Bytes::from_static(b"k")]);
+        assert_eq!(places(pdpb::CheckPolicy::Usekey, &[b"k"]), keys);
+        assert_eq!(places(pdpb::CheckPolicy::Approximate, &[]), Places::Middle);
+        assert_eq!(places(pdpb::CheckPolicy::Scan, &[]), Places::Middle);
+        // Refused by the splitter with a sentence.
+        assert_eq!(
+            places(pdpb::CheckPolicy::Usekey, &[]),
+            Places::At(Vec::new())
         );
     }
 

@@ -1,22 +1,24 @@
 //! Heartbeats of the regions that are led here, and the orders that come back.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 use std::time::Duration;
 
 use tinykv_keys::Asker;
 use tinykv_proto::{metapb, pdpb};
 use tinykv_raft::{GroupId, PeerId, Role};
 use tinykv_replica::{
-    AdminAction, AdminCommand, GroupStatus, Outcome, PeerRole, Region, RegionState,
+    AdminAction, AdminCommand, GroupStatus, Outcome, PeerRole, Region, RegionEpoch, RegionState,
 };
 use tokio::sync::mpsc;
 use tokio_stream::wrappers::ReceiverStream;
 use tonic::Streaming;
 
 use super::Reporting;
-use super::order::{NotCarriedOut, Order, order};
+use super::order::{NotCarriedOut, Order, Task, order};
 use crate::service::{peer_to_proto, region_to_proto};
-use crate::space;
+use crate::splitting::sizes::measure;
+use crate::splitting::{Places, SplitReason};
 
 /// Heartbeats that wait to be sent; further ones are sent later.
 const QUEUE_MAX: usize = 1024;
@@ -145,11 +147,8 @@ impl Reporter {
 
     fn heartbeat(&self, status: &GroupStatus) -> Option<pdpb::RegionHeartbeatRequest> {
         let region = &status.state.as_ref()?.region;
-        let lsm = self.reporting.node.lsm();
-        let sizes = space::ranges(region).into_iter();
-        let size = sizes
-            .map(|range| lsm.approximate_size(&range.start, &range.end))
-            .sum();
+        let known = self.reporting.sizes.of(region);
+        let size = known.unwrap_or_else(|| measure(self.reporting.node.lsm(), region));
         let mut heartbeat = heartbeat(status, region)?;
         heartbeat.header = Some(self.reporting.placement.header());
         heartbeat.approximate_size = size;
@@ -176,10 +175,27 @@ impl Reporter {
     }
 
     fn carry_out(&self, order: Order) {
+        let Order { group, task } = order;
+        match task {
+            Task::Admin(action) => self.administer(group, action),
+            Task::Split { epoch, places } => self.split(group, epoch, places),
+        }
+    }
+
+    fn split(&self, group: GroupId, epoch: RegionEpoch, places: Places) {
+        let splitter = Arc::clone(&self.reporting.splitter);
+        self.reporting.tasks.spawn("split", async move {
+            let split = splitter.split(group, Some(epoch), places, SplitReason::Admin);
+            if let Err(problem) = split.await {
+                splitter.complain(group, &problem);
+            }
+        });
+    }
+
+    fn administer(&self, group: GroupId, action: AdminAction) {
         let Reporting { node, news, .. } = &self.reporting;
-        let (node, news) = (node.clone(), std::sync::Arc::clone(news));
+        let (node, news) = (node.clone(), Arc::clone(news));
         self.reporting.tasks.spawn("order", async move {
-            let Order { group, action } = order;
             let what = describe(&action);
             let deadline = node.now() + ORDER_TIME_MAX;
             match node.admin(group, action, deadline).await {
@@ -207,13 +223,11 @@ impl Reporter {
         else {
             return;
         };
-        self.carry_out(Order {
-            group: state.region.id,
-            action: AdminAction::Command {
-                epoch: state.region.epoch,
-                command: AdminCommand::Open,
-            },
-        });
+        let action = AdminAction::Command {
+            epoch: state.region.epoch,
+            command: AdminCommand::Open,
+        };
+        self.administer(state.region.id, action);
     }
 }
 
@@ -268,7 +282,7 @@ fn describe(action: &AdminAction) -> String {
         AdminAction::TransferLeader { to: Some(to) } => format!("hand leadership to peer {to}"),
         AdminAction::TransferLeader { to: None } => "hand leadership to any peer".to_owned(),
         AdminAction::ChangePeer { change, .. } => format!("{change:?}"),
-        AdminAction::Split { keys, ids, .. } => format!("split at {keys:?} into {ids:?}"),
+        AdminAction::Split { keys, .. } => format!("split into {} parts", keys.len() + 1),
         AdminAction::Command { command, .. } => format!("{command:?}"),
     }
 }

@@ -172,6 +172,14 @@ pub(crate) fn error_to_proto(error: &RegionError, asker: Asker) -> errorpb::Erro
     out
 }
 
+/// A refusal that no field stands for: for people alone.
+pub(crate) fn refusal_to_proto(sentence: String) -> errorpb::Error {
+    errorpb::Error {
+        message: sentence,
+        ..errorpb::Error::default()
+    }
+}
+
 /// What users of a client that does not know `undetermined_result` read.
 pub(crate) fn undetermined_text(reason: &str) -> String {
     format!("undetermined, the write may or may not take effect: {reason}")

@@ -11,6 +11,7 @@ mod deadline;
 mod figures;
 mod raw;
 mod read;
+mod split;
 mod update;
 mod write;
 
@@ -36,6 +37,7 @@ use crate::clock::PlacementClock;
 use crate::limits::Refused;
 use crate::machine::RawMachine;
 use crate::raw::read::Unanswered;
+use crate::splitting::Splitter;
 
 pub(crate) use convert::{epoch, peer_to_proto, region_to_proto};
 
@@ -54,6 +56,7 @@ struct Shared {
     tasks: Tasks,
     /// Ends the streams of calls.
     stop: Stop,
+    splitter: Arc<Splitter>,
     figures: Figures,
 }
 
@@ -119,6 +122,7 @@ impl Calls {
         clock: Arc<PlacementClock>,
         tasks: Tasks,
         stop: Stop,
+        splitter: Arc<Splitter>,
     ) -> Calls {
         Calls {
             shared: Arc::new(Shared {
@@ -128,6 +132,7 @@ impl Calls {
                 clock,
                 tasks,
                 stop,
+                splitter,
                 figures: Figures::default(),
             }),
         }

@@ -20,6 +20,9 @@ use crate::value::PlacementTime;
 /// expire while it works.
 const TIME_MOVES_MAX: usize = 3;
 
+/// Most regions an asker with an outdated epoch is told of.
+const SHOWN_REGIONS_MAX: usize = 64;
+
 /// Where a read looks first.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum First {
@@ -121,9 +124,7 @@ impl Calls {
             }
         };
         if region.epoch.version != target.epoch.version {
-            return Err(Failed::Region(RegionError::EpochNotMatch {
-                regions: vec![region],
-            }));
+            return Err(Failed::Region(self.epoch_not_match(target, &region)));
         }
         inside(&region)?;
         Ok(Granted { snapshot, region })
@@ -199,7 +200,37 @@ impl Calls {
     pub(super) fn check_here(&self, target: &Target) -> Result<(), RegionError> {
         let entry = self.shared.node.directory().group(target.region);
         let here = entry.as_deref().and_then(here);
-        check_leader(target, self.shared.store, here.as_ref())
+        match check_leader(target, self.shared.store, here.as_ref()) {
+            Err(RegionError::EpochNotMatch { regions }) => Err(match regions.first() {
+                Some(region) => self.epoch_not_match(target, region),
+                None => RegionError::EpochNotMatch { regions },
+            }),
+            checked => checked,
+        }
+    }
+
+    /// The regions that now stand where the asker's was: the region it named and, if that was
+    /// split since, those cut off from it. Each split raises the version by the number of parts
+    /// it cuts off, and they follow to the right.
+    pub(super) fn epoch_not_match(&self, target: &Target, region: &Arc<Region>) -> RegionError {
+        let behind = region.epoch.version.saturating_sub(target.epoch.version);
+        let cut_off = usize::try_from(behind).unwrap_or(usize::MAX);
+        let mut regions = vec![Arc::clone(region)];
+        while regions.len() <= cut_off && regions.len() < SHOWN_REGIONS_MAX {
+            let last = regions.last().expect("one at least");
+            let next = match last.end.is_empty() {
+                true => None,
+                false => self.shared.node.directory().find(&last.end),
+            };
+            let state = next.and_then(|entry| entry.view().state.clone());
+            match state {
+                Some(state) if state.region.start == last.end => {
+                    regions.push(Arc::new(state.region.clone()));
+                }
+                _ => break,
+            }
+        }
+        RegionError::EpochNotMatch { regions }
     }
 }
 

@@ -154,6 +154,14 @@ impl Tikv for Calls {
             .map(Response::new)
     }
 
+    async fn split_region(
+        &self,
+        request: Request<pb::SplitRegionRequest>,
+    ) -> Result<Response<pb::SplitRegionResponse>, Status> {
+        let request = request.into_inner();
+        Ok(Response::new(self.answer_split_region(&request).await))
+    }
+
     async fn batch_commands(
         &self,
         request: Request<Streaming<tikvpb::BatchCommandsRequest>>,

@@ -5,6 +5,7 @@ mod batch;
 mod keyspaces;
 mod placement;
 mod ranges;
+mod splits;
 mod updates;
 
 use std::path::Path;
@@ -53,6 +54,12 @@ impl Setting {
 
     /// Starts a store on a directory and waits until it leads all its regions and they are open.
     async fn start(&self, dir: &Path) -> Running {
+        self.restart(dir, tinykv_keys::bootstrap_regions().len())
+            .await
+    }
+
+    /// The same for a store that has this many regions.
+    async fn restart(&self, dir: &Path, regions: usize) -> Running {
         let settings = Settings::try_parse_from([
             "tinykv-store",
             "--addr=127.0.0.1:0",
@@ -76,7 +83,7 @@ impl Setting {
         });
         let known = self
             .placement
-            .wait(|known| known.starts.len() > starts && known.led.len() == known.founding.len())
+            .wait(|known| known.starts.len() > starts && known.led.len() == regions)
             .await;
         let store = known.store.expect("it reported for duty");
         let channel = Channel::from_shared(format!("http://{}", store.address))

@@ -5,13 +5,14 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
+use bytes::Bytes;
 use futures::StreamExt;
 use futures::future::ready;
 use parking_lot::Mutex;
 use tinykv_proto::pdpb::pd_server::{Pd, PdServer};
 use tinykv_proto::{metapb, pdpb};
 use tokio::net::TcpListener;
-use tokio::sync::watch;
+use tokio::sync::{broadcast, watch};
 use tokio_stream::wrappers::TcpListenerStream;
 use tonic::codegen::BoxStream;
 use tonic::{Request, Response, Status, Streaming};
@@ -26,12 +27,15 @@ pub(crate) struct Known {
     /// Regions that reported a leader, by id.
     pub(crate) led: std::collections::BTreeMap<u64, pdpb::RegionHeartbeatRequest>,
     pub(crate) starts: Vec<u64>,
+    /// Parts of splits that were reported.
+    pub(crate) reported: Vec<Vec<metapb::Region>>,
 }
 
 #[derive(Debug)]
 pub(crate) struct Shared {
     pub(crate) known: watch::Sender<Known>,
     pub(crate) time_ms: AtomicU64,
+    orders: broadcast::Sender<pdpb::RegionHeartbeatResponse>,
     next_id: Mutex<u64>,
     address: SocketAddr,
 }
@@ -46,6 +50,7 @@ impl Placement {
         let placement = Placement(Arc::new(Shared {
             known: watch::Sender::default(),
             time_ms: AtomicU64::new(1_000_000),
+            orders: broadcast::Sender::new(64),
             next_id: Mutex::new(1000),
             address: listener.local_addr().expect("address"),
         }));
@@ -62,6 +67,32 @@ impl Placement {
 
     pub(crate) fn address(&self) -> String {
         self.0.address.to_string()
+    }
+
+    /// Orders a region to be split, for the epoch it is known with.
+    pub(crate) fn order_split(&self, region: &metapb::Region, keys: &[&'static [u8]]) {
+        let policy = match keys {
+            [] => pdpb::CheckPolicy::Approximate,
+            _ => pdpb::CheckPolicy::Usekey,
+        };
+        let order = pdpb::RegionHeartbeatResponse {
+            header: header(),
+            region_id: region.id,
+            region_epoch: region.region_epoch,
+            split_region: Some(pdpb::SplitRegion {
+                policy: policy.into(),
+                keys: keys.iter().map(|key| Bytes::from_static(key)).collect(),
+            }),
+            ..pdpb::RegionHeartbeatResponse::default()
+        };
+        self.0.orders.send(order).expect("a store listens");
+    }
+
+    fn draw(&self, count: u64) -> std::ops::RangeInclusive<u64> {
+        let mut last = self.0.next_id.lock();
+        let first = *last + 1;
+        *last += count;
+        first..=*last
     }
 
     /// Waits until what is known is so.
@@ -115,12 +146,42 @@ impl Pd for Placement {
         request: Request<pdpb::AllocIdRequest>,
     ) -> Result<Response<pdpb::AllocIdResponse>, Status> {
         let count = request.into_inner().count.max(1);
-        let mut next = self.0.next_id.lock();
-        *next += u64::from(count);
         Ok(Response::new(pdpb::AllocIdResponse {
             header: header(),
-            id: *next,
+            id: *self.draw(u64::from(count)).end(),
             count,
+        }))
+    }
+
+    async fn ask_batch_split(
+        &self,
+        request: Request<pdpb::AskBatchSplitRequest>,
+    ) -> Result<Response<pdpb::AskBatchSplitResponse>, Status> {
+        let request = request.into_inner();
+        let peers = request.region.unwrap_or_default().peers.len() as u64;
+        let ids = (0..request.split_count).map(|_| {
+            let mut ids = self.draw(1 + peers);
+            pdpb::SplitId {
+                new_region_id: ids.next().expect("one at least"),
+                new_peer_ids: ids.collect(),
+            }
+        });
+        Ok(Response::new(pdpb::AskBatchSplitResponse {
+            header: header(),
+            ids: ids.collect(),
+        }))
+    }
+
+    async fn report_batch_split(
+        &self,
+        request: Request<pdpb::ReportBatchSplitRequest>,
+    ) -> Result<Response<pdpb::ReportBatchSplitResponse>, Status> {
+        let regions = request.into_inner().regions;
+        self.0
+            .known
+            .send_modify(|known| known.reported.push(regions));
+        Ok(Response::new(pdpb::ReportBatchSplitResponse {
+            header: header(),
         }))
     }
 
@@ -189,12 +250,17 @@ impl Pd for Placement {
             self.hear(first);
         }
         let placement = self.clone();
-        let orders = heartbeats.filter_map(move |heartbeat| {
+        let orders = self.0.orders.subscribe();
+        let orders = futures::stream::unfold(orders, async |mut orders| {
+            orders.recv().await.ok().map(|order| (Ok(order), orders))
+        });
+        let heard = heartbeats.filter_map(move |heartbeat| {
             heartbeat
                 .into_iter()
                 .for_each(|heartbeat| placement.hear(heartbeat));
             ready(None)
         });
-        Ok(Response::new(orders.boxed()))
+        let answers = futures::stream::select(heard, orders);
+        Ok(Response::new(answers.boxed()))
     }
 }

@@ -1,0 +1,209 @@
+//! Which regions have grown too large.
+//!
+//! A region's size on disk changes when its data is flushed, and a region becomes this store's
+//! business when it is led here. So only regions led here are looked at, and each only when its
+//! flushed index, or its range, is another than when it was looked at last. Compaction makes them
+//! smaller only, which can wait.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+use parking_lot::Mutex;
+use tinykv_lsm::{Lsm, OriginId};
+use tinykv_raft::GroupId;
+use tinykv_replica::Region;
+
+use super::{NotSplit, Places, SplitReason};
+use crate::reporting::Reporting;
+use crate::space;
+
+/// How often it is looked for regions that have grown.
+const LOOK_INTERVAL: Duration = Duration::from_secs(1);
+/// Splits begun in one look.
+const SPLITS_MAX: usize = 4;
+
+/// Approximate bytes on disk of the regions led here, as they were last looked at.
+#[derive(Debug, Default)]
+pub struct Sizes {
+    known: Mutex<BTreeMap<GroupId, Looked>>,
+}
+
+/// What a region was like when it was looked at.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct Looked {
+    flushed: u64,
+    version: u64,
+    bytes: u64,
+}
+
+impl Sizes {
+    /// Bytes of a region, if it was looked at since its range last changed.
+    pub fn of(&self, region: &Region) -> Option<u64> {
+        let known = self.known.lock();
+        let looked = known.get(&region.id)?;
+        (looked.version == region.epoch.version).then_some(looked.bytes)
+    }
+
+    /// Those of the regions that are to be looked at; everything about others is forgotten.
+    fn outdated(
+        &self,
+        led: Vec<Arc<Region>>,
+        flushed: &BTreeMap<OriginId, u64>,
+    ) -> Vec<(Arc<Region>, u64)> {
+        let mut known = self.known.lock();
+        let before = std::mem::take(&mut *known);
+        let mut outdated = Vec::new();
+        for region in led {
+            let flushed = flushed.get(&OriginId(region.id.0)).copied().unwrap_or(0);
+            match before.get(&region.id) {
+                Some(looked)
+                    if looked.flushed == flushed && looked.version == region.epoch.version =>
+                {
+                    known.insert(region.id, *looked);
+                }
+                _ => outdated.push((region, flushed)),
+            }
+        }
+        outdated
+    }
+
+    fn note(&self, region: &Region, flushed: u64, bytes: u64) {
+        let looked = Looked {
+            flushed,
+            version: region.epoch.version,
+            bytes,
+        };
+        self.known.lock().insert(region.id, looked);
+    }
+
+    /// The region will be looked at again.
+    fn forget(&self, group: GroupId) {
+        self.known.lock().remove(&group);
+    }
+}
+
+/// Bytes of tables that hold a region, about. May read index blocks.
+pub fn measure(lsm: &Lsm, region: &Region) -> u64 {
+    let ranges = space::ranges(region).into_iter();
+    ranges
+        .map(|range| lsm.approximate_size(&range.start, &range.end))
+        .sum()
+}
+
+/// Looks for regions of at least `split_size` bytes until it is told to stop, and splits them;
+/// 0: measures only.
+pub async fn run(reporting: Reporting, split_size: u64) {
+    while !reporting.stop.is_requested() {
+        look(&reporting, split_size).await;
+        tokio::select! {
+            () = tokio::time::sleep(LOOK_INTERVAL) => {}
+            () = reporting.stop.requested() => return,
+        }
+    }
+}
+
+async fn look(reporting: &Reporting, split_size: u64) {
+    let node = &reporting.node;
+    let led = node.directory().all().into_iter().filter_map(|entry| {
+        let view = entry.view();
+        let state = view.state.as_ref().filter(|_| view.leads)?;
+        Some(Arc::new(state.region.clone()))
+    });
+    let outdated = reporting
+        .sizes
+        .outdated(led.collect(), &node.lsm().flushed());
+    if outdated.is_empty() {
+        return;
+    }
+    let lsm = node.lsm().clone();
+    let measured = node.pool().run(move || {
+        let measured = outdated.into_iter().map(|(region, flushed)| {
+            let bytes = measure(&lsm, &region);
+            (region, flushed, bytes)
+        });
+        measured.collect::<Vec<_>>()
+    });
+    let Ok(measured) = measured.await else {
+        return;
+    };
+    let mut begun = 0;
+    for (region, flushed, bytes) in measured {
+        let is_large = split_size > 0 && bytes >= split_size;
+        if is_large && begun == SPLITS_MAX {
+            // Not noted: its turn comes with the next look.
+            continue;
+        }
+        reporting.sizes.note(&region, flushed, bytes);
+        if is_large {
+            begun += 1;
+            begin(reporting, region, bytes);
+        }
+    }
+}
+
+fn begin(reporting: &Reporting, region: Arc<Region>, bytes: u64) {
+    let (splitter, sizes) = (
+        Arc::clone(&reporting.splitter),
+        Arc::clone(&reporting.sizes),
+    );
+    reporting.tasks.spawn("split by size", async move {
+        let group = region.id;
+        tracing::debug!(%group, bytes, "the region is large");
+        let split = splitter.split(group, Some(region.epoch), Places::Middle, SplitReason::Size);
+        match split.await {
+            Ok(_) => {}
+            // Only more data changes that.
+            Err(problem @ NotSplit::NoMiddle) => splitter.complain(group, &problem),
+            Err(problem) => {
+                splitter.complain(group, &problem);
+                sizes.forget(group);
+            }
+        }
+    });
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn region(id: u64, version: u64) -> Arc<Region> {
+        let mut region = Region {
+            id: GroupId(id),
+            ..Region::default()
+        };
+        region.epoch.version = version;
+        Arc::new(region)
+    }
+
+    fn outdated(sizes: &Sizes, led: &[Arc<Region>], flushed: &[(u64, u64)]) -> Vec<u64> {
+        let flushed = flushed.iter().map(|(id, index)| (OriginId(*id), *index));
+        let outdated = sizes.outdated(led.to_vec(), &flushed.collect());
+        outdated
+            .into_iter()
+            .map(|(region, _)| region.id.0)
+            .collect()
+    }
+
+    #[test]
+    fn only_what_changed_is_looked_at() {
+        let sizes = Sizes::default();
+        let both = [region(1, 1), region(2, 1)];
+        assert_eq!(outdated(&sizes, &both, &[]), [1, 2], "new here");
+        sizes.note(&both[0], 0, 10);
+        sizes.note(&both[1], 5, 20);
+        assert_eq!(outdated(&sizes, &both, &[(2, 5)]), [0; 0]);
+        assert_eq!(sizes.of(&both[1]), Some(20));
+        assert_eq!(outdated(&sizes, &both, &[(2, 6)]), [2], "flushed");
+        sizes.note(&both[1], 6, 30);
+        let split = [region(1, 2), region(2, 1)];
+        assert_eq!(sizes.of(&split[0]), None, "of another range");
+        assert_eq!(outdated(&sizes, &split, &[(2, 6)]), [1], "split");
+        sizes.note(&split[0], 0, 5);
+        assert_eq!(outdated(&sizes, &split[..1], &[(2, 6)]), [0; 0]);
+        assert_eq!(outdated(&sizes, &split, &[(2, 6)]), [2], "led here again");
+        sizes.note(&split[1], 6, 30);
+        sizes.forget(GroupId(2));
+        assert_eq!(outdated(&sizes, &split, &[(2, 6)]), [2], "asked for");
+    }
+}
