@@ -15,10 +15,10 @@
 //! All of this is volatile: it ends with the leadership. So do operators asked for by hand; what
 //! they had done stays, and [`Coordinator::find`] knows nothing of them afterwards.
 
-use std::collections::VecDeque;
+mod history;
+
 use std::time::Duration;
 
-use thiserror::Error;
 use tinykv_raft::{GroupId, PeerId};
 use tinykv_replica::{Region, StoreId};
 
@@ -29,9 +29,9 @@ use crate::schedule::{
 use crate::state::{Settings, State};
 use crate::view::{ClusterView, RegionReport, StaleTerm, StoreState, StoreStats};
 
-/// Ended operators that are remembered. Of too many the oldest goes, rather one that nobody asked
-/// for by hand.
-const ENDED_MAX: usize = 200;
+pub use history::{CancelRefusal, Found, Which};
+
+use history::History;
 
 /// An order is repeated after this long if no heartbeat has shown its effect.
 const REPEAT_AFTER: Duration = Duration::from_secs(1);
@@ -43,8 +43,7 @@ const PLAN_INTERVAL: Duration = Duration::from_secs(1);
 #[derive(Clone, Debug)]
 pub struct Coordinator {
     view: ClusterView,
-    /// The operators that ended last, newest at the back.
-    history: VecDeque<Ended>,
+    history: History,
     /// Something happened that a new plan should look at.
     replan: bool,
     /// When the last plan was made.
@@ -69,47 +68,12 @@ pub struct Heard {
     pub changed: bool,
 }
 
-/// Which operator is meant.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Which {
-    /// The one with this id.
-    Operator(u64),
-    /// The one at work on this region.
-    Region(GroupId),
-}
-
-/// Why there is nothing to cancel. `Display` is one sentence.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Error)]
-pub enum CancelRefusal {
-    /// It is over.
-    #[error("operator {id} has ended already: list the operators to see how")]
-    Ended {
-        /// Its id.
-        id: u64,
-    },
-    /// There is none with this id.
-    #[error(
-        "operator {id} is not known: operators are forgotten some time after they ended, and when \
-         another member begins to lead placement"
-    )]
-    UnknownOperator {
-        /// The id asked for.
-        id: u64,
-    },
-    /// Nothing is under way there.
-    #[error("no operator is at work on region {region}")]
-    Idle {
-        /// The region asked for.
-        region: GroupId,
-    },
-}
-
 impl Coordinator {
     /// One that has heard nobody yet.
     pub fn new(state: &State, now: Duration) -> Coordinator {
         Coordinator {
             view: ClusterView::new(state, now),
-            history: VecDeque::new(),
+            history: History::default(),
             replan: true,
             planned_at: now,
         }
@@ -306,16 +270,7 @@ impl Coordinator {
             Which::Region(region) => operator.region == region,
         });
         let Some(region) = running.map(|operator| operator.region) else {
-            return Err(match which {
-                Which::Region(region) => CancelRefusal::Idle { region },
-                Which::Operator(id) => {
-                    if self.history.iter().any(|ended| ended.operator.id == id) {
-                        CancelRefusal::Ended { id }
-                    } else {
-                        CancelRefusal::UnknownOperator { id }
-                    }
-                }
-            });
+            return Err(self.history.refuse(which));
         };
         let operator = self.view.operators.remove(&region).expect("it was found");
         self.view.leave_alone(region, now);
@@ -374,12 +329,7 @@ impl Coordinator {
             "operator ends"
         );
         self.replan = true;
-        if self.history.len() == ENDED_MAX {
-            let by_rule = |ended: &Ended| ended.operator.reason.rule != Rule::Manual;
-            let oldest = self.history.iter().position(by_rule).unwrap_or(0);
-            self.history.remove(oldest);
-        }
-        self.history.push_back(ended.clone());
+        self.history.push(ended.clone());
         ended
     }
 
@@ -393,23 +343,9 @@ impl Coordinator {
         let mut running = self.view.operators.values();
         match running.find(|operator| operator.id == id) {
             Some(operator) => Some(Found::Running(operator)),
-            None => {
-                let mut ended = self.history.iter();
-                ended
-                    .find(|ended| ended.operator.id == id)
-                    .map(Found::Ended)
-            }
+            None => self.history.find(id).map(Found::Ended),
         }
     }
-}
-
-/// An operator that is known.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Found<'a> {
-    /// Under way.
-    Running(&'a Operator),
-    /// Over.
-    Ended(&'a Ended),
 }
 
 /// Whether the region of a split operator has been split since.

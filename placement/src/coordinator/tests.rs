@@ -8,6 +8,7 @@ use tinykv_replica::{Peer, RegionEpoch};
 
 mod histories;
 
+use super::history::ENDED_MAX;
 use super::*;
 use crate::schedule::{Change, HANDS_OFF};
 use crate::state::{Command, Reply, StoreLife, StoreRecord};

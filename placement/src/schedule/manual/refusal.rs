@@ -1,0 +1,230 @@
+//! What is said to wishes that do not fit.
+
+use std::fmt;
+
+use bytes::Bytes;
+use thiserror::Error;
+use tinykv_raft::{GroupId, PeerId};
+use tinykv_replica::StoreId;
+
+use super::{PEERS_MAX, SPLIT_KEYS_MAX};
+use crate::schedule::Rule;
+use crate::view::StoreState;
+
+/// Why a wish cannot be fulfilled. `Display` is one sentence that says what would be right.
+#[derive(Clone, Debug, PartialEq, Eq, Error)]
+pub enum ManualRefusal {
+    /// No such region.
+    #[error("region {region} is not known: list the regions for those that are")]
+    UnknownRegion {
+        /// The id asked for.
+        region: GroupId,
+    },
+    /// Something is being done there already.
+    #[error(
+        "region {region} is busy: operator {operator} ({kind}, {rule}) is at work on it; wait for \
+         it or cancel it"
+    )]
+    Busy {
+        /// The region.
+        region: GroupId,
+        /// The operator at work.
+        operator: u64,
+        /// What it does.
+        kind: &'static str,
+        /// Why it does.
+        rule: Rule,
+    },
+    /// Nobody could carry it out.
+    #[error("region {region} has no known leader now: ask again once it has one")]
+    NoLeader {
+        /// The region.
+        region: GroupId,
+    },
+    /// A change of membership is half-way.
+    #[error("region {region} is changing its members: ask again once that is over")]
+    Joint {
+        /// The region.
+        region: GroupId,
+    },
+    /// More keys than one split takes.
+    #[error("a split takes at most {SPLIT_KEYS_MAX} keys at once, not {count}")]
+    TooManyKeys {
+        /// How many there were.
+        count: usize,
+    },
+    /// The key belongs to another region.
+    #[error(
+        "key {} lies outside region {region}: split the region that contains it",
+        Key(key)
+    )]
+    KeyOutside {
+        /// The region.
+        region: GroupId,
+        /// The key.
+        key: Bytes,
+    },
+    /// Longer than any key that is stored.
+    #[error("a split key of {bytes} bytes is longer than any key that is stored")]
+    KeyTooLong {
+        /// How long it is.
+        bytes: usize,
+    },
+    /// A part would be empty.
+    #[error(
+        "key {} is a border of region {region} already: a split key lies strictly inside",
+        Key(key)
+    )]
+    KeyAtBorder {
+        /// The region.
+        region: GroupId,
+        /// The key.
+        key: Bytes,
+    },
+    /// A part would be empty.
+    #[error("key {} is given twice: name each split key once", Key(key))]
+    KeyTwice {
+        /// The key.
+        key: Bytes,
+    },
+    /// The keys are in no order.
+    #[error(
+        "key {} follows a larger one: give split keys in ascending order",
+        Key(key)
+    )]
+    KeysNotAscending {
+        /// The smaller, later one.
+        key: Bytes,
+    },
+    /// No such store.
+    #[error("store {store} does not exist: list the stores for those that do")]
+    UnknownStore {
+        /// The id asked for.
+        store: StoreId,
+    },
+    /// The store takes nothing now.
+    #[error("store {store} is {state}: name a store that is up")]
+    StoreNotUp {
+        /// Which.
+        store: StoreId,
+        /// How it is.
+        state: StoreState,
+    },
+    /// The store says that it goes down.
+    #[error("store {store} is shutting down: name a store that stays up")]
+    StoreStopping {
+        /// Which.
+        store: StoreId,
+    },
+    /// One peer per store.
+    #[error(
+        "store {store} has peer {peer} of region {region} already: name a store that has none \
+         (the region is on {})",
+        Stores(on)
+    )]
+    HasPeer {
+        /// The region.
+        region: GroupId,
+        /// The store asked for.
+        store: StoreId,
+        /// Who is there.
+        peer: PeerId,
+        /// Where the region is.
+        on: Vec<StoreId>,
+    },
+    /// There is nothing to move, remove or lead.
+    #[error(
+        "store {store} has no peer of region {region}: it is on {}",
+        Stores(on)
+    )]
+    HasNoPeer {
+        /// The region.
+        region: GroupId,
+        /// The store asked for.
+        store: StoreId,
+        /// Where the region is.
+        on: Vec<StoreId>,
+    },
+    /// It is so already.
+    #[error("peer {peer} on store {store} leads region {region} already: name another store")]
+    LeadsAlready {
+        /// The region.
+        region: GroupId,
+        /// The store asked for.
+        store: StoreId,
+        /// The leader.
+        peer: PeerId,
+    },
+    /// Only a caught-up voter can lead.
+    #[error(
+        "peer {peer} on store {store} cannot lead region {region} now: it is not a caught-up voter"
+    )]
+    Unfit {
+        /// The region.
+        region: GroupId,
+        /// The store asked for.
+        store: StoreId,
+        /// The peer there.
+        peer: PeerId,
+    },
+    /// A bound on peers.
+    #[error("region {region} has {PEERS_MAX} peers, the most there may be: remove one first")]
+    TooManyPeers {
+        /// The region.
+        region: GroupId,
+    },
+    /// M10.
+    #[error(
+        "region {region} needs its voter on store {store}: without it {left} of {wanted} wanted \
+         voters would be left, {healthy} of them healthy; add a peer elsewhere first, or move this one"
+    )]
+    Needed {
+        /// The region.
+        region: GroupId,
+        /// The store asked for.
+        store: StoreId,
+        /// Voters that would be left.
+        left: usize,
+        /// Of them, healthy ones.
+        healthy: usize,
+        /// Voters the region should have.
+        wanted: u32,
+    },
+}
+
+/// The longest part of a key that a sentence shows, in bytes.
+const SHOWN_BYTES_MAX: usize = 48;
+
+/// A key in a sentence: printable bytes as they are, others as `\xNN`; long ones cut.
+struct Key<'a>(&'a Bytes);
+
+impl fmt::Display for Key<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let shown = &self.0[..self.0.len().min(SHOWN_BYTES_MAX)];
+        let more = if shown.len() < self.0.len() {
+            "…"
+        } else {
+            ""
+        };
+        write!(f, "`{}{more}`", shown.escape_ascii())
+    }
+}
+
+/// `stores 1, 2 and 3`.
+struct Stores<'a>(&'a [StoreId]);
+
+impl fmt::Display for Stores<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.0 {
+            [] => f.write_str("no store"),
+            [only] => write!(f, "store {only}"),
+            [first, rest @ .., last] => {
+                write!(f, "stores {first}")?;
+                for store in rest {
+                    write!(f, ", {store}")?;
+                }
+                write!(f, " and {last}")
+            }
+        }
+    }
+}
