@@ -14,7 +14,7 @@ use crate::iter::{Iter, LevelIter, Merge, Source};
 use crate::key::{self, Sequence};
 use crate::memtable::{Memtable, MemtableIter};
 use crate::range::KeyRange;
-use crate::table::{Fetch, Lookup};
+use crate::table::{Fetch, Getter, Lookup};
 use crate::tombstone::Fragments;
 use crate::version::{TableFile, Version};
 
@@ -91,14 +91,29 @@ impl Snapshot {
         self.lookup(key, Fetch::CacheOnly)
     }
 
-    /// The values of several keys, in the order asked.
+    /// The values of several keys, in the order asked. Keys that stand in one block are found in it
+    /// together.
+    ///
+    /// # Errors
+    /// As [`Snapshot::get`]; one key that cannot be read spoils all.
     pub fn multi_get<K: AsRef<[u8]>>(&self, keys: &[K]) -> Result<Vec<Option<Bytes>>, LsmError> {
-        // In key order the lookups meet in the same blocks.
+        // In key order those that meet in a block follow each other.
         let mut order: Vec<usize> = (0..keys.len()).collect();
         order.sort_by(|&a, &b| keys[a].as_ref().cmp(keys[b].as_ref()));
+        let mut asked: Vec<Asked<'_>> = order
+            .iter()
+            .map(|&index| Asked::new(keys[index].as_ref(), self.sequence))
+            .collect();
+        for asked in &mut asked {
+            asked.answer = self.look_into_memtables(asked);
+        }
+        self.look_into_tables(&mut asked, Fetch::Read)?;
         let mut values = vec![None; keys.len()];
-        for index in order {
-            values[index] = self.get(keys[index].as_ref())?;
+        for (index, asked) in order.into_iter().zip(asked) {
+            values[index] = match asked.answer {
+                Some(Cached::Found(value)) => Some(value),
+                _ => None,
+            };
         }
         Ok(values)
     }
@@ -182,61 +197,108 @@ impl Snapshot {
     }
 
     fn lookup(&self, user: &[u8], fetch: Fetch) -> Result<Cached, LsmError> {
-        let seek = key::encode_seek(user, self.sequence);
-        // The newest range delete that covers the key, among the sources looked at so far.
-        let mut cover = 0;
+        let mut asked = Asked::new(user, self.sequence);
+        asked.answer = self.look_into_memtables(&mut asked);
+        if asked.answer.is_none() {
+            self.look_into_tables(std::slice::from_mut(&mut asked), fetch)?;
+        }
+        Ok(asked.answer.unwrap_or(Cached::Missing))
+    }
+
+    /// What the memtables, newest first, decide about a key; `None`: look further.
+    fn look_into_memtables(&self, asked: &mut Asked<'_>) -> Option<Cached> {
         for memtable in self.state.memtables() {
-            cover = cover.max(memtable.cover(user, self.sequence));
-            if let Some(found) = memtable.get(user, &seek) {
-                return Ok(decide(found.sequence, found.value, cover));
+            asked.cover = asked.cover.max(memtable.cover(asked.user, self.sequence));
+            if let Some(found) = memtable.get(asked.user, &asked.seek) {
+                return Some(decide(found.sequence, found.value, asked.cover));
             }
-            if cover > 0 {
+            if asked.cover > 0 {
                 // All there is further on is older.
-                return Ok(Cached::Missing);
+                return Some(Cached::Missing);
             }
         }
+        None
+    }
+
+    /// Asks the tables, newest first, about keys in their order.
+    fn look_into_tables(&self, asked: &mut [Asked<'_>], fetch: Fetch) -> Result<(), LsmError> {
         let version = &self.state.version;
         for file in version.level(0) {
-            if file.meta().range.contains(user)
-                && let Some(answer) = look_into(file, user, &seek, &mut cover, fetch)?
-            {
-                return Ok(answer);
+            let mut getter = None;
+            for asked in asked.iter_mut().filter(|asked| asked.answer.is_none()) {
+                if file.meta().range.contains(asked.user) {
+                    asked.look_into(file, &mut getter, fetch)?;
+                }
             }
         }
         for level in 1..version.level_count() {
-            if let Some(file) = version.find(level, user)
-                && let Some(answer) = look_into(file, user, &seek, &mut cover, fetch)?
-            {
-                return Ok(answer);
+            let mut last: Option<&Arc<TableFile>> = None;
+            let mut getter = None;
+            for asked in asked.iter_mut().filter(|asked| asked.answer.is_none()) {
+                let Some(file) = version.find(level, asked.user) else {
+                    continue;
+                };
+                if last.is_none_or(|last| !Arc::ptr_eq(last, file)) {
+                    last = Some(file);
+                    getter = None;
+                }
+                asked.look_into(file, &mut getter, fetch)?;
             }
         }
-        Ok(Cached::Missing)
+        Ok(())
     }
 }
 
-/// What a table decides about a key; `None`: look further.
-fn look_into(
-    file: &TableFile,
-    user: &[u8],
-    seek: &[u8],
-    cover: &mut u64,
-    fetch: Fetch,
-) -> Result<Option<Cached>, LsmError> {
-    if *cover > file.meta().largest_sequence {
-        return Ok(None);
+/// A key and what is known about it so far.
+struct Asked<'a> {
+    user: &'a [u8],
+    /// The internal key to seek.
+    seek: Vec<u8>,
+    /// The newest range delete that covers the key, among the sources looked at.
+    cover: u64,
+    answer: Option<Cached>,
+}
+
+impl<'a> Asked<'a> {
+    fn new(user: &'a [u8], sequence: u64) -> Asked<'a> {
+        Asked {
+            user,
+            seek: key::encode_seek(user, sequence),
+            cover: 0,
+            answer: None,
+        }
     }
-    if fetch == Fetch::CacheOnly && file.opened().is_none() {
-        return Ok(Some(Cached::NeedsRead));
+
+    /// Takes what a table decides; `getter` is of the table, if any key was looked up there.
+    fn look_into(
+        &mut self,
+        file: &TableFile,
+        getter: &mut Option<Getter>,
+        fetch: Fetch,
+    ) -> Result<(), LsmError> {
+        if self.cover > file.meta().largest_sequence {
+            return Ok(());
+        }
+        if fetch == Fetch::CacheOnly && file.opened().is_none() {
+            self.answer = Some(Cached::NeedsRead);
+            return Ok(());
+        }
+        let getter = match getter {
+            Some(getter) => getter,
+            None => getter.insert(Getter::new(file.table()?, fetch)),
+        };
+        if file.meta().range_tombstones > 0 {
+            let tombstones = getter.table().tombstones();
+            let cover = tombstones.cover(self.user, key::sequence(&self.seek));
+            self.cover = self.cover.max(cover);
+        }
+        self.answer = match getter.get(self.user, &self.seek)? {
+            Lookup::Found(found) => Some(decide(found.sequence, found.value, self.cover)),
+            Lookup::Missing => None,
+            Lookup::NeedsRead => Some(Cached::NeedsRead),
+        };
+        Ok(())
     }
-    let table = file.table()?;
-    if file.meta().range_tombstones > 0 {
-        *cover = (*cover).max(table.tombstones().cover(user, key::sequence(seek)));
-    }
-    Ok(match table.get(user, seek, fetch)? {
-        Lookup::Found(found) => Some(decide(found.sequence, found.value, *cover)),
-        Lookup::Missing => None,
-        Lookup::NeedsRead => Some(Cached::NeedsRead),
-    })
 }
 
 fn decide(sequence: u64, value: Option<Bytes>, cover: u64) -> Cached {

@@ -13,7 +13,7 @@ use super::format::{
     Properties,
 };
 use crate::LsmError;
-use crate::cache::{BlockCache, Cached};
+use crate::cache::{BlockCache, Cached, FilterCounters};
 use crate::codec::{Malformed, Reader};
 use crate::key::{self, Kind};
 use crate::memtable::Found;
@@ -60,7 +60,7 @@ pub(super) struct Partition {
     /// Its last internal key, as stored.
     pub(super) last_key: Bytes,
     pub(super) index: Handle,
-    filter: Handle,
+    pub(super) filter: Handle,
 }
 
 /// See the module. Immutable; the file is read on demand.
@@ -170,6 +170,16 @@ impl Table {
         self.source.sequence
     }
 
+    /// The hash by which its filters know a user key.
+    pub(super) fn filter_hash(&self, user: &[u8]) -> u64 {
+        filter::hash(user, self.properties.prefix_rule.as_ref())
+    }
+
+    /// Where its filters are counted.
+    pub(super) fn filter_counters(&self) -> &FilterCounters {
+        &self.cache.filters
+    }
+
     /// The partition that holds the first entry at or after `target`, as stored.
     pub(super) fn partition_at(&self, target: &[u8]) -> usize {
         self.partitions
@@ -189,62 +199,6 @@ impl Table {
             // Behind every version of the user key, for all are too new.
             key::encode(user, 0, Kind::Delete)
         }
-    }
-
-    /// The newest version at or before the sequence of `seek`, which is the user key's seek key.
-    pub(crate) fn get(&self, user: &[u8], seek: &[u8], fetch: Fetch) -> Result<Lookup, LsmError> {
-        let translated;
-        let target = match self.source.sequence {
-            None => seek,
-            Some(_) => {
-                translated = self.stored_target(seek);
-                &translated
-            }
-        };
-        let Some(partition) = self.partitions.get(self.partition_at(target)) else {
-            return Ok(Lookup::Missing);
-        };
-        if !partition.filter.is_none() {
-            let Some(filter) = self.filter(partition.filter, fetch)? else {
-                return Ok(Lookup::NeedsRead);
-            };
-            let hash = filter::hash(user, self.properties.prefix_rule.as_ref());
-            let passes = filter.may_contain(hash);
-            self.cache.filters.asked(passes);
-            if !passes {
-                return Ok(Lookup::Missing);
-            }
-        }
-        let Some(index) = self.try_block(partition.index, fetch)? else {
-            return Ok(Lookup::NeedsRead);
-        };
-        let mut index = BlockIter::new(index, None);
-        index
-            .seek(target)
-            .map_err(|m| self.corrupt(partition.index, m))?;
-        if !index.valid() {
-            let reason = Malformed("the index ends before its last key");
-            return Err(self.corrupt(partition.index, reason));
-        }
-        let handle = self.data_handle(partition.index, &index)?;
-        let Some(data) = self.try_block(handle, fetch)? else {
-            return Ok(Lookup::NeedsRead);
-        };
-        let mut data = BlockIter::new(data, self.source.sequence);
-        data.seek(target).map_err(|m| self.corrupt(handle, m))?;
-        if !data.valid() || key::user(data.key()) != user {
-            if !partition.filter.is_none() {
-                self.cache.filters.missed();
-            }
-            return Ok(Lookup::Missing);
-        }
-        let (sequence, kind) = key::split_trailer(data.key()).unwrap_or((0, u8::MAX));
-        let value = match Kind::from_byte(kind) {
-            Some(Kind::Put) => Some(data.value()),
-            Some(Kind::Delete) => None,
-            None => return Err(self.corrupt(handle, Malformed("an unknown kind of entry"))),
-        };
-        Ok(Lookup::Found(Found { sequence, value }))
     }
 
     /// Whether the filters know any key that is `prefix` and so many bytes more. Reads filters,
@@ -331,7 +285,11 @@ impl Table {
             .ok_or_else(|| LsmError::corruption(self.path(), handle.offset, "not in the cache"))
     }
 
-    fn try_block(&self, handle: Handle, fetch: Fetch) -> Result<Option<Arc<Block>>, LsmError> {
+    pub(super) fn try_block(
+        &self,
+        handle: Handle,
+        fetch: Fetch,
+    ) -> Result<Option<Arc<Block>>, LsmError> {
         let cache_key = (self.source.number, handle.offset);
         if fetch != Fetch::FileOnly
             && let Some(Cached::Block(block)) = self.cache.get(cache_key)
@@ -349,7 +307,11 @@ impl Table {
         Ok(Some(block))
     }
 
-    fn filter(&self, handle: Handle, fetch: Fetch) -> Result<Option<Arc<Filter>>, LsmError> {
+    pub(super) fn filter(
+        &self,
+        handle: Handle,
+        fetch: Fetch,
+    ) -> Result<Option<Arc<Filter>>, LsmError> {
         let cache_key = (self.source.number, handle.offset);
         if fetch != Fetch::FileOnly
             && let Some(Cached::Filter(filter)) = self.cache.get(cache_key)

@@ -10,7 +10,9 @@ use tinykv_env::{Env, Prng, SimEnv};
 use super::block::{Block, BlockBuilder, BlockIter};
 use super::filter;
 use super::format::{self, FOOTER_BYTES, Footer, Handle, Properties};
-use super::{Fetch, Filter, Lookup, Table, TableIter, TableSettings, TableSource, TableWriter};
+use super::{
+    Fetch, Filter, Getter, Lookup, Table, TableIter, TableSettings, TableSource, TableWriter,
+};
 use crate::cache::BlockCache;
 use crate::key::{self, Kind};
 use crate::tombstone::Fragments;
@@ -248,7 +250,9 @@ fn a_table_taken_in_shows_its_sequence() {
     for user in &users {
         for (sequence, visible) in [(49, false), (50, true), (51, true)] {
             let seek = key::encode_seek(user, sequence);
-            let found = table.get(user, &seek, Fetch::Read).expect("get");
+            let found = Getter::new(table.clone(), Fetch::Read)
+                .get(user, &seek)
+                .expect("get");
             match found {
                 Lookup::Found(found) => assert!(visible && found.sequence == 50),
                 other => assert!(!visible && other == Lookup::Missing),
@@ -297,9 +301,12 @@ fn a_filter_over_prefixes_knows_all_versions() {
     writer.finish(&Fragments::default()).expect("finish");
     let cache = Arc::new(BlockCache::new(1 << 20, 4096));
     let table = Table::open(&env, source(path, None), &cache).expect("open");
+    let table = Arc::new(table);
     for user in &users {
         let seek = key::encode_seek(user, key::SEQUENCE_MAX);
-        let found = table.get(user, &seek, Fetch::Read).expect("get");
+        let found = Getter::new(table.clone(), Fetch::Read)
+            .get(user, &seek)
+            .expect("get");
         assert!(matches!(found, Lookup::Found(_)), "{user:?}");
     }
     for number in 0..100 {

@@ -435,6 +435,10 @@ pub(crate) fn check(snapshot: &Snapshot, map: &Map, random: &mut Prng, keys: u64
             Cached::Missing => assert_eq!(None, expected, "{what}: cached {key:?}"),
         }
     }
+    let asked: Vec<Bytes> = (0..15).map(|_| key(random, keys)).collect();
+    let got = snapshot.multi_get(&asked).expect("multi_get");
+    let expected = asked.iter().map(|key| map.get(key).cloned());
+    assert!(got.into_iter().eq(expected), "{what}: multi_get {asked:?}");
     walk(snapshot, map, random, keys, what);
     versions(snapshot, map, random, keys, what);
 }
