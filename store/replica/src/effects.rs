@@ -49,11 +49,13 @@ pub struct Effects<R> {
     pub prefetches: Vec<Bytes>,
     /// Snapshots to take now (as of `apply`) and to stream to other stores.
     pub snapshot_sends: Vec<SnapshotSend>,
-    /// Snapshots whose `Installing` record is durable: to be ingested.
+    /// Snapshots whose `Installing` record is durable: to be ingested, after everything applied so
+    /// far is flushed (for all groups: a parent's split must not be applied again later).
     pub snapshot_installs: Vec<SnapshotInstall>,
     /// Received snapshots nobody needs: their files can go.
     pub snapshot_discards: Vec<SnapshotHandle>,
-    /// Peers whose tombstone is durable: their data is to be dropped.
+    /// Peers whose tombstone is durable: their data is to be dropped, after everything applied so
+    /// far is flushed.
     pub destroys: Vec<Destroy>,
     /// Groups whose burial waits until everything applied so far is flushed: a flush is to be
     /// begun. Told of by [`crate::Event::Flushed`].

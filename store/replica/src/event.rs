@@ -136,12 +136,13 @@ pub struct PeerMessage {
 pub enum PeerBody {
     /// A message of the Raft core.
     Raft(Message),
-    /// "You are no member any more": the sender has applied a membership, at the epoch of the
-    /// envelope, that does not contain the receiver. The receiver destroys itself if that epoch's
-    /// `conf_ver` is newer than its own.
+    /// "You are dismissed": the sender, a leader, has applied a membership, at the epoch of the
+    /// envelope, that does not contain the receiver, and nobody can need its vote any more. The
+    /// receiver destroys itself if that epoch's `conf_ver` is newer than its own, or the same and it
+    /// knows of its removal.
     Gone,
-    /// "Am I still a member?", asked by those that hear of no leader and cannot campaign. The
-    /// answer is [`PeerBody::Gone`], or nothing.
+    /// "Am I still a member?", asked by those that hear of no leader and cannot campaign. A leader
+    /// answers [`PeerBody::Gone`], or nothing.
     Probe,
 }
 

@@ -35,10 +35,37 @@
 //! * The log is cut only up to what the engine has flushed, and not before those who live have it,
 //!   unless that costs too much ([`ShardConfig::log_bytes_max`]).
 //!
-//! # Where splits and merges will stand
+//! * No two groups hold the same keys on one store, over all its shards ([`Territory`]): nobody is
+//!   called into life or gets a snapshot for keys that another region here has yet to give up.
+//! * A region is out of the directory from the moment a snapshot is about to replace its data.
 //!
-//! In [`AdminCommand`]: they are applied by the driver, not by the state machine, because they
-//! concern births and ranges. Joint changes: [`PeerRole`] and the formats know them already.
+//! # Splits
+//!
+//! [`AdminCommand::Split`] is applied by the driver, not by the state machine, because it concerns
+//! births and ranges. What parents and children mean to each other, and what every crash can
+//! leave of a split, stands in `shard/splitting.rs`. In short:
+//!
+//! * The births of the children are durable before the split is applied; one batch then holds the
+//!   parent's new state and the children's first ones.
+//! * A child found by a restart whose parent has lost the split does nothing until the parent here
+//!   has applied it again, by its own log. A parent is not buried before its last split is flushed.
+//! * From proposing a split until applying it the lease is not renewed, and a newborn neither votes
+//!   nor campaigns for one promise, so that no child has a leader while the parent's leader of old
+//!   may still serve its keys. The child beside a parent's leader that has applied the split need
+//!   not wait: there is no lease on its keys any more.
+//! * A child whose peers elsewhere were never born, because their parents jumped over the split by a
+//!   snapshot, calls them into life when it asks for their votes.
+//! * Whoever asks with an outdated epoch is told the region and those split from it.
+//!
+//! # Removed peers
+//!
+//! A removed peer goes on voting, without a region of its own to serve, until a leader dismisses it
+//! ([`PeerBody::Gone`]): its vote may be needed by those who do not know yet that the removal is
+//! committed.
+//!
+//! # Where merges will stand
+//!
+//! In [`AdminCommand`], too. Joint changes: [`PeerRole`] and the formats know them already.
 
 mod codec;
 

@@ -19,8 +19,8 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use tinykv_raft::{
-    Entry, EntryId, Fetch, GroupId, LeadershipChange, LogIndex, PeerId, Raft, Role,
-    SnapshotMetadata, SnapshotRequest,
+    Entry, EntryId, GroupId, LeadershipChange, LogIndex, PeerId, Raft, Role, SnapshotMetadata,
+    SnapshotRequest,
 };
 
 use crate::apply::Overlay;
@@ -75,11 +75,11 @@ pub struct Replica<S: StateMachine> {
     /// The snapshots being sent: to whom, and as of which entry.
     sending: BTreeMap<PeerId, EntryId>,
     log: LogExtent,
-    /// Reads of the own log that found nothing; the core hears of them at the next tick.
-    fetched_nothing: Vec<Fetch>,
 
     /// The lease as published.
     published: Option<LeaseCell>,
+    /// As the leader: removed peers that are to be dismissed once nobody can need their votes.
+    dismissing: Vec<Peer>,
     /// Leadership as announced.
     leadership: LeadershipChange,
     /// Peers beyond the region's that spoke to us, so that they can be answered.

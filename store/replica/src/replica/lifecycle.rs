@@ -122,7 +122,6 @@ impl<S: StateMachine> Replica<S> {
             }
         } else if let Some(state) = state {
             let is_unwritten = found.applied == LogIndex(0);
-            replica.is_leaving = state.region.peer(peer.id).is_none();
             replica.change_state(state, run);
             replica.is_state_dirty = false;
             if is_unwritten {
@@ -179,8 +178,8 @@ impl<S: StateMachine> Replica<S> {
             snapshots_wanted: Vec::new(),
             sending: BTreeMap::new(),
             log: LogExtent::new(truncated),
-            fetched_nothing: Vec::new(),
             published: None,
+            dismissing: Vec::new(),
             strangers: BTreeMap::new(),
             heard: BTreeMap::new(),
             campaign_at: None,

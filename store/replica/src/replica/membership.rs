@@ -106,13 +106,13 @@ impl<S: StateMachine> Replica<S> {
                 self.heard.entry(peer.id).or_insert(run.now);
             }
         }
-        self.say_farewell(&before, run);
+        self.remember_removed(&before);
         Ok(Ok(()))
     }
 
-    /// Whoever was removed is told by the leader, who will not speak to it any more; and if it is
-    /// this peer, its days are over.
-    fn say_farewell(&mut self, before: &Region, run: &mut Run<'_, S::Reply>) {
+    /// Whoever was removed is told so by a leader, once nobody can need its vote any more
+    /// ([`tinykv_raft::Raft::may_dismiss`]). Until then it votes, also if it knows by itself.
+    fn remember_removed(&mut self, before: &Region) {
         for removed in before
             .peers
             .iter()
@@ -120,10 +120,19 @@ impl<S: StateMachine> Replica<S> {
         {
             self.sending.remove(&removed.id);
             self.heard.remove(&removed.id);
-            if removed.id == self.peer.id {
-                self.is_leaving = true;
-            } else if self.is_leader() {
-                let gone = self.envelope(*removed, PeerBody::Gone);
+            if removed.id != self.peer.id && self.is_leader() {
+                self.dismissing.push(*removed);
+            }
+        }
+    }
+
+    /// Tells those who were removed, once. Who misses it asks ([`PeerBody::Probe`]).
+    pub(super) fn dismiss(&mut self, run: &mut Run<'_, S::Reply>) {
+        if !self.is_leader() {
+            self.dismissing.clear();
+        } else if self.raft.may_dismiss() {
+            for removed in std::mem::take(&mut self.dismissing) {
+                let gone = self.envelope(removed, PeerBody::Gone);
                 run.effects.messages_after_persist.push(gone);
             }
         }

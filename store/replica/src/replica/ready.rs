@@ -31,6 +31,7 @@ impl<S: StateMachine> Replica<S> {
             }
         }
         self.discard_offer(run);
+        self.dismiss(run);
         self.release_reads(run);
         self.send_snapshots(run);
         self.watch_transfer(run);

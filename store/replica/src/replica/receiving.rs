@@ -37,11 +37,15 @@ impl<S: StateMachine> Replica<S> {
             return Err(DropReason::OutOfService);
         }
         if self.knows_removed(&message) {
-            if self.birth_is_durable {
+            if self.is_leader() && self.raft.may_dismiss() {
                 let gone = self.envelope(message.from, PeerBody::Gone);
                 run.effects.messages.push(gone);
+                return Err(DropReason::NotMember);
             }
-            return Err(DropReason::NotMember);
+            // Its vote may be needed, and so may be its questions for one.
+            if let PeerBody::Probe = message.body {
+                return Err(DropReason::NotMember);
+            }
         }
         let PeerBody::Raft(raft) = message.body else {
             return Ok(());
@@ -65,7 +69,9 @@ impl<S: StateMachine> Replica<S> {
     /// Somebody with a newer membership says that this peer is not in it. Ids are never used
     /// again, so that is final.
     fn on_gone(&mut self, message: &PeerMessage) -> Result<(), DropReason> {
-        if message.epoch.conf_ver <= self.epoch().conf_ver {
+        let here = self.epoch().conf_ver;
+        let knows = self.state.is_some() && self.region.peer(self.peer.id).is_none();
+        if message.epoch.conf_ver < here || (message.epoch.conf_ver == here && !knows) {
             return Err(DropReason::NotMember);
         }
         if self.installing.is_some() {
@@ -79,7 +85,7 @@ impl<S: StateMachine> Replica<S> {
     fn knows_removed(&self, message: &PeerMessage) -> bool {
         self.state.is_some()
             && self.region.peer(message.from.id).is_none()
-            && message.epoch.conf_ver < self.region.epoch.conf_ver
+            && message.epoch.conf_ver <= self.region.epoch.conf_ver
     }
 
     fn check_content(&self, raft: &Message, run: &Run<'_, S::Reply>) -> Result<(), DropReason> {
@@ -111,9 +117,6 @@ impl<S: StateMachine> Replica<S> {
         if self.damaged || self.awaits_parent || self.is_leaving {
             return;
         }
-        for fetch in std::mem::take(&mut self.fetched_nothing) {
-            self.raft.provide(fetch, Vec::new());
-        }
         self.raft.tick(run.now);
         self.retry_install(run);
         if self.campaign_at.is_some_and(|at| at <= run.now) {
@@ -131,7 +134,8 @@ impl<S: StateMachine> Replica<S> {
 
     /// Who cannot campaign would never learn that it was removed while away. So it asks.
     fn probe_membership(&mut self, run: &mut Run<'_, S::Reply>) {
-        let votes = self.state.is_some() && self.peer.role == PeerRole::Voter;
+        let own = self.region.peer(self.peer.id);
+        let votes = self.state.is_some() && own.is_some_and(|own| own.role == PeerRole::Voter);
         let every = run.config.election_ticks_max * 2;
         if votes || !self.birth_is_durable || !self.leaderless_ticks.is_multiple_of(every) {
             return;
@@ -191,9 +195,6 @@ impl<S: StateMachine> Replica<S> {
             return;
         }
         match entries {
-            // They were cut off, and the news of that is on its way. The core would ask again at
-            // once, and again, as fast as the log can say no.
-            Ok(entries) if entries.is_empty() => self.fetched_nothing.push(request.fetch),
             Ok(entries) => self.raft.provide(request.fetch, entries),
             Err(error) => self.on_damage(error, run),
         }

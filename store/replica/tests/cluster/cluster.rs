@@ -22,6 +22,8 @@ use crate::store::{Habits, Outbox, Store};
 
 /// Simulated milliseconds between two turns of a store.
 const STEP_MS: u64 = 5;
+/// Until then all births of the beginning are durable.
+const FOUNDING_MS: u64 = 50;
 /// Keys of each founding group; it can be split between any two of them.
 const KEYS_PER_GROUP: u64 = 5;
 
@@ -84,6 +86,8 @@ pub(crate) struct Cluster {
     faults: Faults,
     /// A split was asked for: when and where the power goes.
     crash_soon: Option<(u64, u64)>,
+    /// How long clients wait, at least and at most.
+    patience: (u64, u64),
     pub(crate) history: History,
     open: BTreeMap<(u64, WaiterId), Open>,
     next_waiter: u64,
@@ -127,6 +131,7 @@ impl Cluster {
             cut: BTreeMap::new(),
             faults,
             crash_soon: None,
+            patience: (100, 1_500),
             history: History::default(),
             open: BTreeMap::new(),
             next_waiter: 0,
@@ -158,6 +163,7 @@ impl Cluster {
         Habits {
             sync_ms_max: random.pick(&[1, 5, 20]).unwrap_or(1),
             job_ms_max: random.pick(&[0, 10, 50]).unwrap_or(0),
+            notice_ms_max: random.pick(&[0, 0, 20, 60]).unwrap_or(0),
             miss_one_in: random.pick(&[0, 2, 5]).unwrap_or(0),
             tail_max: random.pick(&[0, 5, 1_000]).unwrap_or(0),
             flush_one_in: random.pick(&[10, 50, 200]).unwrap_or(50),
@@ -202,7 +208,10 @@ impl Cluster {
     /// Runs with faults for some time, then heals and waits until all is as it should be.
     pub(crate) fn run(&mut self, chaos_ms: u64) {
         while self.now < chaos_ms {
-            self.break_something();
+            // A group whose founders die before their births are durable was never there.
+            if self.now > FOUNDING_MS {
+                self.break_something();
+            }
             self.change_something();
             for _ in 0..2 {
                 self.ask_something();

@@ -8,7 +8,7 @@ use tinykv_lsm::{AppliedChange, Operation, OriginId, WriteBatch};
 use tinykv_raft::{Entry, EntryId, GroupId, HardState, LogIndex, TermStart};
 use tinykv_replica::{
     InstallRecord, KeyRange, Lookup, PeerMessage, PersistToken, ReadError, Reader,
-    RecoveredReplica, RecoveredTombstone, StateMachine,
+    RecoveredReplica, RecoveredTombstone, Region, StateMachine,
 };
 use tinykv_wal::{Batch, Record, RecoveredGroup};
 
@@ -300,6 +300,17 @@ impl Lsm {
 
     pub(crate) fn crash(&mut self) {
         self.current = self.durable.clone();
+    }
+
+    /// Of what was written only this group's part is durable, as no engine would have it.
+    pub(crate) fn keep_only(&mut self, group: GroupId, region: &Region) {
+        let data = self.current.copy(&Lists::ranges(region));
+        self.durable.data.extend(data);
+        let key = Lists::state_key(group);
+        let state = self.current.data[&key].clone();
+        self.durable.data.insert(key, state);
+        let applied = self.current.applied[&group];
+        self.durable.applied.insert(group, applied);
     }
 
     /// One version edit: ranges dropped, pairs added, the applied index moved; durable at once.

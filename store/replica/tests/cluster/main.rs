@@ -9,6 +9,7 @@ mod history;
 mod lists;
 mod random;
 mod single;
+mod situations;
 mod store;
 
 use std::ops::Range;
@@ -67,6 +68,20 @@ fn same_seed_same_story() {
         };
         assert_eq!(trace(), trace(), "seed {seed} tells two stories");
     }
+}
+
+/// A transfer stops proposing, applies and answers what is in flight, and only then hands over: who
+/// asked is answered, whether the transfer succeeds or its target stands still.
+#[test]
+fn a_transfer_leaves_nobody_in_doubt() {
+    let mut transfers = 0;
+    for seed in 0..20 {
+        let mut cluster = Cluster::new(seed);
+        cluster.transfer_under_load(12);
+        assert_eq!(cluster.figures.undetermined, 0, "seed {seed}");
+        transfers += cluster.figures.transfers;
+    }
+    assert!(transfers > 50, "only {transfers} transfers came about");
 }
 
 fn run(seed: u64) -> Figures {

@@ -5,12 +5,12 @@ use std::time::Duration;
 use bytes::Bytes;
 use tinykv_raft::{
     Append, AppendOutcome, AppendReply, EntryId, GroupId, LogIndex, Message, MessageBody, PeerId,
-    Pulse, Seq, Snapshot, SnapshotMetadata, Term,
+    Pulse, Seq, Snapshot, SnapshotMetadata, Term, VoteKind, VoteRequest,
 };
 use tinykv_replica::{
-    Birth, Command, Effects, Event, FIRST_ENTRY, InstallError, KeyRange, Lookup, Peer, PeerBody,
-    PeerMessage, Proposal, ReadError, Reader, ReceivedSnapshot, Region, RegionEpoch, RegionState,
-    RoutingRange, Shard, ShardConfig, SnapshotHandle, StoreId, WaiterId,
+    Birth, Command, DropReason, Effects, Event, FIRST_ENTRY, InstallError, KeyRange, Lookup, Peer,
+    PeerBody, PeerMessage, Proposal, ReadError, Reader, ReceivedSnapshot, Region, RegionEpoch,
+    RegionState, RoutingRange, Shard, ShardConfig, SnapshotHandle, StoreId, WaiterId,
 };
 use tinykv_wal::Record;
 
@@ -111,7 +111,7 @@ fn raft(from: Peer, term: u64, body: MessageBody) -> PeerBody {
 }
 
 #[test]
-fn a_cut_log_is_not_asked_again_before_the_next_tick() {
+fn who_needs_what_is_cut_gets_a_snapshot_at_once() {
     let other = Peer::learner(PeerId(2), StoreId(2));
     let mut single = Single::new();
     single.run(Event::Create(Birth {
@@ -141,16 +141,14 @@ fn a_cut_log_is_not_asked_again_before_the_next_tick() {
     let term = status.raft.hard_state.term.0;
     let body = raft(other, term, MessageBody::AppendReply(reply));
     let mut effects = single.run(Event::Message(message(other, RegionEpoch::FIRST, body)));
-    for _ in 0..3 {
-        let request = effects.entry_fetches.pop().expect("old entries are wanted");
-        let nothing = Event::EntriesFetched {
-            request,
-            entries: Ok(Vec::new()),
-        };
-        let after = single.run(nothing);
-        assert!(after.entry_fetches.is_empty(), "it asks again at once");
-        effects = single.run(Event::Tick);
-    }
+    let request = effects.entry_fetches.pop().expect("old entries are wanted");
+    let nothing = Event::EntriesFetched {
+        request,
+        entries: Ok(Vec::new()),
+    };
+    let after = single.run(nothing);
+    assert!(after.entry_fetches.is_empty(), "it asks again");
+    assert_eq!(after.snapshot_sends.len(), 1);
 }
 
 /// A learner-to-be whose snapshot is being installed.
@@ -223,6 +221,66 @@ fn a_damaged_peer_believes_that_it_was_removed() {
     };
     let gone = message(leader, later, PeerBody::Gone);
     assert!(is_buried(&single.run(Event::Message(gone))));
+}
+
+/// What siblings say before the split is applied here calls nobody into life: the keys are the
+/// parent's.
+#[test]
+fn sibling_message_before_the_split_is_applied() {
+    let mut single = Single::new();
+    let parent = Event::Create(Birth {
+        peer: HERE,
+        state: state(&[HERE]),
+    });
+    single.run(parent);
+    let child = GroupId(8);
+    let leader = Peer::voter(PeerId(25), StoreId(2));
+    let here = Peer::voter(PeerId(26), HERE.store);
+    let body = |body| {
+        PeerBody::Raft(Message {
+            from: leader.id,
+            to: here.id,
+            term: Term(2),
+            body,
+        })
+    };
+    let append = MessageBody::Append(Append {
+        previous: FIRST_ENTRY,
+        entries: Vec::new(),
+        commit: FIRST_ENTRY.index,
+        pulse: Pulse::default(),
+    });
+    let vote = MessageBody::VoteRequest(VoteRequest {
+        kind: VoteKind::Vote,
+        campaign: Term(2),
+        last: FIRST_ENTRY,
+        force: None,
+        first: true,
+    });
+    for said in [append, vote] {
+        let range = RoutingRange {
+            start: Bytes::from_static(b"m"),
+            end: Bytes::new(),
+        };
+        let message = PeerMessage {
+            group: child,
+            from: leader,
+            to: here,
+            epoch: RegionEpoch::FIRST,
+            keep_after: LogIndex(0),
+            range: Some(range),
+            body: body(said.clone()),
+        };
+        let effects = single.run(Event::Message(message.clone()));
+        assert_eq!(effects.dropped[0].reason, DropReason::Overlap(GROUP));
+        assert!(effects.wal.is_empty() && single.shard.peer(child).is_none());
+        let silent = PeerMessage {
+            range: None,
+            ..message
+        };
+        let effects = single.run(Event::Message(silent));
+        assert_eq!(effects.dropped[0].reason, DropReason::UnknownGroup);
+    }
 }
 
 #[test]

@@ -1,14 +1,14 @@
 //! One store: the shard with a shell around it that does what the effects say.
 
 use std::cell::RefCell;
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
 use tinykv_raft::{GroupId, LogIndex, PeerId};
 use tinykv_replica::{
-    BirthRecord, Destroy, Effects, Event, KeyRange, LeaseCell, Outcome, PeerMessage,
+    BirthRecord, Destroy, Effects, Event, KeyRange, LeaseCell, Outcome, PeerMessage, PersistToken,
     ReceivedSnapshot, RecoveredReplica, RegionChange, RegionState, Shard, ShardConfig,
     SnapshotHandle, SnapshotInstall, StateMachine, StoreId, WaiterId,
 };
@@ -34,6 +34,8 @@ pub(crate) struct Outbox {
 pub(crate) struct Habits {
     pub(crate) sync_ms_max: u64,
     pub(crate) job_ms_max: u64,
+    /// How long after a sync the shard hears of it, at most.
+    pub(crate) notice_ms_max: u64,
     pub(crate) miss_one_in: u64,
     pub(crate) tail_max: usize,
     pub(crate) flush_one_in: u64,
@@ -70,6 +72,8 @@ pub(crate) struct Store {
     pub(crate) next_tick: u64,
     starts: u64,
     flush_wanted: bool,
+    /// Durable batches of which the shard has yet to hear, and when it does.
+    notices: VecDeque<(u64, PersistToken)>,
     /// Children that a restart found before their parent had applied the split again.
     pub(crate) children_waited: usize,
 }
@@ -94,6 +98,7 @@ impl Store {
             next_tick: 0,
             starts: 0,
             flush_wanted: false,
+            notices: VecDeque::new(),
             children_waited: 0,
         };
         store.start(0, &mut Outbox::default());
@@ -150,6 +155,7 @@ impl Store {
         self.inbox.clear();
         self.jobs.clear();
         self.flush_wanted = false;
+        self.notices.clear();
         self.leases.clear();
         self.regions.clear();
     }
@@ -167,7 +173,14 @@ impl Store {
         }
         while let Some(pending) = self.wal.synced(now) {
             out.messages.extend(pending.messages);
-            self.inbox.push(Event::Persisted(pending.token));
+            // What others answer to that may be here first.
+            let earliest = self.notices.back().map_or(now, |(at, _)| *at);
+            let delay = self.random.between(0, self.habits.notice_ms_max);
+            self.notices
+                .push_back((earliest.max(now + delay), pending.token));
+        }
+        while let Some((_, token)) = self.notices.pop_front_if(|(at, _)| *at <= now) {
+            self.inbox.push(Event::Persisted(token));
         }
         let (due, later) = std::mem::take(&mut self.jobs)
             .into_iter()

@@ -50,7 +50,7 @@ impl Cluster {
             Some(epoch) if !self.random.chance(20) => epoch,
             _ => RegionEpoch::FIRST,
         };
-        let wait = self.random.between(100, 1_500);
+        let wait = self.random.between(self.patience.0, self.patience.1);
         let deadline = home.clock(self.now) + Duration::from_millis(wait);
         self.next_waiter += 1;
         let waiter = WaiterId(self.next_waiter);

@@ -133,6 +133,46 @@ impl Cluster {
         self.administrate(leader, group, action);
     }
 
+    /// Leaders are handed from store to store while clients write; every third target stands still.
+    pub(crate) fn transfer_under_load(&mut self, rounds: u64) {
+        self.heal();
+        self.patience = (20_000, 20_000);
+        for _ in 0..200 {
+            self.step();
+        }
+        for round in 0..rounds {
+            for group in self.groups() {
+                let (Some(leader), Some(state)) = (self.leader_store(group), self.newest(group))
+                else {
+                    continue;
+                };
+                let others = state
+                    .region
+                    .peers
+                    .iter()
+                    .filter(|peer| peer.store.0 != leader);
+                let others: Vec<Peer> = others.copied().collect();
+                let Some(target) = self.random.pick(&others) else {
+                    continue;
+                };
+                if round % 3 == 2 {
+                    self.stores[target.store.0 as usize - 1].paused_until = self.now + 400;
+                }
+                let to = Some(target.id);
+                self.administrate(leader, group, AdminAction::TransferLeader { to });
+            }
+            for _ in 0..200 {
+                self.ask_something();
+                self.ask_something();
+                self.step();
+            }
+        }
+        for _ in 0..1_000 {
+            self.step();
+        }
+        assert!(self.open.is_empty(), "somebody was never answered");
+    }
+
     /// Cuts a region at one or two of its keys, if it has several.
     fn split(&mut self, leader: u64, region: &Region) {
         let inside = |key: &String| {

@@ -239,7 +239,12 @@ impl Cluster {
                 .filter(|state| state.region.contains(key.as_bytes()))
                 .map(|state| state.region.id)
                 .collect();
-            assert_eq!(holders.len(), 1, "{key} is held by {holders:?}");
+            assert_eq!(
+                holders.len(),
+                1,
+                "{key} is held by {holders:?}\n{}",
+                self.picture()
+            );
         }
     }
 }
