@@ -3,7 +3,9 @@
 
 #![expect(unreachable_pub, reason = "modules of one test binary")]
 
+mod bad_input;
 mod display;
 mod node;
 mod scripts;
 mod simulation;
+mod timeouts;
