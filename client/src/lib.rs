@@ -26,7 +26,8 @@
 //! * [`retry`]: the life of one call: the only retry loop of the system.
 //! * [`batch`] and [`walk`]: calls over many regions, cut into calls for one.
 //! * the story of a call and the errors.
-//! * the shell: connections, the wire's messages, the driver of a call.
+//! * the shell: connections, the stream that many calls to a store share, the wire's messages, the
+//!   link to placement, the driver of a call.
 //! * [`RawClient`].
 
 pub mod routing;

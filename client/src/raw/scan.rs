@@ -73,7 +73,12 @@ impl RawClient {
     /// Ranges may overlap and lie in different regions. That is why this is not TiKV's call for
     /// several ranges of one region, whose answer does not say which range a pair is from.
     pub async fn batch_scan(&self, scans: Vec<Scan>) -> Result<Vec<Vec<(Bytes, Bytes)>>, Error> {
-        stream::iter(scans.into_iter().map(|scan| self.scan(scan).collect()))
+        // A list and no lazy stream: a closure that borrows would keep this from being `Send`.
+        let scans: Vec<_> = scans
+            .into_iter()
+            .map(|scan| self.scan(scan).collect())
+            .collect();
+        stream::iter(scans)
             .buffered(SCANS_AT_ONCE)
             .try_collect()
             .await

@@ -16,6 +16,7 @@ use parking_lot::Mutex;
 use tonic::transport::{Channel, Endpoint};
 
 use super::clock::Clock;
+use super::lane::{Lane, Traffic};
 
 /// How long making a connection may take.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(1);
@@ -52,8 +53,17 @@ struct Links {
 struct Link {
     number: u64,
     channel: Shared<BoxFuture<'static, Result<Channel, Arc<str>>>>,
-    /// When something was last received here, in microseconds of the client's clock.
-    heard: Arc<AtomicU64>,
+    heard: Heard,
+    /// For many calls on one stream; only stores have one.
+    lane: Arc<Lane>,
+}
+
+/// When something was last received on a connection.
+#[derive(Clone, Debug)]
+pub(super) struct Heard {
+    clock: Clock,
+    /// In microseconds of the clock.
+    at: Arc<AtomicU64>,
 }
 
 /// A connection in use.
@@ -62,7 +72,8 @@ pub(crate) struct Connection {
     pub(crate) channel: Channel,
     address: Arc<str>,
     number: u64,
-    heard: Arc<AtomicU64>,
+    heard: Heard,
+    lane: Arc<Lane>,
 }
 
 impl Connections {
@@ -75,13 +86,14 @@ impl Connections {
 
     /// The connection to an address, made now if there is none. Fails with a sentence.
     pub(crate) async fn get(&self, address: &str) -> Result<Connection, Arc<str>> {
-        let (address, link) = self.links.lock().link(address);
+        let (address, link) = self.links.lock().link(address, self.clock);
         match link.channel.clone().await {
             Ok(channel) => Ok(Connection {
                 channel,
                 address,
                 number: link.number,
                 heard: link.heard,
+                lane: link.lane,
             }),
             Err(cause) => {
                 self.links.lock().remove(&address, link.number);
@@ -92,8 +104,7 @@ impl Connections {
 
     /// The other side of a connection answered.
     pub(crate) fn on_answer(&self, connection: &Connection) {
-        let now = self.clock.now().as_micros() as u64;
-        connection.heard.fetch_max(now, Ordering::Relaxed);
+        connection.heard.now();
     }
 
     /// A connection failed.
@@ -105,16 +116,34 @@ impl Connections {
 
     /// Somebody waited in vain since this time.
     pub(crate) fn on_silence(&self, connection: &Connection, since: Duration) {
-        let heard = Duration::from_micros(connection.heard.load(Ordering::Relaxed));
-        if heard < since {
+        if connection.heard.last() < since {
             self.on_failure(connection);
         }
     }
 }
 
+impl Connection {
+    /// The stream for many calls, if it is open; if not, it is being opened.
+    pub(super) fn traffic(&self) -> Option<Arc<Traffic>> {
+        self.lane.traffic(&self.channel, &self.heard)
+    }
+}
+
+impl Heard {
+    /// Something was received.
+    pub(super) fn now(&self) {
+        let now = self.clock.now().as_micros() as u64;
+        self.at.fetch_max(now, Ordering::Relaxed);
+    }
+
+    fn last(&self) -> Duration {
+        Duration::from_micros(self.at.load(Ordering::Relaxed))
+    }
+}
+
 impl Links {
     /// The link of an address, begun now if there is none.
-    fn link(&mut self, address: &str) -> (Arc<str>, Link) {
+    fn link(&mut self, address: &str, clock: Clock) -> (Arc<str>, Link) {
         if let Some((address, link)) = self.by_address.get_key_value(address) {
             return (address.clone(), link.clone());
         }
@@ -126,7 +155,11 @@ impl Links {
         let link = Link {
             number: self.next_number,
             channel: connect(address.clone()).boxed().shared(),
-            heard: Arc::default(),
+            heard: Heard {
+                clock,
+                at: Arc::default(),
+            },
+            lane: Arc::default(),
         };
         self.by_address.insert(address.clone(), link.clone());
         (address, link)

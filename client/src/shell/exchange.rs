@@ -4,12 +4,14 @@ use std::error::Error;
 use std::time::Duration;
 
 use tinykv_proto::kvrpcpb;
+use tinykv_proto::tikvpb::batch_commands_response::response::Cmd as Answer;
 use tokio::time::timeout_at;
 use tonic::{Code, ConnectError, Request, Status};
 
 use super::clock::Clock;
 use super::connections::{Connection, Connections, last_cause};
 use super::convert;
+use super::lane::{Broken, REQUEST_BYTES_MAX};
 use super::rpc::Rpc;
 use crate::retry::{Failure, Target};
 
@@ -38,6 +40,17 @@ pub(super) async fn exchange<R: Rpc>(
         }
     };
     request.set_context(context);
+    if let Some(traffic) = connection.traffic()
+        && request.encoded_len() <= REQUEST_BYTES_MAX
+    {
+        match request.into_command() {
+            Ok(asked) => {
+                let called = traffic.call(asked, clock.instant(deadline)).await;
+                return on_stream::<R>(connections, &connection, called, began, target.timeout);
+            }
+            Err(unsuited) => request = unsuited,
+        }
+    }
     let mut request = Request::new(request);
     request.set_timeout(deadline.saturating_sub(clock.now()));
     let sent = R::unary(connection.channel.clone(), request);
@@ -58,6 +71,37 @@ pub(super) async fn exchange<R: Rpc>(
             Err(Failure::TimedOut {
                 after: target.timeout,
             })
+        }
+    }
+}
+
+/// What became of a request on a stream.
+fn on_stream<R: Rpc>(
+    connections: &Connections,
+    connection: &Connection,
+    called: Result<Answer, Broken>,
+    began: Duration,
+    timeout: Duration,
+) -> Result<R::Response, Failure> {
+    match called.map(R::from_command) {
+        Ok(Some(response)) => verdict::<R>(response),
+        Ok(None) => Err(Failure::Lost {
+            cause: "the answer is to another kind of request".to_owned(),
+        }),
+        // Not sent, so the same store may be asked once more, another way.
+        Err(Broken::NotTaken) => Err(Failure::Busy {
+            reason: "the stream took no more requests".to_owned(),
+            wait: Duration::ZERO,
+        }),
+        Err(Broken::Lost(cause)) => {
+            connections.on_failure(connection);
+            Err(Failure::Lost {
+                cause: cause.to_string(),
+            })
+        }
+        Err(Broken::Silent) => {
+            connections.on_silence(connection, began);
+            Err(Failure::TimedOut { after: timeout })
         }
     }
 }

@@ -3,13 +3,14 @@
 //! Nothing here decides anything. The driver ([`drive`]) carries out the steps of a
 //! [`crate::retry::Call`]; [`convert`] is the only place that knows both the messages of the wire
 //! and the types of the core; [`exchange`] is the only place that sends a request to a store, so
-//! that many calls can share one stream there without anybody noticing.
+//! that many calls share one stream there ([`lane`]) without anybody noticing.
 
 mod clock;
 mod connections;
 mod convert;
 mod drive;
 mod exchange;
+mod lane;
 mod members;
 mod placement;
 mod rpc;

@@ -1,9 +1,12 @@
 //! The calls of a store that this client makes.
 
+use prost::Message;
 use tinykv_proto::errorpb;
 use tinykv_proto::kvrpcpb::{self, KvPair};
 use tinykv_proto::store;
 use tinykv_proto::store::store_client::StoreClient;
+use tinykv_proto::tikvpb::batch_commands_request::request::Cmd as Asked;
+use tinykv_proto::tikvpb::batch_commands_response::response::Cmd as Answer;
 use tinykv_proto::tikvpb::tikv_client::TikvClient;
 use tonic::transport::Channel;
 use tonic::{Request, Response, Status};
@@ -12,10 +15,10 @@ use crate::error::Conflict;
 use crate::retry::Access;
 
 /// Bytes of a response at most. Stores keep pages far below; a single value has up to 8 MiB.
-const RESPONSE_BYTES_MAX: usize = 256 << 20;
+pub(super) const RESPONSE_BYTES_MAX: usize = 256 << 20;
 
 /// A request to a store.
-pub(crate) trait Rpc: Send + 'static {
+pub(crate) trait Rpc: Message + 'static {
     /// What the store answers.
     type Response: Send;
 
@@ -32,6 +35,19 @@ pub(crate) trait Rpc: Send + 'static {
     ) -> impl Future<Output = Result<Response<Self::Response>, Status>> + Send
     where
         Self: Sized;
+
+    /// The request as one of many on a stream, if it can be one; else itself.
+    fn into_command(self) -> Result<Asked, Self>
+    where
+        Self: Sized,
+    {
+        Err(self)
+    }
+
+    /// The response, if this answers such a request.
+    fn from_command(_answer: Answer) -> Option<Self::Response> {
+        None
+    }
 
     /// Takes out why the region could not serve the request.
     fn region_error(response: &mut Self::Response) -> Option<errorpb::Error>;
@@ -75,6 +91,7 @@ macro_rules! rpc {
     (
         $request:ty, $response:ty, $access:ident, $client:ident.$method:ident, $refusal:expr
         $(, conflict: $conflict:ident)?
+        $(, command: $command:ident)?
     ) => {
         impl Rpc for $request {
             type Response = $response;
@@ -93,6 +110,19 @@ macro_rules! rpc {
                     $client::new(channel).max_decoding_message_size(RESPONSE_BYTES_MAX);
                 client.$method(request).await
             }
+
+            $(
+                fn into_command(self) -> Result<Asked, Self> {
+                    Ok(Asked::$command(self))
+                }
+
+                fn from_command(answer: Answer) -> Option<$response> {
+                    match answer {
+                        Answer::$command(response) => Some(response),
+                        _ => None,
+                    }
+                }
+            )?
 
             fn region_error(response: &mut $response) -> Option<errorpb::Error> {
                 response.region_error.take()
@@ -117,21 +147,24 @@ rpc!(
     kvrpcpb::RawGetResponse,
     Read,
     TikvClient.raw_get,
-    |it| told(&it.error)
+    |it| told(&it.error),
+    command: RawGet
 );
 rpc!(
     kvrpcpb::RawBatchGetRequest,
     kvrpcpb::RawBatchGetResponse,
     Read,
     TikvClient.raw_batch_get,
-    |it| told_in_pairs(&it.pairs)
+    |it| told_in_pairs(&it.pairs),
+    command: RawBatchGet
 );
 rpc!(
     kvrpcpb::RawScanRequest,
     kvrpcpb::RawScanResponse,
     Read,
     TikvClient.raw_scan,
-    |it| { told_in_pairs(&it.kvs) }
+    |it| { told_in_pairs(&it.kvs) },
+    command: RawScan
 );
 rpc!(
     store::RawCountRequest,
@@ -145,35 +178,40 @@ rpc!(
     kvrpcpb::RawPutResponse,
     Write,
     TikvClient.raw_put,
-    |it| told(&it.error)
+    |it| told(&it.error),
+    command: RawPut
 );
 rpc!(
     kvrpcpb::RawBatchPutRequest,
     kvrpcpb::RawBatchPutResponse,
     Write,
     TikvClient.raw_batch_put,
-    |it| told(&it.error)
+    |it| told(&it.error),
+    command: RawBatchPut
 );
 rpc!(
     kvrpcpb::RawDeleteRequest,
     kvrpcpb::RawDeleteResponse,
     Write,
     TikvClient.raw_delete,
-    |it| told(&it.error)
+    |it| told(&it.error),
+    command: RawDelete
 );
 rpc!(
     kvrpcpb::RawBatchDeleteRequest,
     kvrpcpb::RawBatchDeleteResponse,
     Write,
     TikvClient.raw_batch_delete,
-    |it| told(&it.error)
+    |it| told(&it.error),
+    command: RawBatchDelete
 );
 rpc!(
     kvrpcpb::RawDeleteRangeRequest,
     kvrpcpb::RawDeleteRangeResponse,
     Write,
     TikvClient.raw_delete_range,
-    |it| told(&it.error)
+    |it| told(&it.error),
+    command: RawDeleteRange
 );
 rpc!(
     kvrpcpb::RawCasRequest,

@@ -4,6 +4,7 @@
 mod fake;
 mod members;
 mod splits;
+mod streams;
 mod updates;
 
 use std::collections::BTreeMap;

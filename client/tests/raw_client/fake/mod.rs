@@ -7,6 +7,7 @@
 
 mod own;
 mod pd;
+mod stream;
 mod tikv;
 mod wire;
 
@@ -59,6 +60,8 @@ pub(crate) struct Seen {
     pub(crate) timeout: Option<String>,
     /// Whether it said that it was sent before.
     pub(crate) is_retry: bool,
+    /// Whether it came on a stream of many.
+    pub(crate) by_stream: bool,
 }
 
 /// A region of the fake.
@@ -84,6 +87,11 @@ pub(crate) struct World {
     pub(crate) addresses: BTreeMap<u64, String>,
     pub(crate) faults: BTreeMap<u64, VecDeque<Fault>>,
     pub(crate) seen: Vec<Seen>,
+    /// Whether stores know streams of many calls; how many were asked for, and how many messages
+    /// came on them.
+    pub(crate) knows_streams: bool,
+    pub(crate) streams: usize,
+    pub(crate) messages: usize,
     /// Addresses of placement members, and which of them leads (an index).
     pub(crate) placements: Vec<String>,
     pub(crate) placement_leader: Option<usize>,

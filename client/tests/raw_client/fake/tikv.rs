@@ -7,9 +7,12 @@ use std::sync::{Arc, Mutex};
 use bytes::Bytes;
 use tinykv_proto::kvrpcpb::{self, KvPair};
 use tinykv_proto::tikvpb::tikv_server::Tikv;
+use tinykv_proto::tikvpb::{BatchCommandsRequest, BatchCommandsResponse};
 use tinykv_proto::{errorpb, metapb};
-use tonic::{Request, Response, Status};
+use tonic::codegen::BoxStream;
+use tonic::{Request, Response, Status, Streaming};
 
+use super::stream::{self, ByStream};
 use super::{Fault, Region, Seen, World};
 
 /// One store.
@@ -57,6 +60,7 @@ impl Node {
             call,
             timeout: timeout.and_then(|it| it.to_str().ok()).map(str::to_owned),
             is_retry: context.is_retry_request,
+            by_stream: request.extensions().get::<ByStream>().is_some(),
         };
         let hangs = {
             let mut world = self.world.lock().expect("no panic");
@@ -524,5 +528,22 @@ impl Tikv for Node {
             previous_not_exist: previous.is_none(),
             previous_value: previous.unwrap_or_default(),
         }))
+    }
+
+    async fn batch_commands(
+        &self,
+        request: Request<Streaming<BatchCommandsRequest>>,
+    ) -> Result<Response<BoxStream<BatchCommandsResponse>>, Status> {
+        {
+            let mut world = self.world.lock().expect("no panic");
+            world.streams += 1;
+            if !world.knows_streams {
+                return Err(Status::unimplemented("no streams"));
+            }
+        }
+        Ok(Response::new(stream::answers(
+            self.clone(),
+            request.into_inner(),
+        )))
     }
 }
