@@ -6,6 +6,7 @@
 mod bad_input;
 mod display;
 mod node;
+mod parity;
 mod scripts;
 mod simulation;
 mod timeouts;
