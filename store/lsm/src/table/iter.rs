@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 
+use super::ahead::ReadAhead;
 use super::block::BlockIter;
 use super::format::Handle;
 use super::reader::{Fetch, Table};
@@ -25,6 +26,7 @@ pub(crate) struct TableIter {
     partition: usize,
     index: Option<Cursor>,
     data: Option<Cursor>,
+    ahead: Box<ReadAhead>,
 }
 
 impl TableIter {
@@ -35,7 +37,14 @@ impl TableIter {
             partition: 0,
             index: None,
             data: None,
+            ahead: Box::default(),
         }
+    }
+
+    /// How often the file was read for data.
+    #[cfg(test)]
+    pub(super) fn reads(&self) -> usize {
+        self.ahead.reads()
     }
 
     pub(crate) fn valid(&self) -> bool {
@@ -155,7 +164,9 @@ impl TableIter {
         if self.data.as_ref().is_some_and(|data| data.handle == handle) {
             return Ok(());
         }
-        let block = self.table.block(handle, self.fetch)?;
+        let block = self
+            .table
+            .block_ahead(handle, self.fetch, &mut self.ahead)?;
         self.data = Some(Cursor {
             handle,
             iter: BlockIter::new(block, self.table.sequence()),

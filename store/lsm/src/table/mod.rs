@@ -14,6 +14,7 @@
 //! byte that names its codec and by a checksum over the file's salt, the block's offset,
 //! its bytes and that byte: a block that was moved, or belongs to another file, does not verify.
 
+mod ahead;
 mod block;
 mod compress;
 mod filter;

@@ -6,6 +6,7 @@ use std::sync::Arc;
 use bytes::Bytes;
 use tinykv_env::{Env, FileHandle};
 
+use super::ahead::ReadAhead;
 use super::block::{Block, BlockIter};
 use super::filter::{self, Filter};
 use super::format::{
@@ -285,10 +286,30 @@ impl Table {
             .ok_or_else(|| LsmError::corruption(self.path(), handle.offset, "not in the cache"))
     }
 
+    /// Likewise, for an iterator that reads ahead.
+    pub(super) fn block_ahead(
+        &self,
+        handle: Handle,
+        fetch: Fetch,
+        ahead: &mut ReadAhead,
+    ) -> Result<Arc<Block>, LsmError> {
+        self.find_block(handle, fetch, |table| ahead.read(table, handle))?
+            .ok_or_else(|| LsmError::corruption(self.path(), handle.offset, "not in the cache"))
+    }
+
     pub(super) fn try_block(
         &self,
         handle: Handle,
         fetch: Fetch,
+    ) -> Result<Option<Arc<Block>>, LsmError> {
+        self.find_block(handle, fetch, |table| table.read_framed(handle))
+    }
+
+    fn find_block(
+        &self,
+        handle: Handle,
+        fetch: Fetch,
+        read: impl FnOnce(&Table) -> Result<Bytes, LsmError>,
     ) -> Result<Option<Arc<Block>>, LsmError> {
         let cache_key = (self.source.number, handle.offset);
         if fetch != Fetch::FileOnly
@@ -299,7 +320,8 @@ impl Table {
         if fetch == Fetch::CacheOnly {
             return Ok(None);
         }
-        let bytes = self.read(handle)?;
+        self.check_inside(handle)?;
+        let bytes = self.unframe(read(self)?, handle)?;
         let block = Arc::new(Block::parse(bytes).map_err(|m| self.corrupt(handle, m))?);
         if fetch == Fetch::Read {
             self.cache.insert(cache_key, Cached::Block(block.clone()));
@@ -331,18 +353,33 @@ impl Table {
 
     /// Reads and verifies a block.
     fn read(&self, handle: Handle) -> Result<Bytes, LsmError> {
-        let len = handle.len as usize + BLOCK_TRAILER_BYTES;
-        let inside = handle
-            .offset
-            .checked_add(len as u64)
-            .is_some_and(|end| end <= self.size);
-        if !inside {
+        self.check_inside(handle)?;
+        self.unframe(self.read_framed(handle)?, handle)
+    }
+
+    fn check_inside(&self, handle: Handle) -> Result<(), LsmError> {
+        let len = u64::from(handle.len) + BLOCK_TRAILER_BYTES as u64;
+        let end = handle.offset.checked_add(len);
+        if end.is_none_or(|end| end > self.size) {
             return Err(self.corrupt(handle, Malformed("a block behind the end of the file")));
         }
-        let mut framed = vec![0; len];
-        self.file.read_exact_at(&mut framed, handle.offset)?;
-        format::unframe(framed.into(), self.salt, handle.offset)
-            .map_err(|m| self.corrupt(handle, m))
+        Ok(())
+    }
+
+    fn read_framed(&self, handle: Handle) -> Result<Bytes, LsmError> {
+        let len = handle.len as usize + BLOCK_TRAILER_BYTES;
+        self.read_bytes(handle.offset, len).map(Bytes::from)
+    }
+
+    /// Bytes of the file, inside it.
+    pub(super) fn read_bytes(&self, offset: u64, len: usize) -> Result<Vec<u8>, LsmError> {
+        let mut bytes = vec![0; len];
+        self.file.read_exact_at(&mut bytes, offset)?;
+        Ok(bytes)
+    }
+
+    fn unframe(&self, framed: Bytes, handle: Handle) -> Result<Bytes, LsmError> {
+        format::unframe(framed, self.salt, handle.offset).map_err(|m| self.corrupt(handle, m))
     }
 
     pub(super) fn corrupt(&self, handle: Handle, malformed: Malformed) -> LsmError {

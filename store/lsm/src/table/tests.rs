@@ -321,6 +321,59 @@ fn a_filter_over_prefixes_knows_all_versions() {
     assert!(table.may_contain_versions(b"w000-", 8));
 }
 
+/// A walk forward reads far less often than there are blocks; jumps and walks backward read what
+/// they need. All see the same.
+#[test]
+fn a_walk_forward_reads_ahead() {
+    let env: Arc<dyn Env> = SimEnv::new(1).shared();
+    env.create_dir_all(Path::new("/t")).expect("create_dir_all");
+    let path = Path::new("/t/1.sst");
+    let settings = TableSettings {
+        index_partition_bytes: 4 << 10,
+        compression: Compression::None,
+        ..settings()
+    };
+    let mut writer = TableWriter::create(&env, path, settings, false).expect("create");
+    let users: Vec<String> = (0..20_000).map(|n| format!("user{n:06}")).collect();
+    for user in &users {
+        let internal = key::encode(user.as_bytes(), 7, Kind::Put);
+        writer.add(&internal, user.as_bytes()).expect("add");
+    }
+    let blocks = writer.finish(&Fragments::default()).expect("finish");
+    let blocks = blocks.properties.data_blocks as usize;
+    let open = |cache_bytes| {
+        let cache = Arc::new(BlockCache::new(cache_bytes, 4096));
+        let table = Table::open(&env, source(path, None), &cache).expect("open");
+        Arc::new(table)
+    };
+    let forward = |table: &Arc<Table>, fetch| {
+        let mut iter = TableIter::new(table.clone(), fetch);
+        iter.first().expect("first");
+        for user in &users {
+            assert_eq!(key::user(iter.key()), user.as_bytes());
+            assert_eq!(iter.value(), user.as_bytes());
+            iter.next().expect("next");
+        }
+        assert!(!iter.valid());
+        iter.reads()
+    };
+    let table = open(0);
+    for fetch in [Fetch::Read, Fetch::ReadOnce, Fetch::FileOnly] {
+        let reads = forward(&table, fetch);
+        assert!(reads * 100 < blocks, "{reads} reads for {blocks} blocks");
+    }
+    let mut iter = TableIter::new(table, Fetch::Read);
+    iter.last().expect("last");
+    for user in users.iter().rev() {
+        assert_eq!(key::user(iter.key()), user.as_bytes());
+        iter.prev().expect("prev");
+    }
+    assert_eq!(iter.reads(), blocks, "backward every block is read alone");
+    let cached = open(64 << 20);
+    forward(&cached, Fetch::Read);
+    assert_eq!(forward(&cached, Fetch::Read), 0, "all is in the cache");
+}
+
 #[test]
 fn any_file_is_no_table() {
     let env: Arc<dyn Env> = SimEnv::new(1).shared();
