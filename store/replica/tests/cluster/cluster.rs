@@ -162,7 +162,7 @@ impl Cluster {
         let random = &mut self.random;
         Habits {
             sync_ms_max: random.pick(&[1, 5, 20]).unwrap_or(1),
-            job_ms_max: random.pick(&[0, 10, 50]).unwrap_or(0),
+            job_ms_max: random.pick(&[0, 10, 50, 1_500]).unwrap_or(0),
             notice_ms_max: random.pick(&[0, 0, 20, 60]).unwrap_or(0),
             miss_one_in: random.pick(&[0, 2, 5]).unwrap_or(0),
             tail_max: random.pick(&[0, 5, 1_000]).unwrap_or(0),

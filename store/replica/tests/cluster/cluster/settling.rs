@@ -54,6 +54,7 @@ impl Cluster {
         }
         for store in &mut self.stores {
             store.paused_until = 0;
+            store.habits.job_ms_max = store.habits.job_ms_max.min(50);
         }
     }
 
