@@ -10,14 +10,13 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use arc_swap::ArcSwapOption;
-use parking_lot::Mutex;
 use tinykv_node::process::Stop;
 use tinykv_raft::PeerId;
 use tokio::sync::watch;
 
 use crate::coordinator::OperatorIds;
 use crate::group::{Group, ProposeError};
-use crate::ids::{self, IdRun};
+use crate::ids;
 use crate::leadership::Leadership;
 use crate::state::{Command, IDS_PER_COMMAND_MAX, MemberRecord, Reply};
 use crate::timestamps::{Draw, Oracle, Timestamp};
@@ -31,7 +30,6 @@ pub(crate) struct Desk {
     /// This member, registered at the beginning of each leadership.
     member: MemberRecord,
     current: ArcSwapOption<Leadership>,
-    ids: Mutex<IdRun>,
     /// One proposal for ids at a time.
     reserving: tokio::sync::Mutex<()>,
     /// One proposal for a bound at a time.
@@ -46,7 +44,6 @@ impl Desk {
             group,
             member,
             current: ArcSwapOption::empty(),
-            ids: Mutex::new(IdRun::default()),
             reserving: tokio::sync::Mutex::new(()),
             raising: tokio::sync::Mutex::new(()),
             turns: watch::Sender::new(0),
@@ -89,29 +86,45 @@ impl Desk {
         waited.await.ok().flatten()
     }
 
-    /// A run of ids that nobody has.
-    pub(crate) async fn take_ids(&self, count: u32) -> Result<Range<u64>, ProposeError> {
+    /// A run of ids that nobody has, above all that were handed out before.
+    pub(crate) async fn take_ids(
+        &self,
+        leadership: &Leadership,
+        count: u32,
+    ) -> Result<Range<u64>, ProposeError> {
         loop {
-            if let Some(taken) = self.ids.lock().take(count) {
-                return Ok(taken);
+            if let Some(taken) = self.take_reserved(leadership, count) {
+                return taken;
             }
             let _one_at_a_time = self.reserving.lock().await;
             // Somebody may have refilled the run while this one waited.
-            if let Some(taken) = self.ids.lock().take(count) {
-                return Ok(taken);
+            if let Some(taken) = self.take_reserved(leadership, count) {
+                return taken;
             }
             let count = count.clamp(ids::RUN, IDS_PER_COMMAND_MAX);
-            match self
-                .group
-                .propose(&Command::ReserveIds { count }, None)
-                .await?
-            {
+            let command = Command::ReserveIds { count };
+            match self.group.propose(&command, Some(leadership.term)).await? {
                 Reply::Ids { first, count } => {
-                    self.ids.lock().refill(first..first + u64::from(count));
+                    let run = first..first + u64::from(count);
+                    leadership.ids.lock().refill(run);
                 }
                 other => return Err(unexpected(&other)),
             }
         }
+    }
+
+    /// Ids of the run at hand, if it is long enough. As with timestamps the lease is checked after
+    /// they were taken: a later leader can only have handed out its own after this lease had ended.
+    fn take_reserved(
+        &self,
+        leadership: &Leadership,
+        count: u32,
+    ) -> Option<Result<Range<u64>, ProposeError>> {
+        let taken = leadership.ids.lock().take(count)?;
+        Some(match self.group.holds_lease(leadership.term) {
+            true => Ok(taken),
+            false => Err(ProposeError::NotLeader),
+        })
     }
 
     /// Draws timestamps that are certain to lie above all served before, by anybody; returns the
@@ -241,7 +254,7 @@ impl Desk {
         let now = self.group.now();
         leadership.nudge(&settings, now);
         for decision in leadership.plan_if_due(&settings, now) {
-            let ids = match self.operator_ids().await {
+            let ids = match self.operator_ids(leadership).await {
                 Ok(ids) => ids,
                 Err(error) => {
                     tracing::debug!("an operator was not begun: {error}");
@@ -253,8 +266,11 @@ impl Desk {
     }
 
     /// Ids for one operator.
-    pub(crate) async fn operator_ids(&self) -> Result<OperatorIds, ProposeError> {
-        let ids = self.take_ids(2).await?;
+    pub(crate) async fn operator_ids(
+        &self,
+        leadership: &Leadership,
+    ) -> Result<OperatorIds, ProposeError> {
+        let ids = self.take_ids(leadership, 2).await?;
         Ok(OperatorIds {
             operator: ids.start,
             peer: PeerId(ids.start + 1),

@@ -1,12 +1,14 @@
 //! Ids from runs that were reserved in the replicated state, pure.
 //!
 //! A run belongs to whoever reserved it for ever, leader or not, so an id is never handed out
-//! twice whatever happens to leadership (M9). What is left of a run when the process ends is
-//! never used.
+//! twice whatever happens to leadership (M9). What is left of a run when the leadership ends is
+//! never used: a later leader has handed out higher ones meanwhile, and ids are relied on to rise
+//! in the order in which they are handed out. A store that has removed a peer takes every peer of
+//! that group with a lower id for one that was removed before it (M7).
 
 use std::ops::Range;
 
-/// Ids reserved at once; a restart wastes at most this many.
+/// Ids reserved at once; a change of leader wastes at most this many.
 pub const RUN: u32 = 1_000;
 
 /// The rest of a run.

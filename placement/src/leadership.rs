@@ -1,8 +1,8 @@
 //! One term at the head of the placement group, and all that lasts only as long.
 //!
 //! Each part is a small pure core behind a lock of its own, held for work in memory only, never
-//! across an await, and never two at once unless said so: the coordinator, the timestamps, the
-//! streams of the stores. The replicated state is locked before the coordinator, never after.
+//! across an await, and never two at once unless said so: the coordinator, the timestamps, the ids,
+//! the streams of the stores. The replicated state is locked before the coordinator, never after.
 
 use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -15,6 +15,7 @@ use tokio::sync::{mpsc, watch};
 use tokio_util::sync::CancellationToken;
 
 use crate::coordinator::{CancelRefusal, Coordinator, Heard, OperatorIds, Which};
+use crate::ids::IdRun;
 use crate::schedule::{Decision, Ended, Manual, ManualRefusal, Order};
 use crate::state::{Settings, State};
 use crate::timestamps::Oracle;
@@ -30,6 +31,8 @@ pub(crate) struct Leadership {
     pub(crate) term: Term,
     /// The source of timestamps.
     pub(crate) oracle: Mutex<Oracle>,
+    /// Ids at hand. They end with the leadership: a later one begins above all handed out before.
+    pub(crate) ids: Mutex<IdRun>,
     /// Ends with the leadership: streams end, waits end.
     pub(crate) ended: CancellationToken,
     /// Stores, regions, operators.
@@ -54,6 +57,7 @@ impl Leadership {
         Leadership {
             term,
             oracle: Mutex::new(oracle),
+            ids: Mutex::new(IdRun::default()),
             ended: CancellationToken::new(),
             coordinator: RwLock::new(Coordinator::new(state, now)),
             streams: Mutex::new(BTreeMap::new()),

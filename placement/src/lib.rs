@@ -16,6 +16,8 @@
 //!
 //! * Nothing is answered from the view, and no timestamp is served, unless the lease of the same
 //!   term holds at that moment (M9).
+//! * Ids are never reused and rise in the order in which they are handed out, from leader to leader
+//!   (M7, M9).
 //! * A route is shown only once the entry that brought it is applied; an older epoch or a deposed
 //!   leader never takes the place of a newer one (M1, M8).
 //! * No order takes away a voter that is needed (M10).

@@ -50,7 +50,7 @@ impl Service {
             return refuse(header, ErrorType::RegionNotFound, sentence.into());
         };
         await_free(&leadership, region, asked_at + PATIENCE).await;
-        let ids = self.desk().operator_ids().await;
+        let ids = self.desk().operator_ids(&leadership).await;
         let ids = ids.map_err(|error| unavailable(&error))?;
         let group = self.desk().group();
         let settings = *group.state().read().settings();

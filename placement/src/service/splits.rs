@@ -30,7 +30,7 @@ impl Service {
         &self,
         message: pdpb::AskBatchSplitRequest,
     ) -> Result<pdpb::AskBatchSplitResponse, Status> {
-        self.lead().await?;
+        let leadership = self.lead().await?;
         let header = self.header(message.header.as_ref())?;
         let refuse = |header| {
             Ok(pdpb::AskBatchSplitResponse {
@@ -62,7 +62,7 @@ impl Service {
         }
         let peers = region.peers.len();
         let wanted = count.saturating_mul(u32::try_from(peers + 1).unwrap_or(u32::MAX));
-        let taken = self.desk().take_ids(wanted).await;
+        let taken = self.desk().take_ids(&leadership, wanted).await;
         let ids = taken.map_err(|error| unavailable(&error))?;
         Ok(pdpb::AskBatchSplitResponse {
             header: Some(header),

@@ -126,7 +126,7 @@ impl Service {
         &self,
         message: pdpb::AllocIdRequest,
     ) -> Result<pdpb::AllocIdResponse, Status> {
-        self.lead().await?;
+        let leadership = self.lead().await?;
         let header = self.header(message.header.as_ref())?;
         let count = message.count.max(1);
         if count > IDS_PER_COMMAND_MAX {
@@ -136,7 +136,7 @@ impl Service {
         }
         let ids = self
             .desk()
-            .take_ids(count)
+            .take_ids(&leadership, count)
             .await
             .map_err(|error| unavailable(&error))?;
         Ok(pdpb::AllocIdResponse {

@@ -184,12 +184,46 @@ async fn leaders_killed_under_load_lose_and_repeat_nothing() {
     let routes = async { tokio::join!(load.routes(&regions), load.routes(&regions)) };
     let ((), ids, timestamps, _) = tokio::join!(trouble, ids, timestamps, routes);
     // Each asker waits for an answer before it asks again: what it sees only grows.
-    assert!(timestamps.0.is_sorted() && timestamps.1.is_sorted());
+    for seen in [&timestamps.0, &timestamps.1, &ids.0, &ids.1] {
+        assert!(seen.is_sorted());
+    }
     for (what, seen) in [("id", ids), ("timestamp", timestamps)] {
         let seen = [seen.0, seen.1].concat();
         let distinct: BTreeSet<u64> = seen.iter().copied().collect();
         assert_eq!(distinct.len(), seen.len(), "a {what} came twice");
         assert!(seen.len() > 60, "{} {what}s are no load", seen.len());
+    }
+}
+
+/// A member that led before and leads again goes on above what others handed out meanwhile, not
+/// with what it had left.
+#[tokio::test]
+async fn ids_rise_from_leader_to_leader() {
+    let mut group = Processes::start().await;
+    let mut largest = 0;
+    // The fourth leader of three members has led before.
+    for _turn in 0..4 {
+        let mut leader = 0;
+        for _id in 0..3 {
+            let last;
+            (leader, last) = eventually("two ids", async || {
+                let (leader, _) = group.try_leader().await?;
+                let request = pdpb::AllocIdRequest {
+                    header: group.header(),
+                    count: 2,
+                };
+                let mut client = client(&group.addresses[leader]).await?;
+                let reply = client.alloc_id(request).await.ok()?.into_inner();
+                assert_eq!(error(reply.header), None);
+                Some((leader, reply.id))
+            })
+            .await;
+            assert!(last - 1 > largest, "{last} of {leader} after {largest}");
+            largest = last;
+        }
+        group.pause(leader, true);
+        assert_ne!(group.leader().await, leader);
+        group.pause(leader, false);
     }
 }
 

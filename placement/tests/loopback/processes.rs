@@ -18,6 +18,7 @@ pub(crate) struct Processes {
     pub(crate) addresses: Vec<String>,
     directories: Vec<TempDir>,
     members: Vec<Option<Child>>,
+    paused: Vec<bool>,
     pub(crate) cluster_id: u64,
 }
 
@@ -28,6 +29,7 @@ impl Processes {
             addresses: free_addresses(3),
             directories: (0..3).map(|_| directory()).collect(),
             members: vec![None, None, None],
+            paused: vec![false; 3],
             cluster_id: 0,
         };
         for member in 0..3 {
@@ -73,7 +75,18 @@ impl Processes {
     }
 
     pub(crate) fn is_up(&self, member: usize) -> bool {
-        self.members[member].is_some()
+        self.members[member].is_some() && !self.paused[member]
+    }
+
+    /// Has the member stand still, or go on.
+    pub(crate) fn pause(&mut self, member: usize, paused: bool) {
+        let child = self.members[member].as_ref().expect("it is up");
+        let signal = if paused { "STOP" } else { "CONT" };
+        let sent = Command::new("sh")
+            .args(["-c", &format!("kill -{signal} {}", child.id())])
+            .status();
+        assert!(sent.expect("there is a shell").success());
+        self.paused[member] = paused;
     }
 
     /// The leader that members which are up agree on.
