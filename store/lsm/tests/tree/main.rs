@@ -2,6 +2,7 @@
 
 mod support;
 
+mod cache;
 mod compaction_filter;
 mod corruption;
 mod crash;
