@@ -15,6 +15,9 @@ use crate::tree::Inner;
 use crate::version::{FileMeta, TableFile, table_path};
 use crate::{CompactionFilter, LsmError};
 
+/// Bytes between two reports of what was written.
+const REPORT_BYTES: u64 = 256 << 10;
+
 /// What the tables are to be.
 pub(crate) struct Output<'a> {
     /// The level they are for.
@@ -34,12 +37,14 @@ pub(crate) struct Output<'a> {
     pub(crate) end: Option<&'a [u8]>,
 }
 
-/// Tables in order of their keys, synced, with durable names. After an error none is left.
+/// Tables in order of their keys, synced, with durable names. After an error none is left. `wrote`
+/// is called after every so many bytes of keys and values, with their number.
 pub(crate) fn build_tables(
     inner: &Arc<Inner>,
     merge: &mut Merge,
     output: &Output<'_>,
     nothing_below: impl Fn(&[u8]) -> bool,
+    wrote: &mut dyn FnMut(u64),
 ) -> Result<Vec<(usize, Arc<TableFile>)>, LsmError> {
     let mut builder = Builder {
         inner,
@@ -48,6 +53,8 @@ pub(crate) fn build_tables(
         cut: output.start.map(<[u8]>::to_vec),
         created: Vec::new(),
         finished: Vec::new(),
+        unreported: 0,
+        wrote,
     };
     let built = builder.build(merge, nothing_below).and_then(|()| {
         if builder.finished.is_empty() {
@@ -71,6 +78,9 @@ struct Builder<'a> {
     /// Numbers of all files created.
     created: Vec<u64>,
     finished: Vec<(usize, Arc<TableFile>)>,
+    /// Bytes of keys and values since `wrote` was last called.
+    unreported: u64,
+    wrote: &'a mut dyn FnMut(u64),
 }
 
 impl Builder<'_> {
@@ -130,6 +140,10 @@ impl Builder<'_> {
         let (number, mut writer) = self.writer()?;
         writer.add(internal, value)?;
         self.open = Some((number, writer));
+        self.unreported += (internal.len() + value.len()) as u64;
+        if self.unreported >= REPORT_BYTES {
+            (self.wrote)(std::mem::take(&mut self.unreported));
+        }
         Ok(())
     }
 

@@ -41,7 +41,7 @@ pub(crate) fn run(inner: &Arc<Inner>, memtables: &[Arc<Memtable>]) -> Result<Job
         end: None,
     };
     let mut merge = Merge::new(sources.collect());
-    let added = build_tables(inner, &mut merge, &output, |_| false)?;
+    let added = build_tables(inner, &mut merge, &output, |_| false, &mut |_| ())?;
     let report = JobReport {
         bytes_read: 0,
         bytes_written: added.iter().map(|(_, file)| file.meta().size).sum(),

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, Weak};
+use std::time::Duration;
 
 use crate::LsmError;
 use crate::batch::{AppliedChange, OriginId};
@@ -245,17 +246,31 @@ impl Job {
         advances.collect()
     }
 
+    /// As [`Job::run`], but a compaction says again and again how long to pause, so that it writes
+    /// no faster than it has to (`compaction_bytes_per_second_min` of the options). Pauses are a
+    /// second at most; nothing is locked meanwhile.
+    ///
+    /// # Errors
+    /// As [`Job::run`].
+    pub fn run_paced(self, mut pause: impl FnMut(Duration)) -> Result<JobReport, LsmError> {
+        self.run_with(&mut pause)
+    }
+
     /// Does it, then removes files that no version names any more.
     ///
     /// # Errors
     /// After one that is not final nothing has changed and the work is due again.
     pub fn run(self) -> Result<JobReport, LsmError> {
+        self.run_with(&mut |_| ())
+    }
+
+    fn run_with(self, pause: &mut dyn FnMut(Duration)) -> Result<JobReport, LsmError> {
         let inner = self.inner;
         inner.check()?;
         let done = match self.work {
             Work::Flush { memtables, _claim } => flush::run(&inner, &memtables),
             Work::Compaction { compaction, _seat } => {
-                let done = compaction.run(&inner);
+                let done = compaction.run(&inner, pause);
                 // Unless others work on it the inputs are held by nobody now, so the purge below
                 // finds them.
                 drop(compaction);

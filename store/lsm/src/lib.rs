@@ -23,7 +23,10 @@
 //!
 //! # Threads
 //!
-//! There are none here. [`Lsm::plan`] hands out [`Job`]s, which any thread runs.
+//! There are none here. [`Lsm::plan`] hands out [`Job`]s, which any thread runs: a flush, compactions
+//! of disjoint inputs, and parts of a large compaction that several threads share. Nothing sleeps
+//! here either: [`Job::run_paced`] says how long to pause, so that compactions write no faster than
+//! what waits for them asks.
 
 mod batch;
 mod error;
@@ -49,6 +52,7 @@ mod job;
 mod sst_writer;
 
 mod extent;
+mod pace;
 mod pressure;
 mod statistics;
 

@@ -14,6 +14,7 @@ use crate::cache::BlockCache;
 use crate::codec::Malformed;
 use crate::job::Jobs;
 use crate::memtable::Memtable;
+use crate::pace::Pace;
 use crate::pressure::Stalls;
 use crate::snapshot::SuperVersion;
 use crate::statistics::Counters;
@@ -90,6 +91,7 @@ pub(crate) fn open(
         failure: OnceLock::new(),
         counters: Counters::default(),
         stalls: Stalls::default(),
+        pace: Pace::default(),
         options,
         context,
         _lock: lock,

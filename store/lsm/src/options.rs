@@ -70,6 +70,10 @@ pub struct LsmOptions {
     pub debt_stop_bytes: u64,
     /// Compactions and parts of compactions that may run at once.
     pub compactions_max: usize,
+    /// Bytes a second that compactions write, all together, while nothing is urgent; the limit rises
+    /// with what waits and is gone where back-pressure begins. 0: no limit. It binds jobs that are
+    /// run by [`Job::run_paced`](crate::Job::run_paced).
+    pub compaction_bytes_per_second_min: u64,
     /// Parts a large compaction is cut into, for several threads to work on.
     pub compaction_parts_max: usize,
     /// Asked what compactions may leave out; `None`: they keep whatever was not deleted.
@@ -100,6 +104,7 @@ impl Default for LsmOptions {
             debt_slowdown_bytes: 8 << 30,
             debt_stop_bytes: 64 << 30,
             compactions_max: 4,
+            compaction_bytes_per_second_min: 64 << 20,
             compaction_parts_max: 4,
             compaction_filter: None,
             manifest_bytes_max: 16 << 20,
@@ -110,7 +115,7 @@ impl Default for LsmOptions {
 impl LsmOptions {
     /// Checks that the settings can work together; the error names the one that cannot.
     pub fn validate(&self) -> Result<(), LsmError> {
-        let rules: [(bool, &str); 13] = [
+        let rules: [(bool, &str); 14] = [
             (
                 self.memtable_bytes_max >= 1 << 10,
                 "memtable_bytes_max must be at least 1 KiB",
@@ -160,6 +165,11 @@ impl LsmOptions {
             (
                 self.compactions_max >= 1,
                 "compactions_max must be at least 1",
+            ),
+            (
+                self.compaction_bytes_per_second_min == 0
+                    || self.compaction_bytes_per_second_min >= 1 << 20,
+                "compaction_bytes_per_second_min must be 0 or at least 1 MiB",
             ),
             (
                 self.compaction_parts_max >= 1,

@@ -24,6 +24,7 @@ use crate::batch::{AppliedChange, OriginId, WriteBatch};
 use crate::job::{self, Job, Jobs};
 use crate::key::{self, Sequence};
 use crate::memtable::Memtable;
+use crate::pace::Pace;
 use crate::pressure::{self, Pressure, Stalls};
 use crate::snapshot::{Snapshot, SuperVersion};
 use crate::statistics::{self, Counters, Statistics};
@@ -61,6 +62,7 @@ pub(crate) struct Inner {
     pub(crate) failure: OnceLock<LsmError>,
     pub(crate) counters: Counters,
     pub(crate) stalls: Stalls,
+    pub(crate) pace: Pace,
     /// Held for the lifetime of the tree.
     pub(crate) _lock: Box<dyn DirLock>,
 }

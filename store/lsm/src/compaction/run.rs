@@ -6,6 +6,7 @@
 //! and crashes there is one compaction, whoever did how much of it.
 
 use std::sync::{Arc, OnceLock};
+use std::time::Duration;
 
 use bytes::Bytes;
 use parking_lot::Mutex;
@@ -16,6 +17,7 @@ use crate::compaction::Choice;
 use crate::extent;
 use crate::iter::{LevelIter, Merge, Source};
 use crate::job::{JobReport, RangeClaim};
+use crate::pace;
 use crate::range::KeyRange;
 use crate::table::{Fetch, TableSettings};
 use crate::tombstone::Fragments;
@@ -107,7 +109,12 @@ impl Compaction {
     }
 
     /// Works on it until no part is left to take. The report is of what was done here.
-    pub(crate) fn run(&self, inner: &Arc<Inner>) -> Result<JobReport, LsmError> {
+    /// `pause` is told how long to pause, again and again; it may do so or not.
+    pub(crate) fn run(
+        &self,
+        inner: &Arc<Inner>,
+        pause: &mut dyn FnMut(Duration),
+    ) -> Result<JobReport, LsmError> {
         if self.choice.is_move {
             let moved = self.choice.inputs.iter();
             let moved = moved.map(|(_, f)| (self.choice.to, f.clone())).collect();
@@ -125,7 +132,7 @@ impl Compaction {
         let mut report = JobReport::default();
         let mut result = Ok(());
         while let Some(part) = self.take(plan) {
-            let built = self.build(inner, plan, part);
+            let built = self.build(inner, plan, part, pause);
             let mut progress = self.progress.lock();
             progress.running -= 1;
             match built {
@@ -200,6 +207,7 @@ impl Compaction {
         inner: &Arc<Inner>,
         plan: &Plan,
         part: usize,
+        pause: &mut dyn FnMut(Duration),
     ) -> Result<(JobReport, Tables), LsmError> {
         let (start, end) = plan.bounds(part);
         let mut sources = Vec::new();
@@ -234,7 +242,15 @@ impl Compaction {
             let mut below = below.clone();
             below.all(|level| self.version.find(level, user).is_none())
         };
-        let tables = build_tables(inner, &mut Merge::new(sources), &output, nothing_below)?;
+        let mut wrote = |bytes| {
+            let rate = pace::rate(&inner.state().version, &inner.options);
+            let time = inner.pace.wrote(bytes, rate, inner.context.env.now());
+            if !time.is_zero() {
+                pause(time);
+            }
+        };
+        let merge = &mut Merge::new(sources);
+        let tables = build_tables(inner, merge, &output, nothing_below, &mut wrote)?;
         // Parts are about equal, and nobody knows better.
         let bytes: u64 = plan.inputs.iter().map(|(_, file)| file.meta().size).sum();
         let report = JobReport {

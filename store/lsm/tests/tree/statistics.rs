@@ -107,3 +107,42 @@ fn time_at_the_limit_is_counted() {
     assert_eq!(lsm.statistics().stalled, during);
     assert_eq!(lsm.pressure().cause, PressureCause::None);
 }
+
+/// Told to pause by the clock, a compaction takes as long as its rate says; in a hurry, or run
+/// without pauses, it takes no time at all.
+#[test]
+fn a_paced_compaction_keeps_its_rate() {
+    let rate = 1 << 20;
+    for (files, hurry) in [(8, false), (1, true)] {
+        let env = SimEnv::new(1);
+        let options = LsmOptions {
+            l0_compaction_files: 1,
+            l0_slowdown_files: files,
+            l0_stop_files: files + 1,
+            compaction_bytes_per_second_min: rate,
+            ..LsmOptions::default()
+        };
+        let lsm = Lsm::open(env.shared(), Path::new("/tree"), options).expect("open");
+        for number in 0..4000 {
+            put(&lsm, &format!("k{number:04}"), &[number as u8; 1000]);
+        }
+        lsm.flush().expect("flush");
+        let job = lsm.plan().expect("level 0 is due");
+        let mut paused = Duration::ZERO;
+        let mut pauses = 0;
+        let report = job.run_paced(|time| {
+            paused += time;
+            pauses += 1;
+            env.advance(time);
+        });
+        assert!(report.expect("compaction").bytes_written > 0);
+        let full = Duration::from_secs_f64(4_000_000.0 / rate as f64);
+        if hurry {
+            assert_eq!(paused, Duration::ZERO, "pressure has begun");
+        } else {
+            // One of eight files lets it write a little faster.
+            assert!(paused > full / 2 && paused < full, "{paused:?}");
+            assert!(pauses >= 10, "{pauses}");
+        }
+    }
+}
