@@ -28,7 +28,12 @@ impl Raft {
         } else {
             self.promise.until.saturating_sub(self.now)
         };
-        let bound = by_restart.max(by_birth).max(by_echo);
+        let by_sleep = if self.asleep && !is_lifted {
+            self.config.promise
+        } else {
+            Duration::ZERO
+        };
+        let bound = by_restart.max(by_birth).max(by_echo).max(by_sleep);
         (bound > Duration::ZERO).then_some(bound)
     }
 
@@ -151,6 +156,8 @@ impl Raft {
             ));
         }
         let refusal = self.judge(from, request);
+        // A candidate does not hear this leader, which slept.
+        self.wake_leader();
         match (refusal, request.kind) {
             (None, VoteKind::Vote) => {
                 self.vote = Some(from);
@@ -341,6 +348,7 @@ impl Raft {
             self.take_office(Office::Follower);
         }
         self.leader = Some(leader);
+        self.asleep = false;
         self.elapsed = 0;
         self.wake_at = None;
     }
@@ -360,6 +368,7 @@ impl Raft {
         }
         let is_from_leader = term == self.term && self.leader == Some(from);
         if is_from_leader && matches!(self.office, Office::Follower) {
+            self.awake();
             self.summoned = Some(force);
             self.follow_summons();
         }

@@ -58,7 +58,8 @@
 //!
 //! # Left out
 //!
-//! Hibernation, follower-forwarded reads and proposals.
+//! Follower-forwarded reads and proposals. Who sleeps when is agreed by the drivers: here is only
+//! [`Raft::hibernate`], which refuses as long as there is something to do.
 
 mod types;
 
@@ -76,6 +77,7 @@ mod configuration;
 mod drain;
 mod election;
 mod follower;
+mod hibernation;
 mod leadership;
 mod membership;
 mod replication;

@@ -54,6 +54,8 @@ pub struct Raft {
     pub(crate) unseen_upto: LogIndex,
     /// The leader has told this peer to campaign, which must apply a committed change first.
     pub(crate) summoned: Option<Force>,
+    /// Ticks have no effect.
+    pub(crate) asleep: bool,
     /// A snapshot is being installed.
     pub(crate) installing: Option<SnapshotMetadata>,
     pub(crate) outbox: Outbox,
@@ -152,6 +154,7 @@ impl Raft {
             memberships,
             unseen_upto,
             summoned: None,
+            asleep: false,
             installing: None,
             outbox: Outbox::default(),
             log,
@@ -172,6 +175,9 @@ impl Raft {
     /// One tick of the group's timers (elections, heartbeats, check-quorum).
     pub fn tick(&mut self, now: Duration) {
         self.observe(now);
+        if self.asleep {
+            return;
+        }
         if matches!(self.office, Office::Leader(_)) {
             self.tick_leader();
             return;
@@ -215,6 +221,7 @@ impl Raft {
     /// candidates, peers that are no voters, and reluctant ones, whose timeout comes in the end.
     pub fn campaign(&mut self, now: Duration) {
         self.observe(now);
+        self.awake();
         if matches!(self.office, Office::Follower) && self.is_willing() {
             self.try_campaign();
         }
@@ -224,6 +231,7 @@ impl Raft {
     /// was promised to it binds as before; whoever leads is known again by the next message.
     pub fn forget_leader(&mut self) {
         if matches!(self.office, Office::Follower) {
+            self.awake();
             self.leader = None;
         }
     }
@@ -295,6 +303,7 @@ impl Raft {
 
     /// Appends an entry as leader.
     pub(crate) fn append_own(&mut self, payload: Payload) -> EntryId {
+        self.awake();
         let id = EntryId {
             term: self.term,
             index: self.log.last().index.next(),
@@ -331,6 +340,7 @@ impl Raft {
         }
         self.wake_at = None;
         self.summoned = None;
+        self.asleep = false;
         self.draw_timeout();
     }
 }

@@ -39,6 +39,7 @@ impl Raft {
     /// in [`Ready::reads`](crate::Ready) or [`Ready::failed_reads`](crate::Ready).
     pub fn read_index(&mut self, id: ReadId, now: Duration) -> Result<(), ReadError> {
         self.observe(now);
+        self.wake_leader();
         let leader = self.leader;
         let Office::Leader(lead) = &mut self.office else {
             return Err(ReadError::NotLeader { leader });
@@ -57,6 +58,7 @@ impl Raft {
     /// target catch up, then tells it to campaign. Given up after `election_ticks_min` ticks.
     pub fn transfer_leader(&mut self, target: PeerId, now: Duration) -> Result<(), TransferError> {
         self.observe(now);
+        self.wake_leader();
         let leader = self.leader;
         let Office::Leader(lead) = &mut self.office else {
             return Err(TransferError::NotLeader { leader });

@@ -10,7 +10,7 @@
 //! | `wait ms=n` | time passes without ticks |
 //! | `campaign id`, `propose id command [bytes=n]`, `read id read`, `transfer id target` | calls |
 //! | `change id [add-voter\|add-learner\|remove peer]…` | proposes a membership change; without steps: to leave the joint configuration |
-//! | `forget-leader id`, `reluctant id`, `willing id` | calls |
+//! | `forget-leader id`, `reluctant id`, `willing id`, `hibernate id`, `wake id` | calls |
 //! | `ready [id…]`, `persist [id…] [n=]`, `apply [id…] [n=]`, `flush id`, `provide [id…]` | the driver's steps |
 //! | `deliver\|drop\|duplicate [from=] [to=] [n=]` | what is on the network, in order |
 //! | `isolate id`, `heal` | messages to and from the node are lost while isolated |

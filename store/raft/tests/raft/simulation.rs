@@ -5,6 +5,7 @@
 
 mod checks;
 mod environment;
+mod faults;
 mod world;
 
 use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};

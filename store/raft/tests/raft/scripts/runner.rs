@@ -343,6 +343,14 @@ impl Cluster {
             }
             "read" => node.raft().read_index(ReadId(number(args)?), now)?,
             "transfer" => node.raft().transfer_leader(peer(args)?, now)?,
+            "hibernate" => {
+                let sleeps = node.raft().hibernate();
+                self.line(&format!(
+                    "{id} {}",
+                    if sleeps { "sleeps" } else { "stays awake" }
+                ));
+            }
+            "wake" => node.raft().wake(now),
             "forget-leader" => node.raft().forget_leader(),
             "reluctant" => node.raft().set_willingness(Willingness::Reluctant),
             "willing" => node.raft().set_willingness(Willingness::Willing),
