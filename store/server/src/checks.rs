@@ -154,6 +154,21 @@ pub fn check_leader(
     Ok(())
 }
 
+/// The same error, but names a leader only where its store is connected: clients turn to a leader
+/// that is named at once, and a dead one costs them one of their few tries.
+pub fn without_dead_leader(
+    error: RegionError,
+    is_connected: impl FnOnce(StoreId) -> bool,
+) -> RegionError {
+    match error {
+        RegionError::NotLeader { region, leader } => RegionError::NotLeader {
+            region,
+            leader: leader.filter(|leader| is_connected(leader.store)),
+        },
+        other => other,
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -297,6 +312,23 @@ mod tests {
                 "{what}"
             );
         }
+    }
+
+    #[test]
+    fn a_leader_that_cannot_be_reached_is_no_hint() {
+        let named = RegionError::NotLeader {
+            region: GroupId(7),
+            leader: Some(Peer::voter(PeerId(12), StoreId(2))),
+        };
+        let nobody = RegionError::NotLeader {
+            region: GroupId(7),
+            leader: None,
+        };
+        let told = |up| without_dead_leader(named.clone(), |store| up && store == StoreId(2));
+        assert_eq!(told(true), named);
+        assert_eq!(told(false), nobody);
+        let other = RegionError::StaleCommand;
+        assert_eq!(without_dead_leader(other.clone(), |_| false), other);
     }
 
     #[test]

@@ -28,14 +28,15 @@ use tinykv_node::handle::NodeHandle;
 use tinykv_node::process::Stop;
 use tinykv_node::spawn::Tasks;
 use tinykv_proto::errorpb;
-use tinykv_replica::StoreId;
+use tinykv_replica::{Refusal, StoreId};
 use tonic::Status;
 
 use crate::admission::Admission;
-use crate::checks::RegionError;
+use crate::checks::{RegionError, Target, without_dead_leader};
 use crate::clock::PlacementClock;
 use crate::limits::Refused;
 use crate::machine::RawMachine;
+use crate::outcome;
 use crate::raw::read::Unanswered;
 use crate::splitting::Splitter;
 
@@ -159,6 +160,16 @@ impl Calls {
             Err(_) => Ended::DefinitelyNot,
         };
         self.shared.figures.count(kind, ended);
+    }
+
+    /// What an asker is told about a refusal of the replica.
+    fn refused(&self, refusal: Refusal, target: &Target) -> RegionError {
+        self.sure(outcome::refused(refusal, target))
+    }
+
+    /// The same error without a hint at a leader that is cut off from here, and maybe dead.
+    fn sure(&self, error: RegionError) -> RegionError {
+        without_dead_leader(error, |store| self.shared.node.is_connected(store))
     }
 
     /// The moment, on the monotonic clock, at which the asker stops waiting.

@@ -12,7 +12,6 @@ use super::figures::Kind;
 use super::{Calls, Failed};
 use crate::checks::{Here, RegionError, Target, check_leader};
 use crate::command::Operation;
-use crate::outcome;
 use crate::raw::read::{Depth, Unanswered, View};
 use crate::value::PlacementTime;
 
@@ -101,7 +100,7 @@ impl Calls {
             Outcome::Ok(Answer::Read(_)) => {}
             Outcome::Ok(_) => unreachable!("a read is answered by a grant"),
             Outcome::DefinitelyNot(refusal) => {
-                return Err(Failed::Region(outcome::refused(refusal, target)));
+                return Err(Failed::Region(self.refused(refusal, target)));
             }
             // Nothing is unknown about a read that was not served: it may be asked again.
             Outcome::Undetermined(_) => {
@@ -205,7 +204,7 @@ impl Calls {
                 Some(region) => self.epoch_not_match(target, region),
                 None => RegionError::EpochNotMatch { regions },
             }),
-            checked => checked,
+            checked => checked.map_err(|error| self.sure(error)),
         }
     }
 

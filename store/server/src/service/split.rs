@@ -60,7 +60,7 @@ impl Calls {
             NotSplit::EpochNotMatch(region) => Some(self.epoch_not_match(target, region)),
             // It has a sentence of its own.
             NotSplit::Refused(Refusal::Split(_)) => None,
-            NotSplit::Refused(refusal) => Some(outcome::refused(refusal.clone(), target)),
+            NotSplit::Refused(refusal) => Some(self.refused(refusal.clone(), target)),
             NotSplit::Undetermined(doubt) => Some(outcome::undetermined(*doubt)),
             _ => None,
         }

@@ -70,7 +70,7 @@ impl Calls {
             Ok(Outcome::Ok(Answer::Applied { reply, .. })) => Ok(reply),
             Ok(Outcome::Ok(_)) => unreachable!("a command is answered by its reply"),
             Ok(Outcome::DefinitelyNot(refusal)) => {
-                Err(Failed::Region(outcome::refused(refusal, target)))
+                Err(Failed::Region(self.refused(refusal, target)))
             }
             Ok(Outcome::Undetermined(doubt)) => Err(Failed::Region(outcome::undetermined(doubt))),
             Err(_) => Err(Failed::Region(RegionError::Undetermined {

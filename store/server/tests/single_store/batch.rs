@@ -12,7 +12,11 @@ use tinykv_proto::tikvpb::{
 };
 use tokio::sync::mpsc;
 use tokio_stream::wrappers::ReceiverStream;
+use tonic::transport::Channel;
 use tonic::{Code, Status, Streaming};
+use tonic_health::pb::HealthCheckRequest;
+use tonic_health::pb::health_check_response::ServingStatus;
+use tonic_health::pb::health_client::HealthClient;
 
 use super::{Running, Setting, in_time};
 
@@ -97,6 +101,7 @@ async fn every_call_of_a_stream_is_answered() {
         of_each_kind(&running).await;
         what_is_wrong(&running).await;
         a_client_that_goes_away(&running).await;
+        health(&running).await;
         // A stream that its client never ends does not hold up the end of the store.
         let open = Calls::open(&running).await;
         running.end().await;
@@ -104,6 +109,16 @@ async fn every_call_of_a_stream_is_answered() {
         setting.end().await;
     })
     .await;
+}
+
+/// What clients ask after a call has failed.
+async fn health(running: &Running) {
+    let channel = Channel::from_shared(format!("http://{}", running.store.address));
+    let channel = channel.expect("an address").connect_lazy();
+    let request = HealthCheckRequest::default();
+    let answer = HealthClient::new(channel).check(request).await;
+    let status = answer.expect("answered").into_inner().status();
+    assert_eq!(status, ServingStatus::Serving);
 }
 
 async fn many(running: &Running) {

@@ -60,14 +60,17 @@ impl Setting {
 
     /// The same for a store that has this many regions.
     async fn restart(&self, dir: &Path, regions: usize) -> Running {
-        let settings = Settings::try_parse_from([
-            "tinykv-store",
-            "--addr=127.0.0.1:0",
-            // The first of the two is not there; the store finds the other.
-            &format!("--placement=127.0.0.1:1,{}", self.placement.address()),
-            &format!("--data-dir={}", dir.display()),
-        ])
-        .expect("settings");
+        self.start_with(dir, regions, &[]).await
+    }
+
+    /// The same with further settings.
+    async fn start_with(&self, dir: &Path, regions: usize, more: &[&str]) -> Running {
+        // The first of the two is not there; the store finds the other.
+        let placement = format!("--placement=127.0.0.1:1,{}", self.placement.address());
+        let data_dir = format!("--data-dir={}", dir.display());
+        let settings = ["tinykv-store", "--addr=127.0.0.1:0", &placement, &data_dir];
+        let settings = settings.iter().chain(more);
+        let settings = Settings::try_parse_from(settings).expect("settings");
         let starts = self.placement.0.known.borrow().starts.len();
         self.placement
             .0

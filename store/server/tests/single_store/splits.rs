@@ -6,6 +6,23 @@ use tinykv_proto::{errorpb, metapb};
 
 use super::{Running, Setting, in_time, text};
 
+impl Setting {
+    /// The context of a request for a plain key, as placement knows the regions now.
+    fn context(&self, key: &[u8]) -> Option<pb::Context> {
+        let known = self.placement.0.known.borrow();
+        let mut regions = known.led.values().filter_map(|led| led.region.as_ref());
+        let region = regions.find(|region| {
+            tinykv_keys::Bounds::new(&region.start_key, &region.end_key).contains_raw(key)
+        })?;
+        Some(pb::Context {
+            region_id: region.id,
+            region_epoch: region.region_epoch,
+            peer: region.peers.first().copied(),
+            ..pb::Context::default()
+        })
+    }
+}
+
 impl Running {
     /// The raw bounds of the regions, in order.
     fn edges(&self) -> Vec<(String, String)> {
@@ -123,6 +140,60 @@ async fn regions_are_split_by_order_of_placement() {
         }
         running.put("k5", "new", 0).await;
         running.learn(&setting, 9).await;
+        running.end().await;
+        setting.end().await;
+    })
+    .await;
+}
+
+/// Bytes that do not compress.
+fn noise(seed: u64, length: usize) -> Vec<u8> {
+    let mut state = seed | 1;
+    let mut next = || {
+        state ^= state << 13;
+        state ^= state >> 7;
+        state ^= state << 17;
+        state as u8
+    };
+    (0..length).map(|_| next()).collect()
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_region_that_has_grown_is_split_and_its_parts_again() {
+    in_time(async {
+        let dir = tempfile::tempdir().expect("temp dir");
+        let setting = Setting::new().await;
+        let regions = tinykv_keys::bootstrap_regions().len();
+        let small = ["--region-split-size=1MiB"];
+        let running = setting.start_with(dir.path(), regions, &small).await;
+        // More than stays in memory, so that part of it reaches the disk and is measured.
+        for number in 0..10 {
+            let value = Bytes::from(noise(number, 8 << 20));
+            let mut done = false;
+            while !done {
+                let mut client = running.client.clone();
+                let request = pb::RawPutRequest {
+                    context: setting.context(format!("k{number}").as_bytes()),
+                    key: Bytes::from(format!("k{number}")),
+                    value: value.clone(),
+                    ..pb::RawPutRequest::default()
+                };
+                let answer = client
+                    .raw_put(request)
+                    .await
+                    .expect("answered")
+                    .into_inner();
+                assert_eq!(answer.error, "");
+                // It may be split meanwhile.
+                done = answer.region_error.is_none();
+            }
+        }
+        let known = setting
+            .placement
+            .wait(|known| known.led.len() >= regions + 3 && known.reported.len() >= 3)
+            .await;
+        let sizes = known.led.values().map(|led| led.approximate_size);
+        assert!(sizes.sum::<u64>() > 0, "sizes are reported");
         running.end().await;
         setting.end().await;
     })
