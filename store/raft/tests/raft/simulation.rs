@@ -13,7 +13,7 @@ use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 use environment::Counts;
 use world::World;
 
-const SEEDS: u64 = 300;
+const SEEDS: u64 = 200;
 const STEPS: u32 = 8_000;
 
 #[test]
