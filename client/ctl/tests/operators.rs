@@ -177,6 +177,7 @@ impl Placement for Member {
                 true => Vec::new(),
                 false => vec![operator(world.looks, world.ending)],
             },
+            ..placement::ListOperatorsResponse::default()
         }))
     }
 

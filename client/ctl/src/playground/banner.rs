@@ -37,6 +37,13 @@ pub(crate) fn banner(planned: &[Planned], processes: &[Process], port_offset: u1
             format!("curl http://{placement}/metrics"),
         ),
     ];
+    let port = first(Role::Store).and_then(|store| store.resp_address.as_deref());
+    if let Some((_, port)) = port.and_then(|address| address.rsplit_once(':')) {
+        lines.push((
+            "read it with redis-cli",
+            format!("redis-cli -p {port} get greeting"),
+        ));
+    }
     if let Some(store) = first(Role::Store) {
         lines.push((
             "health of a store",

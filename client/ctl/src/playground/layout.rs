@@ -8,6 +8,8 @@ use super::PlaygroundArgs;
 const PLACEMENT_PORT: u16 = 2379;
 /// The first store's port; further ones follow.
 const STORE_PORT: u16 = 20160;
+/// The port of the first store for Redis's protocol; further ones follow.
+const RESP_PORT: u16 = 6380;
 /// Most processes of a role; keeps the port ranges of the roles apart.
 const PROCESSES_MAX: u16 = 64;
 
@@ -36,6 +38,8 @@ pub(crate) struct Planned {
     pub(crate) name: String,
     /// Where it listens.
     pub(crate) address: String,
+    /// Where a store speaks Redis's protocol.
+    pub(crate) resp_address: Option<String>,
     pub(crate) data_dir: PathBuf,
     pub(crate) log: PathBuf,
     /// Arguments behind the binary's own name.
@@ -71,6 +75,11 @@ pub(crate) fn plan(args: &PlaygroundArgs, dir: &Path) -> Result<Vec<Planned>, St
         process
             .arguments
             .extend(["--placement".to_owned(), members.join(",")]);
+        let resp_address = format!("127.0.0.1:{}", port(RESP_PORT, number));
+        process
+            .arguments
+            .extend(["--resp-addr".to_owned(), resp_address.clone()]);
+        process.resp_address = Some(resp_address);
         planned.push(process);
     }
     Ok(planned)
@@ -119,6 +128,7 @@ fn process(role: Role, number: u16, address: String, dir: &Path) -> Planned {
         log: dir.join(format!("{name}.log")),
         name,
         address,
+        resp_address: None,
         data_dir,
         arguments,
     }
@@ -166,7 +176,9 @@ mod tests {
                 "--data-dir",
                 "/d/store-1",
                 "--placement",
-                "127.0.0.1:2379"
+                "127.0.0.1:2379",
+                "--resp-addr",
+                "127.0.0.1:6380"
             ]
         );
     }
@@ -175,6 +187,7 @@ mod tests {
     fn the_offset_moves_every_port_and_members_know_each_other() {
         let planned = plan(&args(1, 3, 100), Path::new("/d")).expect("a good plan");
         assert_eq!(planned[2].address, "127.0.0.1:2481");
+        assert_eq!(planned[3].resp_address.as_deref(), Some("127.0.0.1:6480"));
         assert!(
             planned[2].arguments.contains(
                 &"placement-1=http://127.0.0.1:2479,placement-2=http://127.0.0.1:2480,\

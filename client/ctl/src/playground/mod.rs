@@ -83,8 +83,12 @@ async fn live(
 ) -> Result<(), Failure> {
     for planned in planned {
         let process = Process::start(planned.clone()).map_err(Failure::Refused)?;
+        let resp = match &planned.resp_address {
+            Some(address) => format!(", redis-cli at {address}"),
+            None => String::new(),
+        };
         println!(
-            "{:<12} process {:<8} {}",
+            "{:<12} process {:<8} {}{resp}",
             planned.name, process.id, planned.address
         );
         processes.push(process);
@@ -116,12 +120,14 @@ async fn live(
 /// Refuses before anything is started, so that no half of a cluster is left behind.
 fn check_addresses(planned: &[Planned]) -> Result<(), String> {
     for planned in planned {
-        TcpListener::bind(&planned.address).map_err(|error| {
-            format!(
-                "{}: {} for {}; give --port-offset N to move every port",
-                planned.address, error, planned.name
-            )
-        })?;
+        for address in std::iter::once(&planned.address).chain(&planned.resp_address) {
+            TcpListener::bind(address).map_err(|error| {
+                format!(
+                    "{address}: {error} for {}; give --port-offset N to move every port",
+                    planned.name
+                )
+            })?;
+        }
     }
     Ok(())
 }

@@ -231,7 +231,10 @@ mod tests {
         let (batches, error) = all("a\tb\nc\td\nno tab\ne\tf\n");
         assert_eq!(
             error.as_deref(),
-            Some("line 3: no tab between key and value")
+            Some(
+                "line 3: no tab between key and value; write the key, a tab and the value on one \
+                 line"
+            )
         );
         let records: usize = batches.iter().map(|batch| batch.records.len()).sum();
         assert_eq!(records, 2);

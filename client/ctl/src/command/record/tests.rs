@@ -78,8 +78,9 @@ fn json_is_text_where_it_can_be() {
 #[test]
 fn tsv_that_is_wrong_is_told_what_is_right() {
     let tsv = |line: &[u8]| refused(RecordFormat::Tsv, line);
-    assert_eq!(tsv(b"alone"), "no tab between key and value");
-    assert_eq!(tsv(b""), "no tab between key and value");
+    let no_tab = "no tab between key and value; write the key, a tab and the value on one line";
+    assert_eq!(tsv(b"alone"), no_tab);
+    assert_eq!(tsv(b""), no_tab);
     assert_eq!(tsv(b"\tvalue"), "the key is empty");
     assert_eq!(
         tsv(b"a\tb\tc"),

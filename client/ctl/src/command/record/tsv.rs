@@ -3,7 +3,10 @@
 /// Reads a line.
 pub(super) fn parse(line: &[u8]) -> Result<(Vec<u8>, Vec<u8>), String> {
     let Some(tab) = line.iter().position(|byte| *byte == b'\t') else {
-        return Err("no tab between key and value".to_owned());
+        return Err(
+            "no tab between key and value; write the key, a tab and the value on one line"
+                .to_owned(),
+        );
     };
     Ok((
         unescape("key", &line[..tab])?,
