@@ -56,6 +56,13 @@ pub(crate) fn open(
     });
     let version = version_of(&context, &options, &state, manifest_in_force)?;
     let env = &context.env;
+    if let Some(number) = manifest_in_force {
+        // A killed process leaves edits and names unsynced; they count once they were read, so no
+        // file may go on their word before they are durable.
+        let manifest = env.open(&dir.join(manifest_name(number)))?;
+        manifest.sync_data().map_err(LsmError::from_sync)?;
+        env.sync_dir(dir).map_err(LsmError::from_sync)?;
+    }
     remove_orphans(env, dir, &state, manifest_in_force, &entries)?;
     if manifest_in_force.is_none()
         && let Some(parent) = dir.parent().filter(|parent| !parent.as_os_str().is_empty())

@@ -190,6 +190,13 @@ fn crash_at_every_io_recovers_a_prefix() {
     assert!(recoveries >= 2000, "only {recoveries} recoveries");
 }
 
+/// An edit that a killed process left unsynced removes tables only once it is durable: power may
+/// fail while the tree is opened again.
+#[test]
+fn a_kill_and_then_power_loss_recovers_a_prefix() {
+    assert!(crash_everywhere(1017, "tiny", &tiny()) > 200);
+}
+
 /// D4: after a failed sync nothing is acknowledged any more, and what was durable still is.
 #[test]
 fn a_failed_sync_is_final_and_loses_nothing_durable() {
