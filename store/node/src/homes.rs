@@ -66,10 +66,16 @@ impl Homes {
         });
         // A group that lives again decides for its elder's grave, too.
         let parents: BTreeMap<GroupId, Option<SplitPoint>> = deaths.chain(births).collect();
+        let peers: BTreeMap<_, _> = found
+            .groups
+            .iter()
+            .filter_map(|it| Some((it.group, BirthRecord::decode(&it.log.birth).ok()?.peer.id)))
+            .collect();
         let is_ahead = |point: &SplitPoint| {
-            applied
+            let lags = applied
                 .get(&point.group)
-                .is_some_and(|applied| *applied < point.index)
+                .is_some_and(|applied| *applied < point.index);
+            lags && peers.get(&point.group) == Some(&point.peer)
         };
         for group in parents.keys() {
             let mut home = *group;

@@ -1,7 +1,7 @@
 //! Payloads of the log's life-and-death records (fourth and fifth invariant of the log).
 
 use bytes::Bytes;
-use tinykv_raft::{GroupId, LogIndex};
+use tinykv_raft::{GroupId, LogIndex, PeerId};
 
 use crate::codec::{Decoder, Encoder, FormatError};
 use crate::effects::SnapshotHandle;
@@ -18,6 +18,8 @@ const FORMAT_INSTALLING: u8 = 1;
 pub struct SplitPoint {
     /// The parent.
     pub group: GroupId,
+    /// The parent's peer on the same store: a younger one has never seen the split.
+    pub peer: PeerId,
     /// The split, in the parent's log.
     pub index: LogIndex,
 }
@@ -124,6 +126,7 @@ fn encode_parent(parent: Option<SplitPoint>, to: &mut Encoder) {
     to.u8(u8::from(parent.is_some()));
     if let Some(parent) = parent {
         to.u64(parent.group.0);
+        to.u64(parent.peer.0);
         to.u64(parent.index.0);
     }
 }
@@ -132,6 +135,7 @@ fn decode_parent(from: &mut Decoder<'_>) -> Result<Option<SplitPoint>, FormatErr
     Ok(match from.flag()? {
         true => Some(SplitPoint {
             group: GroupId(from.u64()?),
+            peer: PeerId(from.u64()?),
             index: LogIndex(from.u64()?),
         }),
         false => None,

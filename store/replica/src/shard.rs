@@ -39,9 +39,10 @@ pub struct Shard<S: StateMachine> {
     touched: BTreeSet<GroupId>,
     /// Children born here in splits, by parent. Some may be gone.
     children: BTreeMap<GroupId, BTreeSet<GroupId>>,
-    /// Children woken, and graves released, by a split that the last run applied.
+    /// Children woken by a split that the last run applied.
     newly_awake: BTreeSet<GroupId>,
-    graves_released: BTreeSet<GroupId>,
+    /// Graves whose parents have yet to apply the split.
+    graves_awaiting: BTreeSet<GroupId>,
     /// What the groups of the whole store hold.
     territory: Arc<Territory>,
     /// The clock of the last run.
@@ -63,7 +64,7 @@ impl<S: StateMachine> Shard<S> {
             touched: BTreeSet::new(),
             children: BTreeMap::new(),
             newly_awake: BTreeSet::new(),
-            graves_released: BTreeSet::new(),
+            graves_awaiting: BTreeSet::new(),
             territory: Arc::default(),
             now: Duration::ZERO,
             is_shut_down: false,
@@ -192,7 +193,6 @@ impl<S: StateMachine> Shard<S> {
                 self.territory.release(group);
             }
             self.graves.insert(group, Grave::dug(record));
-            self.release_graves(group);
         }
     }
 

@@ -176,6 +176,7 @@ impl<S: StateMachine> Replica<S> {
         }
         let point = SplitPoint {
             group: self.group,
+            peer: self.peer.id,
             index: splitting.entry.index,
         };
         Some((point, splitting.children.clone()))

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
-use tinykv_raft::{Entry, GroupId, LogIndex};
+use tinykv_raft::{Entry, GroupId, LogIndex, PeerId};
 use tinykv_wal::RecoveredGroup;
 
 use super::splitting::split_floors;
@@ -107,14 +107,19 @@ impl<S: StateMachine> Shard<S> {
                 .map_err(|error| RecoverError { group, error })?;
             births.insert(group, birth);
         }
+        let peers: BTreeMap<GroupId, PeerId> = births
+            .iter()
+            .map(|(group, birth)| (*group, birth.peer.id))
+            .collect();
         let applied: BTreeMap<GroupId, LogIndex> = groups
             .iter()
             .map(|found| (found.group, found.applied))
             .collect();
         let is_ahead = |point: &SplitPoint| {
-            applied
+            let lags = applied
                 .get(&point.group)
-                .is_some_and(|applied| *applied < point.index)
+                .is_some_and(|applied| *applied < point.index);
+            lags && peers.get(&point.group) == Some(&point.peer)
         };
         for found in tombstones {
             let group = found.group;
@@ -123,11 +128,15 @@ impl<S: StateMachine> Shard<S> {
             let awaits_split = record.parent.as_ref().is_some_and(is_ahead);
             let left = record.leftover.as_ref().map(Region::range);
             shard.territory.hold(left.map(|range| (group, range)));
+            if awaits_split {
+                shard.graves_awaiting.insert(group);
+            }
             let grave = Grave::recovered::<S>(group, record, awaits_split, &mut run);
             shard.graves.insert(group, grave);
         }
         let waiting = groups.iter().filter(|found| found.applied == LogIndex(0));
-        let floors = split_floors(waiting.filter_map(|found| births[&found.group].parent));
+        let floors =
+            split_floors(waiting.filter_map(|found| births[&found.group].parent.filter(is_ahead)));
         for found in groups {
             let group = found.group;
             let Some(birth) = births.remove(&group) else {

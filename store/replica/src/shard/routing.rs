@@ -185,6 +185,9 @@ impl<S: StateMachine> Shard<S> {
         };
         let parent = grave.record.parent;
         let awaits_split = parent.is_some_and(|parent| self.is_split_ahead(parent));
+        if awaits_split {
+            self.graves_awaiting.insert(group);
+        }
         if let Some(grave) = self.grave_of(group, peer) {
             match awaits_split {
                 true => grave.stage = Stage::AwaitingSplit,

@@ -135,12 +135,6 @@ impl<S: StateMachine> Shard<S> {
                 for range in S::ranges(&state.region) {
                     run.effects.apply.delete_range(range.start, range.end);
                 }
-                if let Some(grave) = self.graves.get_mut(&group)
-                    && grave.stage == Stage::AwaitingSplit
-                {
-                    grave.stage = Stage::Recording;
-                    self.graves_released.insert(group);
-                }
             }
         }
     }
@@ -153,8 +147,21 @@ impl<S: StateMachine> Shard<S> {
                 self.touched.insert(group);
             }
         }
-        for group in std::mem::take(&mut self.graves_released) {
-            if let Some(grave) = self.graves.get_mut(&group) {
+        // The parent has applied the split, or jumped over it, or is gone.
+        for group in std::mem::take(&mut self.graves_awaiting) {
+            let Some(grave) = self.graves.get(&group) else {
+                continue;
+            };
+            if grave
+                .record
+                .parent
+                .is_some_and(|parent| self.is_split_ahead(parent))
+            {
+                self.graves_awaiting.insert(group);
+            } else if let Some(grave) = self.graves.get_mut(&group)
+                && grave.stage == Stage::AwaitingSplit
+            {
+                grave.stage = Stage::Recording;
                 grave.on_recorded::<S>(group, run);
             }
         }
@@ -163,19 +170,8 @@ impl<S: StateMachine> Shard<S> {
     /// Whether the parent lives here and has yet to apply the split.
     pub(super) fn is_split_ahead(&self, parent: SplitPoint) -> bool {
         let replica = self.replicas.get(&parent.group);
+        let replica = replica.filter(|replica| replica.peer().id == parent.peer);
         replica.is_some_and(|replica| replica.has_yet_to_apply(parent.index))
-    }
-
-    /// The parent is gone: its children's graves need not wait for it any more.
-    pub(super) fn release_graves(&mut self, parent: GroupId) {
-        for group in self.children.get(&parent).into_iter().flatten() {
-            if let Some(grave) = self.graves.get_mut(group)
-                && grave.stage == Stage::AwaitingSplit
-            {
-                grave.stage = Stage::Recording;
-                self.graves_released.insert(*group);
-            }
-        }
     }
 
     pub(super) fn adopt(&mut self, parent: GroupId, child: GroupId) {
