@@ -13,6 +13,7 @@
 
 mod history;
 mod search;
+mod snapshot;
 
 #[cfg(test)]
 mod tests;
@@ -21,6 +22,7 @@ use std::collections::BTreeMap;
 use std::fmt;
 
 pub use history::{Action, Operation, Outcome, Value, parse, print};
+pub use snapshot::{Snapshot, check_snapshots};
 
 /// Why a history was not accepted.
 #[derive(Clone, Debug, PartialEq, Eq)]

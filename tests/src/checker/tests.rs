@@ -1,6 +1,8 @@
 //! Histories it must accept, and bad ones it must reject; a checker that accepts all is worthless.
 
-use super::{Action, Operation, Outcome, Violation, check, parse, print};
+use super::{
+    Action, Operation, Outcome, Snapshot, Violation, check, check_snapshots, parse, print,
+};
 
 fn op(client: u64, begin: u64, end: u64, action: Action, outcome: Outcome) -> Operation {
     Operation {
@@ -261,4 +263,67 @@ fn a_history_is_json_lines() {
     assert_eq!(parse(&print(&history)), Ok(history));
     let broken = parse("{}\n").expect_err("not an operation");
     assert!(broken.starts_with("line 1: "), "{broken}");
+}
+
+fn of(key: &str, operation: Operation) -> Operation {
+    Operation {
+        key: key.to_owned(),
+        ..operation
+    }
+}
+
+fn snapshot(begin: u64, end: u64, reads: [(&str, Option<&str>); 2]) -> Snapshot {
+    let read = |(key, value): (&str, Option<&str>)| (key.to_owned(), value.map(str::to_owned));
+    Snapshot {
+        client: 9,
+        reads: reads.map(read).to_vec(),
+        begin,
+        end,
+    }
+}
+
+/// `x` is 1 and then 2, after that `y` is 1: whoever sees the new `y` sees the new `x`.
+fn two_registers() -> Vec<Operation> {
+    vec![
+        of("x", put(10, 20, "x1")),
+        of("x", put(30, 40, "x2")),
+        of("y", put(50, 60, "y1")),
+    ]
+}
+
+#[test]
+fn values_that_were_there_at_one_time_are_a_snapshot() {
+    let history = two_registers();
+    for reads in [
+        [("x", Some("x1")), ("y", None)],
+        [("x", Some("x2")), ("y", None)],
+        [("x", Some("x2")), ("y", Some("y1"))],
+    ] {
+        let snapshots = [snapshot(15, 55, reads)];
+        assert_eq!(check_snapshots(&history, &snapshots), Ok(()), "{reads:?}");
+    }
+}
+
+#[test]
+fn a_snapshot_of_two_times_is_torn() {
+    let torn = [snapshot(15, 65, [("x", Some("x1")), ("y", Some("y1"))])];
+    assert!(check_snapshots(&two_registers(), &torn).is_err());
+}
+
+#[test]
+fn a_snapshot_from_before_it_was_asked_for_is_refused() {
+    let stale = [snapshot(45, 65, [("x", Some("x1")), ("y", None)])];
+    assert!(check_snapshots(&two_registers(), &stale).is_err());
+    let missing = [snapshot(70, 80, [("x", Some("x2")), ("y", None)])];
+    assert!(check_snapshots(&two_registers(), &missing).is_err());
+    let unheard_of = [snapshot(70, 80, [("x", Some("x9")), ("y", Some("y1"))])];
+    assert!(check_snapshots(&two_registers(), &unheard_of).is_err());
+}
+
+#[test]
+fn open_writes_leave_a_snapshot_its_freedom() {
+    let mut history = two_registers();
+    history.push(of("x", lost_put(25, "x3")));
+    let late = [snapshot(70, 80, [("x", Some("x3")), ("y", Some("y1"))])];
+    assert_eq!(check_snapshots(&history, &late), Ok(()));
 }

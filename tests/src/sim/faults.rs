@@ -12,23 +12,27 @@ pub(super) enum Fault {
     /// Mend all links and draw new weather.
     Heal,
     /// Stop a store now; its disk keeps what the mode says.
-    Crash { store: usize, mode: CrashMode },
+    Crash { process: usize, mode: CrashMode },
     /// Stop a store in the middle of its n-th I/O from now.
     CrashAtIo {
-        store: usize,
+        process: usize,
         ios: u64,
         mode: CrashMode,
     },
     /// A store does nothing for a while, then goes on as if no time had passed.
-    Pause { store: usize, for_: Duration },
+    Pause { process: usize, for_: Duration },
     /// The disk of a store takes longer to sync from now on.
-    SlowDisk { store: usize, sync: Duration },
+    SlowDisk { process: usize, sync: Duration },
     /// All stores lose power in the same instant.
     PowerLoss { mode: CrashMode },
     /// The leader of a group is asked to hand over.
     Transfer,
     /// A peer of a group moves to a store that has none.
     Move,
+    /// A region is cut into parts.
+    Split,
+    /// Somebody sets the wall clock of a process, to be off by so many milliseconds.
+    ClockJump { process: usize, offset_ms: i64 },
 }
 
 impl Fault {
@@ -44,6 +48,8 @@ impl Fault {
             Fault::PowerLoss { .. } => "power_loss",
             Fault::Transfer => "transfer_leader",
             Fault::Move => "move_peer",
+            Fault::Split => "split",
+            Fault::ClockJump { .. } => "clock_jump",
         }
     }
 }
@@ -52,7 +58,7 @@ impl Fault {
 #[derive(Debug)]
 pub(super) struct Plan {
     random: Prng,
-    stores: usize,
+    processes: usize,
     /// Kinds this seed has: some seeds have all, some only a few, so that each can do its worst
     /// without the others in its way.
     kinds: Vec<u64>,
@@ -60,10 +66,10 @@ pub(super) struct Plan {
 }
 
 /// Kinds of faults a seed can have.
-const KINDS: u64 = 9;
+const KINDS: u64 = 12;
 
 impl Plan {
-    pub(super) fn draw(mut random: Prng, stores: usize) -> Plan {
+    pub(super) fn draw(mut random: Prng, processes: usize) -> Plan {
         let mut kinds: Vec<u64> = (0..KINDS).filter(|_| !random.chance(3)).collect();
         if kinds.is_empty() {
             kinds.push(2);
@@ -71,7 +77,7 @@ impl Plan {
         let pause = (random.between(50, 300), random.between(400, 2_000));
         Plan {
             random,
-            stores,
+            processes,
             kinds,
             pause,
         }
@@ -89,38 +95,44 @@ impl Plan {
     }
 
     fn fault(&mut self) -> Fault {
-        let store = self.random.below(self.stores as u64) as usize;
+        let process = self.random.below(self.processes as u64) as usize;
         let kind = self.random.pick(&self.kinds).copied().unwrap_or(0);
         match kind {
             0 if self.random.chance(2) => Fault::Heal,
             0 => Fault::Partition,
             1 => Fault::Heal,
             2 => Fault::Crash {
-                store,
+                process,
                 mode: self.mode(),
             },
             3 => {
                 let ios = self.random.between(1, 60);
                 Fault::CrashAtIo {
-                    store,
+                    process,
                     ios,
                     mode: self.mode(),
                 }
             }
             4 => {
                 let for_ = Duration::from_millis(self.random.between(100, 3_000));
-                Fault::Pause { store, for_ }
+                Fault::Pause { process, for_ }
             }
             5 => {
                 let sync = Duration::from_micros(match self.random.chance(2) {
                     true => self.random.between(10_000, 400_000),
                     false => self.random.between(100, 2_000),
                 });
-                Fault::SlowDisk { store, sync }
+                Fault::SlowDisk { process, sync }
             }
             6 if self.random.chance(3) => Fault::PowerLoss { mode: self.mode() },
             6 | 7 => Fault::Transfer,
-            _ => Fault::Move,
+            8 => Fault::Move,
+            9 | 10 => Fault::Split,
+            _ => {
+                let jump = self.random.between(1, 200_000) as i64;
+                let offset_ms = if self.random.chance(2) { jump } else { -jump };
+                Fault::ClockJump { process, offset_ms }
+            }
         }
     }
 

@@ -5,28 +5,48 @@
 //! the production `Shard`, `Engine` and state machine over [`tinykv_env::SimEnv`]; only threads,
 //! sockets and gRPC are left out, and clusters of real processes cover those.
 //!
+//! In three seeds of five there is a placement group, of one member or of three: production state
+//! machine, coordinator, operators, ids and timestamps, each member on a machine of its own that
+//! fails like those of the stores. There stores report and obey, clients find regions by routes,
+//! and whoever moves leaders and peers or splits regions does so by wishes. In the other seeds the
+//! world does all that itself, more ruthlessly than any operator, and clients know by themselves
+//! who holds what.
+//!
 //! A run has two phases. In the safety phase everything may fail, and after each event the
-//! invariants hold. Then all is mended, and within bounded time every region accepts a write,
-//! every key can be read, and all replicas of a region are equal. At the end the histories of the
-//! clients go through the linearizability checker.
+//! invariants hold. Then all is mended, and within bounded time every key accepts a write and can
+//! be read and scanned, the newest regions tile the key space, placement knows them as they are,
+//! all replicas of a region are equal, and nobody is left who is no member. At the end the
+//! histories of the clients go through the linearizability checker, key by key, and what scans saw
+//! of each region must have been there at one instant.
 //!
 //! The same seed gives the same trace on every machine: nothing here reads a clock or draws a
 //! number but from the seed, and no order depends on addresses or hashes.
+//!
+//! # Map
+//!
+//! `world` is the run itself, with its faults; `host` is a machine with a process on it, `store` and
+//! `placement` are the two kinds of processes, `client` is a client; `invariants` is what must hold,
+//! `judge` whether a batch was real work.
 
 mod client;
 mod faults;
+mod happening;
+mod host;
 mod invariants;
-mod machine;
+mod judge;
 mod network;
-mod reader;
+mod placement;
+mod process;
 mod report;
 mod schedule;
-mod shell;
+mod store;
 mod trace;
+mod watched;
 mod world;
 
 use std::time::Duration;
 
+pub use judge::{BATCH_MIN, judge_batch};
 pub use network::{Address, Network, Weather};
 pub use report::Report;
 pub use schedule::Schedule;
@@ -95,66 +115,6 @@ pub fn run(seed: u64, profile: Profile, keep_trace: bool) -> Outcome {
             trace: None,
         }
     })
-}
-
-/// From so many seeds on a batch is judged as a whole.
-pub const BATCH_MIN: u64 = 100;
-
-/// Paths that a batch must have taken, and faults that must have fired, or it proves little.
-const MUST_HIT: [&str; 12] = [
-    "leader_elected",
-    "read_in_lease",
-    "read_index",
-    "flush",
-    "compaction",
-    "log_segment_recycled",
-    "snapshot_sent",
-    "snapshot_installed",
-    "peer_removed",
-    "apply_parked_for_a_value",
-    "crashed_inside_an_io",
-    "entries_fetched_from_the_log",
-];
-const MUST_FIRE: [&str; 9] = [
-    "partition",
-    "heal",
-    "crash",
-    "crash_at_io",
-    "pause",
-    "slow_disk",
-    "power_loss",
-    "transfer_leader",
-    "move_peer",
-];
-
-/// Whether a batch was real work: every probe hit, every fault fired, enough operations.
-///
-/// # Errors
-/// One sentence that names what was missing.
-pub fn judge_batch(total: &Report) -> Result<(), String> {
-    let missing: Vec<&str> = MUST_HIT
-        .into_iter()
-        .filter(|probe| !total.probes.contains_key(probe))
-        .chain(
-            MUST_FIRE
-                .into_iter()
-                .filter(|fault| !total.faults.contains_key(fault)),
-        )
-        .collect();
-    if !missing.is_empty() {
-        return Err(format!(
-            "{} seeds never met: {}",
-            total.seeds,
-            missing.join(", ")
-        ));
-    }
-    let per_second = total.succeeded as f64 / total.simulated.as_secs_f64().max(1.0);
-    if per_second < 10.0 {
-        return Err(format!(
-            "only {per_second:.1} operations succeeded per simulated second"
-        ));
-    }
-    Ok(())
 }
 
 #[cfg(test)]

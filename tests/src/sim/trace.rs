@@ -33,6 +33,13 @@ impl Trace {
         }
     }
 
+    /// Adds a line for whoever reads the trace; it is not part of the hash.
+    pub fn detail(&mut self, now: Duration, what: fmt::Arguments<'_>) {
+        if let Some(text) = &mut self.text {
+            let _ = fmt::write(text, format_args!("{:>12.6}   {what}\n", now.as_secs_f64()));
+        }
+    }
+
     /// FNV-1a over all lines.
     pub fn hash(&self) -> u64 {
         self.hash

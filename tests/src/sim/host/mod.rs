@@ -1,0 +1,256 @@
+//! A simulated machine with one process of production code on it: `Shard` and `Engine` (log and
+//! tree) under any state machine. A store is one, a member of the placement group another.
+//!
+//! This file is its life and death; the modules below are what the threads of a real process do,
+//! one event at a time, in the order the driver demands.
+
+mod clock;
+mod log;
+mod news;
+mod reader;
+mod recovery;
+mod snapshot;
+mod work;
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::Bytes;
+use tinykv_engine::{Engine, EngineOptions};
+use tinykv_env::{CrashMode, Prng, SimEnv};
+use tinykv_lsm::LsmOptions;
+use tinykv_raft::{GroupId, LogIndex, Term};
+use tinykv_replica::{
+    Destroy, Event, Factory, LeaseCell, Outcome, PeerMessage, PersistToken, RegionEpoch,
+    RegionState, Shard, ShardConfig, SnapshotInstall, StateMachine, StoreId, WaiterId,
+};
+use tinykv_wal::{Batch, Wal, WalOptions};
+
+use super::happening::Context;
+
+pub(super) use clock::Clock;
+
+/// From an event in the inbox to the run that takes it.
+const RUN_DELAY: Duration = Duration::from_micros(20);
+/// How long a read from disk takes.
+const FETCH_DELAY: Duration = Duration::from_micros(200);
+/// How often the background threads of a process look for work.
+const UPKEEP_INTERVAL: Duration = Duration::from_millis(20);
+
+/// One process and its machine.
+pub(super) struct Host<S: StateMachine> {
+    /// Its address, and the store id its peers live under.
+    pub(super) id: StoreId,
+    pub(super) env: SimEnv,
+    /// Counts starts: what was scheduled for an earlier life is ignored.
+    pub(super) life: u64,
+    pub(super) running: Option<Running<S>>,
+    /// Until when it does nothing.
+    pub(super) paused_until: Duration,
+    /// How long a sync of the log takes.
+    pub(super) sync_time: Duration,
+    /// One notice in so many that the log is durable comes late; 0: none.
+    late_notice_one_in: u64,
+    /// What the disk will hold when the armed crash point is reached.
+    pub(super) crash_mode: CrashMode,
+    pub(super) clock: Clock,
+    options: EngineOptions,
+    pub(super) config: ShardConfig,
+    /// The version a region reached here in any life, whatever the disk kept of it.
+    versions: BTreeMap<GroupId, u64>,
+}
+
+/// What is gone when the process is.
+pub(super) struct Running<S: StateMachine> {
+    pub(super) engine: Engine,
+    wal: Wal,
+    pub(super) shard: Shard<S>,
+    inbox: Vec<Event>,
+    /// A run is scheduled.
+    run_scheduled: bool,
+    next_waiter: u64,
+    /// Work for the log that waits for the sync under way.
+    wal_queue: Vec<WalWork>,
+    /// What the sync under way covers.
+    wal_syncing: Option<Vec<WalWork>>,
+    /// When the last notice that the log is durable reaches the shard.
+    noticed_at: Duration,
+    /// Regions in service here.
+    pub(super) regions: BTreeMap<GroupId, Arc<RegionState>>,
+    pub(super) leases: BTreeMap<GroupId, LeaseCell>,
+    /// Groups led from here, and in which term.
+    pub(super) leads: BTreeMap<GroupId, Term>,
+    /// Answers that nobody has taken yet.
+    pub(super) outcomes: Vec<(WaiterId, Outcome<S::Reply>)>,
+    /// Groups of which there is news: a new range, other peers, another leader.
+    pub(super) news: Vec<GroupId>,
+    next_snapshot: u64,
+    /// Somebody waits for what is in memory to be flushed.
+    flush_wanted: bool,
+}
+
+/// One run's records and the promises that rest on them.
+#[derive(Debug)]
+struct WalWork {
+    batch: Batch,
+    messages: Vec<PeerMessage>,
+    token: PersistToken,
+}
+
+/// What a replica holds.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Content {
+    pub(super) applied: LogIndex,
+    pub(super) epoch: RegionEpoch,
+    pub(super) pairs: Vec<(Bytes, Bytes)>,
+}
+
+/// Why a machine stopped working.
+#[derive(Debug)]
+pub(super) enum Trouble {
+    /// It reached its crash point.
+    Crashed,
+    /// It should never have happened.
+    Violation(String),
+}
+
+/// What there is to do for a process.
+#[derive(Debug)]
+pub(super) enum Work {
+    /// The shard takes what is in its inbox.
+    Run,
+    Tick,
+    /// The background threads look for work.
+    Upkeep,
+    /// The sync of the log came back.
+    Synced,
+    /// Something happened, late.
+    Post(Box<Event>),
+    /// The pool does something to ranges: first everything in memory is flushed.
+    Job(Job),
+    /// Everything in memory was flushed for it; others may have written since.
+    JobFlushed(Job),
+    /// A store looks which reports to placement are due.
+    Report,
+    /// The desk of a placement member looks after itself.
+    Desk,
+}
+
+/// Work of the pool that changes whole ranges.
+#[derive(Debug)]
+pub(super) enum Job {
+    Install(Box<SnapshotInstall>),
+    /// Drops the data of a dead peer.
+    Destroy(Box<Destroy>),
+}
+
+impl<S: StateMachine> Host<S> {
+    pub(super) fn new(id: StoreId, random: &mut Prng) -> Host<S> {
+        let clock = Clock::draw(random);
+        let mut config = ShardConfig::new(id, 0);
+        config.log_bytes_max = random.between(2, 64) << 10;
+        config.log_bytes_silent_max = config.log_bytes_max / 2;
+        config.memory_bytes_max = 4 << 10;
+        config.observe = true;
+        Host {
+            id,
+            env: SimEnv::new(random.next_u64()),
+            life: 0,
+            running: None,
+            paused_until: Duration::ZERO,
+            sync_time: Duration::from_micros(random.between(100, 3_000)),
+            late_notice_one_in: match random.chance(2) {
+                true => random.between(2, 20),
+                false => 0,
+            },
+            crash_mode: CrashMode::DropUnsynced,
+            clock,
+            options: options(random),
+            config,
+            versions: BTreeMap::new(),
+        }
+    }
+
+    /// Its own monotonic clock.
+    pub(super) fn local(&self, context: &Context) -> Duration {
+        self.clock.local(context.now())
+    }
+
+    /// Starts the process on what the disk holds.
+    pub(super) fn start(
+        &mut self,
+        context: &mut Context,
+        factory: Factory<S>,
+    ) -> Result<(), Trouble> {
+        self.life += 1;
+        self.config.seed = self
+            .config
+            .seed
+            .wrapping_mul(31)
+            .wrapping_add(self.id.0 + self.life);
+        context.invariants.on_restart(self.id);
+        context.lives.insert(self.id, self.life);
+        let now = self.local(context);
+        let recovered = self.recover(now, factory);
+        let effects = recovered.map_err(|error| self.trouble(&error))?;
+        let first = Duration::from_millis(context.random.below(50));
+        context.after(first, self.id, self.life, Work::Tick);
+        context.after(first, self.id, self.life, Work::Upkeep);
+        self.carry_out(context, effects)
+    }
+
+    /// The process is gone, and of the disk stays what the mode says.
+    pub(super) fn crash(&mut self, mode: CrashMode) {
+        self.running = None;
+        self.life += 1;
+        self.paused_until = Duration::ZERO;
+        self.env.crash(mode);
+    }
+
+    /// Arms a crash in the middle of an I/O.
+    pub(super) fn crash_at_io(&mut self, ios: u64, mode: CrashMode) {
+        self.crash_mode = mode;
+        self.env.crash_at(self.env.io_count() + ios);
+    }
+
+    /// An error of the storage layers is a crash if the machine reached its crash point.
+    pub(super) fn trouble(&self, error: &dyn std::fmt::Display) -> Trouble {
+        match self.env.is_stopped() {
+            true => Trouble::Crashed,
+            false => Trouble::Violation(format!("store {}: {error}", self.id)),
+        }
+    }
+
+    /// A name for somebody who waits.
+    pub(super) fn waiter(&mut self) -> Option<WaiterId> {
+        let running = self.running.as_mut()?;
+        running.next_waiter += 1;
+        Some(WaiterId(running.next_waiter))
+    }
+
+    /// A region in service here.
+    pub(super) fn region(&self, group: GroupId) -> Option<&Arc<RegionState>> {
+        self.running.as_ref()?.regions.get(&group)
+    }
+}
+
+/// Small sizes, so that everything that happens in a large store happens here within seconds.
+fn options(random: &mut Prng) -> EngineOptions {
+    EngineOptions {
+        wal: WalOptions {
+            segment_bytes: 16 << 10 << random.below(3),
+            segments_target: random.between(3, 6) as u32,
+            segments_max: 40,
+            segments_spare: 1,
+        },
+        lsm: LsmOptions {
+            memtable_bytes_max: random.between(2, 64) << 10,
+            block_bytes: 256 << random.below(4),
+            cache_bytes_max: random.between(1, 64) << 10,
+            level_base_bytes: 16 << 10,
+            table_bytes_max: 8 << 10,
+            ..LsmOptions::default()
+        },
+    }
+}

@@ -1,0 +1,130 @@
+//! A process starts on what its disk holds, as `store/node` does it.
+
+use std::collections::BTreeMap;
+use std::path::Path;
+use std::time::Duration;
+
+use tinykv_engine::{Engine, EngineError, Recovery};
+use tinykv_raft::GroupId;
+use tinykv_replica::{
+    Effects, Factory, InstallRecord, RecoveredReplica, RecoveredTombstone, Shard, StateMachine,
+};
+use tinykv_wal::{Batch, Record};
+
+use super::reader::LsmReader;
+use super::{Host, Running};
+
+/// Log entries handed to a replica when it starts.
+const TAIL_BYTES_MAX: usize = 256 << 10;
+
+impl<S: StateMachine> Host<S> {
+    /// The effects of recovery are still to be carried out.
+    pub(super) fn recover(
+        &mut self,
+        now: Duration,
+        factory: Factory<S>,
+    ) -> Result<Effects<S::Reply>, EngineError> {
+        let dir = Path::new("data");
+        let (engine, recovery) = Engine::open(self.env.shared(), dir, self.options.clone())?;
+        let Recovery {
+            mut writer,
+            groups,
+            tombstones,
+            damaged,
+            ..
+        } = recovery;
+        assert!(
+            damaged.is_empty(),
+            "D5: a crash looks like damage: {damaged:?}"
+        );
+        let log = engine.log_reader();
+        let (mut replicas, mut installed) = (Vec::new(), Batch::default());
+        for (group, found) in groups {
+            let mut recovered = RecoveredReplica {
+                group,
+                tail: Vec::new(),
+                applied: found.applied,
+                log: found.log,
+            };
+            self.finish_install(&engine, group, &mut recovered, &mut installed)?;
+            let (first, last) = (
+                recovered.log.truncated.index.next(),
+                recovered.log.last.index,
+            );
+            if first <= last {
+                recovered.tail = log
+                    .entries(group, first, last, TAIL_BYTES_MAX)
+                    .map_err(|e| EngineError::InvalidOptions(e.to_string()))?;
+                if recovered
+                    .tail
+                    .last()
+                    .is_some_and(|entry| entry.id != recovered.log.last)
+                {
+                    recovered.tail.clear();
+                }
+            }
+            replicas.push(recovered);
+        }
+        let tombstones = tombstones
+            .into_iter()
+            .map(|(group, payload)| RecoveredTombstone { group, payload })
+            .collect();
+        if !installed.is_empty() {
+            writer.append(&installed)?;
+            writer.sync()?;
+        }
+        let lsm = engine.lsm().clone();
+        let (shard, effects) = Shard::recover(
+            self.config.clone(),
+            factory,
+            replicas,
+            tombstones,
+            &LsmReader::new(&lsm),
+            now,
+        )
+        .unwrap_or_else(|error| panic!("store {} does not recover: {error}", self.id));
+        self.running = Some(Running {
+            engine,
+            wal: writer,
+            shard,
+            inbox: Vec::new(),
+            run_scheduled: false,
+            next_waiter: self.life << 32,
+            wal_queue: Vec::new(),
+            wal_syncing: None,
+            noticed_at: Duration::ZERO,
+            regions: BTreeMap::new(),
+            leases: BTreeMap::new(),
+            leads: BTreeMap::new(),
+            outcomes: Vec::new(),
+            news: Vec::new(),
+            next_snapshot: self.life << 32,
+            flush_wanted: false,
+        });
+        Ok(effects)
+    }
+
+    /// Does an installation again that a crash interrupted.
+    fn finish_install(
+        &self,
+        engine: &Engine,
+        group: GroupId,
+        recovered: &mut RecoveredReplica,
+        installed: &mut Batch,
+    ) -> Result<(), EngineError> {
+        let Some((snapshot, payload)) = recovered.log.installing.take() else {
+            return Ok(());
+        };
+        let record = InstallRecord::decode(&payload).expect("written by the shard");
+        let ingest = self.ingest(group, snapshot.index, &record)?;
+        engine.install(group, snapshot, &ingest)?;
+        recovered.applied = engine.applied(group);
+        recovered.log.installed = Some((snapshot, payload.clone()));
+        installed.push(Record::Installed {
+            group,
+            snapshot,
+            payload,
+        });
+        Ok(())
+    }
+}

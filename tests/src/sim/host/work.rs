@@ -1,0 +1,239 @@
+//! What the shard's thread does: it runs, and its effects are carried out in their order.
+
+use std::time::Duration;
+
+use bytes::Bytes;
+use tinykv_engine::EngineError;
+use tinykv_raft::GroupId;
+use tinykv_replica::{Effects, EntryFetch, Event, ReadError, StateMachine, ValueFetch};
+
+use super::super::happening::Context;
+use super::reader::LsmReader;
+use super::{Content, FETCH_DELAY, Host, Job, RUN_DELAY, Running, Trouble, UPKEEP_INTERVAL};
+use super::{WalWork, Work};
+
+impl<S: StateMachine> Host<S> {
+    /// Puts an event in the inbox; a run will take it.
+    pub(in crate::sim) fn post(&mut self, context: &mut Context, event: Event) {
+        let Some(running) = &mut self.running else {
+            return;
+        };
+        running.inbox.push(event);
+        if !running.run_scheduled {
+            running.run_scheduled = true;
+            context.after(RUN_DELAY, self.id, self.life, Work::Run);
+        }
+    }
+
+    /// Work of any process; what is a store's or a placement member's alone is theirs to do.
+    pub(in crate::sim) fn work(
+        &mut self,
+        context: &mut Context,
+        work: Work,
+    ) -> Result<(), Trouble> {
+        match work {
+            Work::Run => self.run(context),
+            Work::Tick => {
+                self.post(context, Event::Tick);
+                let tick = self.clock.true_time(self.config.tick);
+                context.after(tick, self.id, self.life, Work::Tick);
+                Ok(())
+            }
+            Work::Upkeep => {
+                context.after(UPKEEP_INTERVAL, self.id, self.life, Work::Upkeep);
+                self.upkeep(context)
+            }
+            Work::Synced => self.on_synced(context),
+            Work::Post(event) => {
+                self.post(context, *event);
+                Ok(())
+            }
+            Work::Job(job) => self.flush_for(context, job),
+            Work::JobFlushed(Job::Install(install)) => self.install(context, *install),
+            Work::JobFlushed(Job::Destroy(destroy)) => self.destroy(context, &destroy),
+            Work::Report | Work::Desk => Ok(()),
+        }
+    }
+
+    /// The shard takes all there is.
+    fn run(&mut self, context: &mut Context) -> Result<(), Trouble> {
+        let now = self.local(context);
+        let Some(running) = &mut self.running else {
+            return Ok(());
+        };
+        running.run_scheduled = false;
+        let reader = LsmReader::new(running.engine.lsm());
+        let effects = running.shard.run_once(&mut running.inbox, now, &reader);
+        assert!(
+            running.inbox.is_empty(),
+            "the shard left events in its inbox"
+        );
+        self.carry_out(context, effects)?;
+        self.check_progress(context)
+    }
+
+    /// In the order of the fields, as the driver demands.
+    pub(super) fn carry_out(
+        &mut self,
+        context: &mut Context,
+        effects: Effects<S::Reply>,
+    ) -> Result<(), Trouble> {
+        for group in effects.lease_voids {
+            if let Some(running) = &mut self.running {
+                running.leases.remove(&group);
+            }
+            context.invariants.on_lease_void(self.id, group);
+        }
+        for message in effects.messages {
+            context.send_message(message);
+        }
+        if !effects.apply.is_empty() {
+            self.engine(|running| running.engine.write(&effects.apply).map(|_| ()))?;
+        }
+        for change in &effects.region_changes {
+            self.on_region_change(context, change)?;
+        }
+        if let Some(running) = &mut self.running {
+            running.outcomes.extend(effects.replies);
+        }
+        for lease in effects.leases {
+            self.on_lease(context, lease)?;
+        }
+        for observed in &effects.observed {
+            let (id, group, entry) = (self.id, observed.group, observed.entry);
+            context.detail(format_args!(
+                "store {id} group {group} applied {entry:?}: {:?}",
+                observed.events
+            ));
+            context
+                .invariants
+                .on_applied(self.id, observed)
+                .map_err(Trouble::Violation)?;
+        }
+        let Some(running) = &mut self.running else {
+            return Ok(());
+        };
+        if let Some(token) = effects.persist {
+            running.wal_queue.push(WalWork {
+                batch: effects.wal,
+                messages: effects.messages_after_persist,
+                token,
+            });
+        } else {
+            assert!(effects.wal.is_empty() && effects.messages_after_persist.is_empty());
+        }
+        for request in effects.entry_fetches {
+            self.fetch_entries(context, request);
+        }
+        for fetch in effects.value_fetches {
+            self.fetch_values(context, fetch);
+        }
+        self.prefetch(&effects.prefetches);
+        for send in effects.snapshot_sends {
+            self.send_snapshot(context, send)?;
+        }
+        for install in effects.snapshot_installs {
+            self.job(context, Job::Install(Box::new(install)));
+        }
+        for destroy in effects.destroys {
+            context.invariants.on_buried(destroy.group, destroy.peer);
+            self.job(context, Job::Destroy(Box::new(destroy)));
+        }
+        if let Some(running) = &mut self.running {
+            running.flush_wanted |= !effects.flushes.is_empty();
+        }
+        if let Some((group, peer, error)) = effects.damaged.first() {
+            return Err(Trouble::Violation(format!(
+                "store {}: peer {peer} of group {group} calls itself damaged: {error}",
+                self.id
+            )));
+        }
+        self.start_sync(context)
+    }
+
+    /// The pool does it when it gets to it.
+    fn job(&mut self, context: &mut Context, job: Job) {
+        let wait = match context.random.chance(4) {
+            true => Duration::from_micros(context.random.between(1_000, 200_000)),
+            false => FETCH_DELAY,
+        };
+        context.after(wait, self.id, self.life, Work::Job(job));
+    }
+
+    /// The tree stays a prefix of what was applied: everything is flushed before a range changes.
+    fn flush_for(&mut self, context: &mut Context, job: Job) -> Result<(), Trouble> {
+        self.engine(|running| Ok(running.engine.lsm().flush()?))?;
+        let wait = Duration::from_micros(context.random.below(2_000));
+        context.after(wait, self.id, self.life, Work::JobFlushed(job));
+        Ok(())
+    }
+
+    fn fetch_entries(&mut self, context: &mut Context, request: EntryFetch) {
+        let Some(running) = &self.running else {
+            return;
+        };
+        context.report.probe("entries_fetched_from_the_log");
+        let fetch = request.fetch;
+        let log = running.engine.log_reader();
+        let entries = match log.entries(request.group, fetch.from, fetch.upto, fetch.bytes_max) {
+            // Cut meanwhile: the asker sends a snapshot instead.
+            Err(tinykv_wal::ReadError::Truncated { .. }) => Ok(Vec::new()),
+            other => other.map_err(|error| ReadError(error.to_string())),
+        };
+        let event = Event::EntriesFetched { request, entries };
+        context.after(FETCH_DELAY, self.id, self.life, Work::Post(Box::new(event)));
+    }
+
+    fn fetch_values(&mut self, context: &mut Context, fetch: ValueFetch) {
+        let Some(running) = &self.running else {
+            return;
+        };
+        context.report.probe("apply_parked_for_a_value");
+        let snapshot = running.engine.lsm().snapshot();
+        let read = |key: &Bytes| snapshot.get(key).map(|value| (key.clone(), value));
+        let values: Result<Vec<_>, _> = fetch.keys.iter().map(read).collect();
+        let values = values.map_err(|error| ReadError(error.to_string()));
+        let event = Event::ValuesFetched {
+            group: fetch.group,
+            entry: fetch.entry,
+            values,
+        };
+        context.after(FETCH_DELAY, self.id, self.life, Work::Post(Box::new(event)));
+    }
+
+    fn prefetch(&self, keys: &[Bytes]) {
+        let Some(running) = &self.running else {
+            return;
+        };
+        for key in keys {
+            // A hint: an error will be met, and reported, by the read it is for.
+            let _ = running.engine.lsm().snapshot().get(key);
+        }
+    }
+
+    pub(super) fn engine(
+        &mut self,
+        work: impl FnOnce(&mut Running<S>) -> Result<(), EngineError>,
+    ) -> Result<(), Trouble> {
+        match &mut self.running {
+            Some(running) => work(running).map_err(|error| self.trouble(&error)),
+            None => Ok(()),
+        }
+    }
+
+    /// What the tree holds of a region, for the comparison at the end.
+    pub(in crate::sim) fn content(&self, group: GroupId) -> Option<Content> {
+        let running = self.running.as_ref()?;
+        let state = running.regions.get(&group)?;
+        let snapshot = running.engine.lsm().snapshot();
+        let mut pairs = Vec::new();
+        for range in S::ranges(&state.region) {
+            pairs.extend(super::reader::pairs(&snapshot, &range).ok()?);
+        }
+        Some(Content {
+            applied: running.engine.applied(group),
+            epoch: state.region.epoch,
+            pairs,
+        })
+    }
+}

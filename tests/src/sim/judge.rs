@@ -1,0 +1,91 @@
+//! Whether a batch of seeds was real work.
+
+use super::report::Report;
+
+/// From so many seeds on a batch is judged as a whole.
+pub const BATCH_MIN: u64 = 100;
+
+/// From so many seeds on the rarer paths must have been taken, too.
+const LARGE_BATCH_MIN: u64 = 2_000;
+
+/// Paths that a batch must have taken, and faults that must have fired, or it proves little.
+const MUST_HIT: [&str; 26] = [
+    "leader_elected",
+    "read_in_lease",
+    "read_index",
+    "flush",
+    "compaction",
+    "log_segment_recycled",
+    "snapshot_sent",
+    "snapshot_installed",
+    "peer_removed",
+    "apply_parked_for_a_value",
+    "crashed_inside_an_io",
+    "entries_fetched_from_the_log",
+    "late_notice",
+    "split_applied",
+    "split_replayed_after_crash",
+    "child_elected_beside_parent_leader",
+    "scan_across_split",
+    "scanned",
+    "split_answered",
+    "route_from_placement",
+    "operator_finished",
+    "placement_failover",
+    "timestamps_drawn",
+    "timestamp_after_failover",
+    "outdated_order_ignored",
+    "peer_moved",
+];
+/// Rarer paths, which only a large batch is sure to take.
+const MUST_HIT_RARELY: [&str; 2] = [
+    "outdated_heartbeat_refused",
+    "heartbeat_of_a_deposed_leader_refused",
+];
+const MUST_FIRE: [&str; 11] = [
+    "partition",
+    "heal",
+    "crash",
+    "crash_at_io",
+    "pause",
+    "slow_disk",
+    "power_loss",
+    "transfer_leader",
+    "move_peer",
+    "split",
+    "clock_jump",
+];
+
+/// Whether a batch was real work: every probe hit, every fault fired, enough operations.
+///
+/// # Errors
+/// One sentence that names what was missing.
+pub fn judge_batch(total: &Report) -> Result<(), String> {
+    let rarely = MUST_HIT_RARELY
+        .into_iter()
+        .filter(|_| total.seeds >= LARGE_BATCH_MIN);
+    let missing: Vec<&str> = MUST_HIT
+        .into_iter()
+        .chain(rarely)
+        .filter(|probe| !total.probes.contains_key(probe))
+        .chain(
+            MUST_FIRE
+                .into_iter()
+                .filter(|fault| !total.faults.contains_key(fault)),
+        )
+        .collect();
+    if !missing.is_empty() {
+        return Err(format!(
+            "{} seeds never met: {}",
+            total.seeds,
+            missing.join(", ")
+        ));
+    }
+    let per_second = total.succeeded as f64 / total.simulated.as_secs_f64().max(1.0);
+    if per_second < 25.0 {
+        return Err(format!(
+            "only {per_second:.1} operations succeeded per simulated second"
+        ));
+    }
+    Ok(())
+}

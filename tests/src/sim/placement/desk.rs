@@ -1,0 +1,314 @@
+//! The desk of a member, event by event in the order of the production desk: a leadership begins
+//! once the cluster has its id, the member is registered and the timestamp bound is raised, all
+//! applied in its term; it ends when the member no longer leads in that term.
+
+use std::collections::VecDeque;
+use std::time::Duration;
+
+use tinykv_placement::coordinator::Coordinator;
+use tinykv_placement::ids::IdRun;
+use tinykv_placement::schedule::{Manual, Order};
+use tinykv_placement::state::{Command, MemberRecord, Reply as Applied};
+use tinykv_placement::timestamps::Oracle;
+use tinykv_placement::view::RegionReport;
+use tinykv_raft::{GroupId, PeerId, Term};
+use tinykv_replica::Region;
+
+use super::super::happening::{Asker, Context};
+use super::Reply;
+use super::handing_out::{Drawing, Taker};
+use super::member::Member;
+
+/// How often the desk looks after itself.
+pub(super) const TICK: Duration = Duration::from_millis(50);
+
+/// What a member does besides replicating.
+#[derive(Debug, Default)]
+pub(in crate::sim) struct Desk {
+    /// The term whose leadership is being begun.
+    pub(super) beginning: Option<Term>,
+    pub(super) serving: Option<Leadership>,
+}
+
+/// All that lasts as long as a leadership.
+#[derive(Debug)]
+pub(in crate::sim) struct Leadership {
+    pub(super) term: Term,
+    pub(super) coordinator: Coordinator,
+    pub(super) oracle: Oracle,
+    pub(super) drawers: VecDeque<Drawing>,
+    pub(super) raising: bool,
+    /// A leadership begins with an empty run: ids rise in the order in which they are handed out.
+    pub(super) ids: IdRun,
+    pub(super) takers: VecDeque<Taker>,
+    pub(super) reserving: bool,
+    /// Operators that have ended when it was last looked.
+    pub(super) ended: usize,
+}
+
+/// Why something was proposed.
+#[derive(Debug)]
+pub(super) enum Purpose {
+    Found {
+        term: Term,
+    },
+    Register {
+        term: Term,
+    },
+    FirstBound {
+        term: Term,
+        found_ms: u64,
+        now_ms: u64,
+        bound_ms: u64,
+    },
+    RaiseBound {
+        term: Term,
+        bound_ms: u64,
+    },
+    ReserveIds {
+        term: Term,
+    },
+    Route {
+        term: Term,
+        report: Box<RegionReport>,
+    },
+    Split {
+        term: Term,
+        parts: Vec<Region>,
+    },
+    Command {
+        term: Term,
+        from: Asker,
+    },
+}
+
+impl Member {
+    /// Whether it surely leads at this moment.
+    pub(super) fn serves(&self, context: &Context) -> bool {
+        let serving = self.desk.serving.as_ref();
+        serving.is_some_and(|leadership| self.holds_lease(context, leadership.term))
+    }
+
+    /// What it leads in its term, if it is the one that asked.
+    pub(super) fn in_term(&mut self, term: Term) -> Option<&mut Leadership> {
+        let serving = self.desk.serving.as_mut();
+        serving.filter(|leadership| leadership.term == term)
+    }
+
+    /// Begins and ends leaderships, and looks after the one there is.
+    pub(super) fn tick(&mut self, context: &mut Context) -> Result<(), String> {
+        let leads = self.leads();
+        let serving = self.desk.serving.as_ref().map(|serving| serving.term);
+        match (serving, leads) {
+            (Some(term), Some(now)) if term == now => self.look_after(context),
+            (Some(term), _) => {
+                let id = self.host.id;
+                context.trace(format_args!("member {id} leads no more in term {term}"));
+                self.desk.serving = None;
+                Ok(())
+            }
+            (None, Some(term)) if self.desk.beginning != Some(term) => {
+                self.desk.beginning = Some(term);
+                let cluster_id = context.random.next_u64().max(1);
+                let found = Command::Found { cluster_id };
+                self.propose(context, Purpose::Found { term }, &found, Some(term));
+                Ok(())
+            }
+            _ => Ok(()),
+        }
+    }
+
+    fn look_after(&mut self, context: &mut Context) -> Result<(), String> {
+        self.raise_bound(context);
+        let now = self.host.local(context);
+        let settings = *self.state.read().settings();
+        let Some(serving) = &mut self.desk.serving else {
+            return Ok(());
+        };
+        let orders = serving.coordinator.nudge(&settings, now);
+        let decisions = serving.coordinator.plan_if_due(&settings, now);
+        self.order(context, orders)?;
+        for decision in decisions {
+            self.take_ids(context, Taker::Decision(Box::new(decision)))?;
+        }
+        self.count_ended(context);
+        context
+            .invariants
+            .on_routes(&self.state.read(), self.host.id)
+    }
+
+    /// Operators that have come to their end since it was last looked.
+    pub(super) fn count_ended(&mut self, context: &mut Context) {
+        if let Some(serving) = &mut self.desk.serving {
+            let ended = serving.coordinator.ended();
+            let newest: Vec<String> = ended
+                .skip(serving.ended)
+                .map(|ended| format!("{} {}", ended.operator.action.name(), ended.ending))
+                .collect();
+            serving.ended += newest.len();
+            for ended in newest {
+                context.trace(format_args!("operator ended: {ended}"));
+                if ended.ends_with("success") {
+                    context.report.probe("operator_finished");
+                    if ended.starts_with("replace-replica") {
+                        context.report.probe("peer_moved");
+                    }
+                }
+            }
+        }
+    }
+
+    /// What was proposed is applied.
+    pub(super) fn on_reply(
+        &mut self,
+        context: &mut Context,
+        purpose: Purpose,
+        applied: Applied,
+    ) -> Result<(), String> {
+        match purpose {
+            Purpose::Found { term } => {
+                let record = self.record();
+                let register = Command::RegisterMember(record);
+                self.propose(context, Purpose::Register { term }, &register, Some(term));
+            }
+            Purpose::Register { term } => {
+                if let Applied::Refused(refusal) = applied {
+                    return Err(format!("D9: a member is refused: {refusal}"));
+                }
+                let found_ms = self.state.read().timestamp_bound_ms();
+                let now_ms = self.wall_ms(context);
+                let bound_ms = Oracle::first_bound(found_ms, now_ms);
+                let raise = Command::RaiseTimestampBound { bound_ms };
+                let purpose = Purpose::FirstBound {
+                    term,
+                    found_ms,
+                    now_ms,
+                    bound_ms,
+                };
+                self.propose(context, purpose, &raise, Some(term));
+            }
+            Purpose::FirstBound {
+                term,
+                found_ms,
+                now_ms,
+                bound_ms,
+            } => {
+                let mut oracle = Oracle::default();
+                oracle.begin(term.0, found_ms, now_ms, bound_ms);
+                self.begin_leadership(context, term, oracle);
+            }
+            Purpose::RaiseBound { term, bound_ms } => self.on_bound(context, term, bound_ms)?,
+            Purpose::ReserveIds { term } => self.on_ids(context, term, &applied)?,
+            Purpose::Route { term, report } => {
+                if let Applied::Routed { removed } = applied {
+                    self.on_report(context, term, *report, &removed)?;
+                }
+            }
+            Purpose::Split { term, parts } => {
+                if let Applied::Routed { removed } = applied {
+                    self.on_split(context, term, &parts, &removed)?;
+                }
+            }
+            Purpose::Command { term, from } => {
+                let state = self.state.clone();
+                if let Some(leadership) = self.in_term(term) {
+                    leadership.coordinator.follow(&state.read());
+                }
+                context.tell(self.host.id, from, Reply::Command(applied));
+            }
+        }
+        Ok(())
+    }
+
+    /// Whether what was proposed is applied is not known, or it is not: whoever waits asks again.
+    pub(super) fn on_lost(&mut self, purpose: Purpose) {
+        match purpose {
+            Purpose::Found { .. } | Purpose::Register { .. } | Purpose::FirstBound { .. } => {
+                self.desk.beginning = None;
+            }
+            Purpose::RaiseBound { term, .. } => {
+                if let Some(leadership) = self.in_term(term) {
+                    leadership.raising = false;
+                }
+            }
+            Purpose::ReserveIds { term } => {
+                if let Some(leadership) = self.in_term(term) {
+                    leadership.reserving = false;
+                    leadership.takers.clear();
+                }
+            }
+            Purpose::Route { .. } | Purpose::Split { .. } | Purpose::Command { .. } => {}
+        }
+    }
+
+    fn begin_leadership(&mut self, context: &mut Context, term: Term, oracle: Oracle) {
+        if self.leads() != Some(term) {
+            return;
+        }
+        let id = self.host.id;
+        context.trace(format_args!("member {id} leads placement in term {term}"));
+        if context.invariants.on_placement_leader() {
+            context.report.probe("placement_failover");
+        }
+        let now = self.host.local(context);
+        let coordinator = Coordinator::new(&self.state.read(), now);
+        self.desk.beginning = None;
+        self.desk.serving = Some(Leadership {
+            term,
+            coordinator,
+            oracle,
+            drawers: VecDeque::new(),
+            raising: false,
+            ids: IdRun::default(),
+            takers: VecDeque::new(),
+            reserving: false,
+            ended: 0,
+        });
+    }
+
+    fn record(&self) -> MemberRecord {
+        let id = self.host.id;
+        MemberRecord {
+            id: PeerId(id.0),
+            name: format!("member-{id}"),
+            url: format!("http://127.0.0.1:{id}"),
+            incarnation: id.0,
+            start_number: self.host.life,
+        }
+    }
+
+    /// Orders go to the stores of the leaders; they may get lost.
+    pub(super) fn order(
+        &mut self,
+        context: &mut Context,
+        orders: Vec<Order>,
+    ) -> Result<(), String> {
+        for order in orders {
+            context.trace(format_args!("{order:?}"));
+            context.invariants.on_order(&self.state.read(), &order)?;
+            let store = context.store_life(order.leader.store);
+            context.tell(self.host.id, store, Reply::Order(order));
+        }
+        Ok(())
+    }
+
+    /// The stream of a store's heartbeats broke.
+    pub(in crate::sim) fn on_stream_ended(&mut self, store: tinykv_replica::StoreId) {
+        if let Some(serving) = &mut self.desk.serving {
+            serving.coordinator.on_stream_ended(store);
+        }
+    }
+
+    /// The routes as this member has them, if it leads.
+    pub(in crate::sim) fn routes(&self, context: &Context) -> Option<Vec<Region>> {
+        let serves = self.serves(context);
+        serves.then(|| self.state.read().routes().regions().cloned().collect())
+    }
+}
+
+/// A wish is granted once there are ids for it.
+#[derive(Debug)]
+pub(super) struct Wish {
+    pub(super) region: GroupId,
+    pub(super) wish: Manual,
+}

@@ -1,0 +1,157 @@
+//! What a serving leader makes of questions and reports.
+
+use tinykv_placement::coordinator::Heard;
+use tinykv_placement::view::RegionReport;
+use tinykv_raft::{GroupId, Term};
+use tinykv_replica::{Region, StoreId};
+
+use super::super::happening::{Asker, Context};
+use super::desk::{Purpose, Wish};
+use super::handing_out::{Drawing, Taker};
+use super::member::Member;
+use super::{Question, Reply};
+
+impl Member {
+    pub(super) fn answer(
+        &mut self,
+        context: &mut Context,
+        from: Asker,
+        question: Question,
+    ) -> Result<(), String> {
+        let Some(term) = self.desk.serving.as_ref().map(|serving| serving.term) else {
+            return Ok(());
+        };
+        let id = self.host.id;
+        match question {
+            Question::StoreHeartbeat { stats } => {
+                let now = self.host.local(context);
+                let state = self.state.read();
+                if let (Asker::Store { id: store, .. }, Some(serving)) =
+                    (from, &mut self.desk.serving)
+                {
+                    let coordinator = &mut serving.coordinator;
+                    coordinator.on_store_heartbeat(store, stats, state.settings(), now);
+                }
+                let wanted_replicas = state.replicas_wanted();
+                context.tell(id, from, Reply::Heard { wanted_replicas });
+            }
+            Question::RegionHeartbeat { report } => self.on_heartbeat(context, term, report)?,
+            Question::SplitIds { region, keys } => {
+                if self.state.read().check_split(&region).is_ok() {
+                    self.take_ids(context, Taker::Split { from, region, keys })?;
+                }
+            }
+            Question::Split { parts } => {
+                let update = self.state.read().route_update(&parts);
+                match update {
+                    // Outdated: what is known is newer.
+                    Err(_) => {}
+                    Ok(None) => self.on_split(context, term, &parts, &[])?,
+                    Ok(Some(command)) => {
+                        let purpose = Purpose::Split { term, parts };
+                        self.propose(context, purpose, &command, Some(term));
+                    }
+                }
+            }
+            Question::Locate { key, attempt } => {
+                let found = self.locate(&key);
+                if let Some((region, _)) = &found {
+                    context.invariants.on_shown(region)?;
+                }
+                context.tell(id, from, Reply::Located { attempt, found });
+            }
+            Question::Region { group } => {
+                let region = self.state.read().routes().region(group).cloned();
+                context.tell(id, from, Reply::Region(region));
+            }
+            Question::Timestamps { count, asked } => {
+                self.draw(context, Drawing { from, count, asked })?;
+            }
+            Question::Command(command) => {
+                let purpose = Purpose::Command { term, from };
+                self.propose(context, purpose, &command, Some(term));
+            }
+            Question::Operate { region, wish } => {
+                let wish = Box::new(Wish { region, wish });
+                self.take_ids(context, Taker::Wish(wish))?;
+            }
+        }
+        Ok(())
+    }
+
+    fn locate(&self, key: &str) -> Option<(Region, Option<StoreId>)> {
+        let state = self.state.read();
+        let region = state.routes().at(key.as_bytes())?;
+        let view = self.desk.serving.as_ref()?.coordinator.view();
+        let known = view.regions.get(&region.id);
+        let leader = known.and_then(|known| known.leader);
+        Some((region.clone(), leader.map(|peer| peer.store)))
+    }
+
+    /// A route that is news goes through the log first.
+    fn on_heartbeat(
+        &mut self,
+        context: &mut Context,
+        term: Term,
+        report: Box<RegionReport>,
+    ) -> Result<(), String> {
+        let regions = [report.region.clone()];
+        let update = self.state.read().route_update(&regions);
+        match update {
+            Err(_) => {
+                context.report.probe("outdated_heartbeat_refused");
+                Ok(())
+            }
+            Ok(None) => self.on_report(context, term, *report, &[]),
+            Ok(Some(command)) => {
+                let purpose = Purpose::Route { term, report };
+                self.propose(context, purpose, &command, Some(term));
+                Ok(())
+            }
+        }
+    }
+
+    /// The description in the report is in the routes by now.
+    pub(super) fn on_report(
+        &mut self,
+        context: &mut Context,
+        term: Term,
+        report: RegionReport,
+        removed: &[GroupId],
+    ) -> Result<(), String> {
+        let now = self.host.local(context);
+        let state = self.state.clone();
+        let Some(leadership) = self.in_term(term) else {
+            return Ok(());
+        };
+        let coordinator = &mut leadership.coordinator;
+        match coordinator.on_region_heartbeat(report, removed, &state.read(), now) {
+            Ok(Heard { orders, .. }) => self.order(context, orders)?,
+            Err(_) => context
+                .report
+                .probe("heartbeat_of_a_deposed_leader_refused"),
+        }
+        self.count_ended(context);
+        Ok(())
+    }
+
+    /// All parts of a split are in the routes by now.
+    pub(super) fn on_split(
+        &mut self,
+        context: &mut Context,
+        term: Term,
+        parts: &[Region],
+        removed: &[GroupId],
+    ) -> Result<(), String> {
+        let now = self.host.local(context);
+        let state = self.state.clone();
+        let Some(leadership) = self.in_term(term) else {
+            return Ok(());
+        };
+        let coordinator = &mut leadership.coordinator;
+        let heard = coordinator.on_split(parts, removed, &state.read(), now);
+        self.order(context, heard.orders)?;
+        self.count_ended(context);
+        Ok(())
+    }
+}

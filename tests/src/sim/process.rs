@@ -1,0 +1,115 @@
+//! What the world can do to any process of the cluster, store or member of placement.
+
+use std::time::Duration;
+
+use bytes::Bytes;
+use tinykv_env::CrashMode;
+use tinykv_replica::{Event, SnapshotSend, StateMachine};
+
+use super::happening::Context;
+use super::host::{Host, Trouble, Work};
+
+/// A process and its machine.
+pub(super) trait Process {
+    /// Counts starts and stops.
+    fn life(&self) -> u64;
+    fn is_running(&self) -> bool;
+    fn start(&mut self, context: &mut Context) -> Result<(), Trouble>;
+    fn crash(&mut self, mode: CrashMode);
+    /// Arms a crash in the middle of an I/O some way ahead.
+    fn crash_at_io(&mut self, ios: u64, mode: CrashMode);
+    /// What the disk keeps when the armed crash point is reached.
+    fn crash_mode(&self) -> CrashMode;
+    fn paused_until(&self) -> Duration;
+    fn pause_until(&mut self, until: Duration);
+    fn set_sync_time(&mut self, time: Duration);
+    fn set_wall_offset(&mut self, offset_ms: i64);
+    /// No more pauses, no armed crash, a good disk, a wall clock that is right.
+    fn mend(&mut self);
+    fn work(&mut self, context: &mut Context, work: Work) -> Result<(), Trouble>;
+    fn post(&mut self, context: &mut Context, event: Event);
+    fn receive_snapshot(
+        &mut self,
+        context: &mut Context,
+        send: SnapshotSend,
+        data: &[(Bytes, Bytes)],
+    ) -> Result<bool, Trouble>;
+}
+
+/// A process that is a [`Host`] with something on top.
+pub(super) trait OnHost {
+    /// What it replicates.
+    type Machine: StateMachine;
+    fn host(&self) -> &Host<Self::Machine>;
+    fn host_mut(&mut self) -> &mut Host<Self::Machine>;
+    fn begin(&mut self, context: &mut Context) -> Result<(), Trouble>;
+    fn carry_out(&mut self, context: &mut Context, work: Work) -> Result<(), Trouble>;
+}
+
+impl<P: OnHost> Process for P {
+    fn life(&self) -> u64 {
+        self.host().life
+    }
+
+    fn is_running(&self) -> bool {
+        self.host().running.is_some()
+    }
+
+    fn start(&mut self, context: &mut Context) -> Result<(), Trouble> {
+        self.begin(context)
+    }
+
+    fn crash(&mut self, mode: CrashMode) {
+        self.host_mut().crash(mode);
+    }
+
+    fn crash_at_io(&mut self, ios: u64, mode: CrashMode) {
+        self.host_mut().crash_at_io(ios, mode);
+    }
+
+    fn crash_mode(&self) -> CrashMode {
+        self.host().crash_mode
+    }
+
+    fn paused_until(&self) -> Duration {
+        self.host().paused_until
+    }
+
+    fn pause_until(&mut self, until: Duration) {
+        let host = self.host_mut();
+        host.paused_until = host.paused_until.max(until);
+    }
+
+    fn set_sync_time(&mut self, time: Duration) {
+        self.host_mut().sync_time = time;
+    }
+
+    fn set_wall_offset(&mut self, offset_ms: i64) {
+        self.host_mut().clock.set_wall_offset(offset_ms);
+    }
+
+    fn mend(&mut self) {
+        let host = self.host_mut();
+        host.paused_until = Duration::ZERO;
+        host.sync_time = Duration::from_millis(1);
+        host.env.crash_at(u64::MAX);
+        host.clock.set_wall_offset(0);
+    }
+
+    fn work(&mut self, context: &mut Context, work: Work) -> Result<(), Trouble> {
+        self.carry_out(context, work)
+    }
+
+    fn post(&mut self, context: &mut Context, event: Event) {
+        self.host_mut().post(context, event);
+    }
+
+    fn receive_snapshot(
+        &mut self,
+        context: &mut Context,
+        send: SnapshotSend,
+        data: &[(Bytes, Bytes)],
+    ) -> Result<bool, Trouble> {
+        self.host_mut().receive_snapshot(context, send, data)
+    }
+}

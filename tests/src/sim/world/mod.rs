@@ -1,0 +1,355 @@
+//! The cluster, its clients and its bad luck: one seed from beginning to end.
+
+mod clients;
+mod founding;
+mod luck;
+mod placement;
+mod quiet;
+mod topology;
+
+use std::time::Duration;
+
+use tinykv_env::{CrashMode, Prng};
+use tinykv_replica::{Event, SnapshotSend, StoreId};
+
+use crate::checker::{self, Operation, Snapshot};
+
+use super::client::{Call, Client};
+use super::faults::Plan;
+use super::happening::{Context, Happening, NOTICE_DELAY};
+use super::host::{Host, Trouble, Work};
+use super::network::{Network, Weather};
+use super::placement::Member;
+use super::process::Process;
+use super::store::{FIRST_STORE, Store, store_id};
+use super::{Outcome, Profile};
+
+use self::founding::{Founding, Ids};
+use self::quiet::{Healed, LIVENESS_LIMIT};
+
+/// Fewer operations than that are no proof of anything.
+const SUCCEEDED_MIN: u64 = 9;
+
+/// In fair weather a cluster is founded within this time.
+const FOUNDING_MAX: Duration = Duration::from_secs(10);
+
+/// Far above what the longest run takes.
+const EVENTS_MAX: u64 = 5_000_000;
+
+/// One run.
+pub(super) struct World {
+    context: Context,
+    stores: Vec<Store>,
+    /// The placement group; empty in the seeds in which the world itself does its work.
+    members: Vec<Member>,
+    /// Whom each client takes for the leader of placement, by number.
+    believed: Vec<usize>,
+    clients: Vec<Client>,
+    plan: Plan,
+    /// All registers there are.
+    keys: Vec<String>,
+    ids: Ids,
+    founding: Founding,
+    /// How long the faults last once the cluster is founded.
+    safety_phase: Duration,
+    history: Vec<Operation>,
+    snapshots: Vec<Snapshot>,
+    safety_until: Duration,
+    /// Set when the faults are over: by when the cluster must be whole again.
+    healed: Option<Healed>,
+}
+
+impl World {
+    pub(super) fn new(seed: u64, profile: Profile, keep_trace: bool) -> World {
+        let mut random = Prng::new(seed);
+        let count = random.between(3, 4) as usize;
+        let weather = Weather::draw(&mut random);
+        let member_ids: Vec<StoreId> = match random.below(5) {
+            0 => (1..=1).map(StoreId).collect(),
+            1 | 2 => (1..=3).map(StoreId).collect(),
+            _ => Vec::new(),
+        };
+        let stores: Vec<Store> = (0..count)
+            .map(|index| {
+                let host = Host::new(store_id(index), &mut random);
+                Store::new(host, member_ids.clone())
+            })
+            .collect();
+        let members: Vec<Member> = member_ids
+            .iter()
+            .map(|id| Member::new(Host::new(*id, &mut random)))
+            .collect();
+        let keys: Vec<String> = (0..random.between(4, 8))
+            .map(|number| format!("k{number:02}"))
+            .collect();
+        let clients: Vec<Client> = (0..random.between(2, profile.clients()) as usize)
+            .map(|id| Client::new(id, keys.clone(), random.fork()))
+            .collect();
+        let plan = Plan::draw(random.fork(), stores.len() + members.len());
+        World {
+            context: Context::new(Network::new(Weather::FAIR), random, keep_trace),
+            ids: Ids::after(FIRST_STORE + count as u64),
+            founding: Founding::new(weather),
+            safety_phase: profile.safety_phase(),
+            stores,
+            members,
+            believed: vec![0; clients.len()],
+            clients,
+            plan,
+            keys,
+            history: Vec::new(),
+            snapshots: Vec::new(),
+            safety_until: FOUNDING_MAX,
+            healed: None,
+        }
+    }
+
+    /// Everything from bootstrap to the verdict.
+    pub(super) fn run(mut self) -> Outcome {
+        let violation = self.live().err().or_else(|| self.judge().err());
+        let mut report = self.context.report;
+        report.simulated = self.context.schedule.now();
+        report.trace_hash = self.context.trace.hash();
+        Outcome {
+            report,
+            violation,
+            trace: self.context.trace.text().map(str::to_owned),
+        }
+    }
+
+    fn live(&mut self) -> Result<(), String> {
+        self.found()?;
+        loop {
+            if self.healed.is_none() && self.context.now() >= self.safety_until {
+                if !self.founding.is_done() {
+                    return Err(format!("not founded within {FOUNDING_MAX:?}"));
+                }
+                self.heal()?;
+            }
+            let until = match self.healed {
+                None => self.safety_until,
+                Some(_) => self.safety_until + LIVENESS_LIMIT + Duration::from_secs(1),
+            };
+            let Some(happening) = self.context.schedule.next(until) else {
+                if self.healed.is_some() {
+                    return Err("nothing happens any more".to_owned());
+                }
+                continue;
+            };
+            self.context.report.events += 1;
+            if self.context.report.events > EVENTS_MAX {
+                return Err(format!("more than {EVENTS_MAX} events: it runs in circles"));
+            }
+            self.happen(happening)?;
+            if self.healed.as_ref().is_some_and(Healed::is_whole) {
+                return Ok(());
+            }
+        }
+    }
+
+    fn judge(&self) -> Result<(), String> {
+        let succeeded = self.context.report.succeeded;
+        if succeeded < SUCCEEDED_MIN {
+            return Err(format!(
+                "it proves little: {succeeded} operations succeeded"
+            ));
+        }
+        let checked = checker::check(&self.history).map(|_| ());
+        checked.map_err(|violation| format!("C1: {violation}"))?;
+        checker::check_snapshots(&self.history, &self.snapshots)
+            .map_err(|violation| format!("C4: {violation}"))
+    }
+
+    fn happen(&mut self, happening: Happening) -> Result<(), String> {
+        match happening {
+            Happening::Work { at, life, work } => self.work(at, life, work),
+            Happening::Deliver { message } => {
+                let to = message.to.store;
+                self.post(to, Event::Message(message));
+                Ok(())
+            }
+            Happening::Snapshot {
+                from,
+                life,
+                send,
+                data,
+            } => {
+                let (group, to) = (send.message.group, send.message.to);
+                let received = self.receive(to.store, *send, &data);
+                let delivered = matches!(received, Ok(true));
+                self.context
+                    .snapshot_sent(from, life, group, to.id, delivered);
+                self.settle(to.store, received.map(|_| ()))
+            }
+            Happening::Call { to, call } => self.on_call(to, call),
+            Happening::Answer {
+                client,
+                attempt,
+                answer,
+            } => {
+                let now = self.context.now();
+                let next = self.clients[client].on_answer(now, attempt, answer);
+                self.next(client, next);
+                Ok(())
+            }
+            Happening::Locate {
+                client,
+                attempt,
+                key,
+            } => {
+                self.locate(client, attempt, &key);
+                Ok(())
+            }
+            Happening::Remind { client, attempt } => {
+                let next = self.clients[client].on_reminder(self.context.now(), attempt);
+                self.next(client, next);
+                Ok(())
+            }
+            Happening::Begin { client } => {
+                self.begin(client);
+                Ok(())
+            }
+            Happening::Fault(fault) => {
+                self.on_fault(fault);
+                Ok(())
+            }
+            Happening::Restart { at, life } => {
+                let process = self.process(at);
+                if process.life() == life && !process.is_running() {
+                    self.context.trace(format_args!("store {at} starts"));
+                    return self.start(at);
+                }
+                Ok(())
+            }
+            Happening::Unreachable { at, store } => {
+                self.on_unreachable(at, store);
+                Ok(())
+            }
+            Happening::Ask { to, from, question } => self.on_question(to, from, question),
+            Happening::Told { to, by, reply } => self.on_told(to, by, reply),
+            Happening::Draw { client } => {
+                self.draw(client);
+                Ok(())
+            }
+            Happening::Found => {
+                self.go_on_founding();
+                Ok(())
+            }
+            Happening::Look => self.look(),
+        }
+    }
+
+    /// Work of one process in one of its lives; a paused one does it later.
+    fn work(&mut self, at: StoreId, life: u64, work: Work) -> Result<(), String> {
+        let now = self.context.now();
+        let process = self.process(at);
+        if process.life() != life || !process.is_running() {
+            return Ok(());
+        }
+        let paused_until = process.paused_until();
+        if paused_until > now {
+            self.context.after(paused_until - now, at, life, work);
+            return Ok(());
+        }
+        let (process, context) = self.process_and_context(at);
+        let outcome = process.work(context, work);
+        self.settle(at, outcome)
+    }
+
+    fn on_call(&mut self, to: StoreId, call: Call) -> Result<(), String> {
+        let now = self.context.now();
+        let store = &mut self.stores[index_of(to)];
+        let paused_until = store.host.paused_until;
+        if paused_until > now {
+            let call = Happening::Call { to, call };
+            self.context.schedule.after(paused_until - now, call);
+            return Ok(());
+        }
+        let outcome = store.on_call(&mut self.context, call);
+        self.settle(to, outcome)
+    }
+
+    fn receive(
+        &mut self,
+        to: StoreId,
+        send: SnapshotSend,
+        data: &[(bytes::Bytes, bytes::Bytes)],
+    ) -> Result<bool, Trouble> {
+        let (process, context) = self.process_and_context(to);
+        process.receive_snapshot(context, send, data)
+    }
+
+    fn post(&mut self, to: StoreId, event: Event) {
+        let (process, context) = self.process_and_context(to);
+        process.post(context, event);
+    }
+
+    fn start(&mut self, at: StoreId) -> Result<(), String> {
+        let (process, context) = self.process_and_context(at);
+        let outcome = process.start(context);
+        self.settle(at, outcome)
+    }
+
+    /// A machine that reached its crash point is down; it comes back later.
+    fn settle(&mut self, at: StoreId, outcome: Result<(), Trouble>) -> Result<(), String> {
+        match outcome {
+            Ok(()) => Ok(()),
+            Err(Trouble::Violation(what)) => Err(what),
+            Err(Trouble::Crashed) => {
+                self.context.report.probe("crashed_inside_an_io");
+                let mode = self.process(at).crash_mode();
+                self.crash(at, mode);
+                Ok(())
+            }
+        }
+    }
+
+    fn crash(&mut self, at: StoreId, mode: CrashMode) {
+        self.context
+            .trace(format_args!("store {at} crashes, {mode:?}"));
+        let process = self.process(at);
+        process.crash(mode);
+        let life = process.life();
+        let downtime = self.plan.downtime();
+        let restart = Happening::Restart { at, life };
+        self.context.schedule.after(downtime, restart);
+        for other in self.addresses() {
+            let notice = Happening::Unreachable {
+                at: other,
+                store: at,
+            };
+            self.context.schedule.after(NOTICE_DELAY, notice);
+        }
+    }
+
+    /// All processes.
+    fn addresses(&self) -> Vec<StoreId> {
+        let members = self.members.iter().map(|member| member.host.id);
+        members.chain(self.store_ids()).collect()
+    }
+
+    /// All stores.
+    fn store_ids(&self) -> impl Iterator<Item = StoreId> {
+        self.stores.iter().map(|store| store.host.id)
+    }
+
+    fn process(&mut self, at: StoreId) -> &mut dyn Process {
+        self.process_and_context(at).0
+    }
+
+    fn process_and_context(&mut self, at: StoreId) -> (&mut dyn Process, &mut Context) {
+        let process: &mut dyn Process = match at.0 < FIRST_STORE {
+            true => &mut self.members[member_index(at)],
+            false => &mut self.stores[index_of(at)],
+        };
+        (process, &mut self.context)
+    }
+}
+
+fn index_of(store: StoreId) -> usize {
+    (store.0 - FIRST_STORE) as usize
+}
+
+fn member_index(member: StoreId) -> usize {
+    (member.0 - 1) as usize
+}

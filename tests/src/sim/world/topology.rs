@@ -1,0 +1,228 @@
+//! Leaders are moved, peers are moved, regions are split: by wishes to placement where there is
+//! one, else by the world itself.
+
+use std::collections::BTreeMap;
+
+use bytes::Bytes;
+use tinykv_placement::schedule::Manual;
+use tinykv_raft::{GroupId, PeerId, Term};
+use tinykv_replica::{AdminAction, Peer, PeerChange, PeerRole, Region, SplitIds, StoreId};
+
+use super::super::store::Store;
+use super::World;
+
+/// Regions beyond this are not split any more.
+const REGIONS_MAX: usize = 8;
+
+impl World {
+    /// What is known of each region to whoever is furthest.
+    pub(super) fn newest_regions(&self) -> BTreeMap<GroupId, Region> {
+        let mut newest: BTreeMap<GroupId, Region> = BTreeMap::new();
+        for running in self
+            .stores
+            .iter()
+            .filter_map(|store| store.host.running.as_ref())
+        {
+            for (group, state) in &running.regions {
+                let epoch = |region: &Region| (region.epoch.version, region.epoch.conf_ver);
+                match newest.get(group) {
+                    Some(known) if epoch(known) >= epoch(&state.region) => {}
+                    _ => {
+                        newest.insert(*group, state.region.clone());
+                    }
+                }
+            }
+        }
+        newest
+    }
+
+    /// The store that leads a group in the newest term, as far as it knows, by its index.
+    pub(super) fn leader(&self, group: GroupId) -> Option<usize> {
+        let term = |store: &Store| -> Option<Term> {
+            store.host.running.as_ref()?.leads.get(&group).copied()
+        };
+        (0..self.stores.len())
+            .filter(|index| term(&self.stores[*index]).is_some())
+            .max_by_key(|index| term(&self.stores[*index]))
+    }
+
+    /// A region with a leader, and where that is.
+    fn pick_region(&mut self) -> Option<(usize, Region)> {
+        let groups: Vec<GroupId> = self.newest_regions().into_keys().collect();
+        let group = self.context.random.pick(&groups).copied()?;
+        let index = self.leader(group)?;
+        let region = self.stores[index].host.region(group)?.region.clone();
+        Some((index, region))
+    }
+
+    pub(super) fn transfer(&mut self) -> bool {
+        let Some((index, region)) = self.pick_region() else {
+            return false;
+        };
+        if !self.members.is_empty() && self.context.random.chance(2) {
+            let stores: Vec<StoreId> = region.peers.iter().map(|peer| peer.store).collect();
+            let to = self.context.random.pick(&stores).copied();
+            let wish = to.map(|to| Manual::TransferLeader { to });
+            return wish.is_some_and(|wish| self.wish(region.id, wish));
+        }
+        self.admin(index, region.id, AdminAction::TransferLeader { to: None });
+        true
+    }
+
+    pub(super) fn move_a_peer(&mut self) -> bool {
+        let Some((index, region)) = self.pick_region() else {
+            return false;
+        };
+        match self.members.is_empty() {
+            true => self.move_a_peer_of(index, &region),
+            false => self.wish_a_move(&region),
+        }
+    }
+
+    fn wish_a_move(&mut self, region: &Region) -> bool {
+        let all: Vec<StoreId> = self.store_ids().collect();
+        let (held, free): (Vec<StoreId>, Vec<StoreId>) = all
+            .into_iter()
+            .partition(|store| region.peer_on(*store).is_some());
+        let from = self.context.random.pick(&held).copied();
+        let to = self.context.random.pick(&free).copied();
+        let wish = match (self.context.random.below(4), from, to) {
+            (0 | 1, Some(from), Some(to)) => Manual::MovePeer { from, to },
+            (2, _, Some(to)) => Manual::AddPeer { to },
+            (_, Some(from), _) => Manual::RemovePeer { from },
+            _ => return false,
+        };
+        self.wish(region.id, wish)
+    }
+
+    /// The next sensible step of moving a peer: promote a learner, remove one voter too many, or
+    /// add a learner where there is no peer.
+    pub(super) fn move_a_peer_of(&mut self, index: usize, region: &Region) -> bool {
+        let leader = self.stores[index].host.id;
+        let is_voter = |peer: &&Peer| peer.role == PeerRole::Voter;
+        let voters: Vec<Peer> = region.peers.iter().filter(is_voter).copied().collect();
+        let is_learner = |peer: &&Peer| peer.role == PeerRole::Learner;
+        let learner = region.peers.iter().find(is_learner);
+        let free: Vec<StoreId> = self
+            .store_ids()
+            .filter(|store| region.peer_on(*store).is_none())
+            .collect();
+        let others = voters.iter().filter(|peer| peer.store != leader);
+        let removable: Vec<Peer> = others.copied().collect();
+        let change = if let Some(learner) = learner {
+            PeerChange::Promote(learner.id)
+        } else if voters.len() > 3 || (self.healed.is_none() && self.context.random.chance(6)) {
+            match self.context.random.pick(&removable) {
+                Some(peer) if voters.len() > 2 => PeerChange::Remove(peer.id),
+                _ => return false,
+            }
+        } else {
+            match self.context.random.pick(&free) {
+                Some(store) => {
+                    PeerChange::AddLearner(Peer::learner(PeerId(self.ids.next()), *store))
+                }
+                None => return false,
+            }
+        };
+        let group = region.id;
+        self.context.trace(format_args!("group {group} {change:?}"));
+        let epoch = region.epoch;
+        self.admin(index, group, AdminAction::ChangePeer { epoch, change });
+        // Sometimes a split races with it.
+        if self.healed.is_none() && self.context.random.chance(4) {
+            self.split(index, region);
+        }
+        true
+    }
+
+    pub(super) fn split_a_region(&mut self) -> bool {
+        if self.newest_regions().len() >= REGIONS_MAX {
+            return false;
+        }
+        let Some((index, region)) = self.pick_region() else {
+            return false;
+        };
+        if !self.split(index, &region) {
+            return false;
+        }
+        // Sometimes something races with it.
+        match self.context.random.below(6) {
+            0 => {
+                let transfer = AdminAction::TransferLeader { to: None };
+                self.admin(index, region.id, transfer);
+            }
+            1 if self.members.is_empty() => {
+                self.move_a_peer_of(index, &region);
+            }
+            1 => {
+                self.wish_a_move(&region);
+            }
+            _ => {}
+        }
+        true
+    }
+
+    /// Cuts a region at one or two places: at a key, or between keys.
+    fn split(&mut self, index: usize, region: &Region) -> bool {
+        let Some(keys) = self.cuts(region) else {
+            return false;
+        };
+        if !self.members.is_empty() {
+            let keys = match self.context.random.chance(4) {
+                true => Vec::new(),
+                false => keys,
+            };
+            if self.context.random.chance(2) {
+                return self.wish(region.id, Manual::Split { keys });
+            }
+            let store = &mut self.stores[index];
+            store.wish_split(&mut self.context, region.clone(), keys);
+            return true;
+        }
+        let ids: Vec<SplitIds> = keys
+            .iter()
+            .map(|_| SplitIds {
+                region: GroupId(self.ids.next()),
+                peers: region
+                    .peers
+                    .iter()
+                    .map(|_| PeerId(self.ids.next()))
+                    .collect(),
+            })
+            .collect();
+        for child in &ids {
+            self.context.invariants.on_child(region.id, child.region);
+        }
+        self.context.trace(format_args!(
+            "group {} to be split at {keys:?} for {ids:?}",
+            region.id
+        ));
+        let epoch = region.epoch;
+        self.admin(index, region.id, AdminAction::Split { epoch, keys, ids });
+        true
+    }
+
+    /// Where a region could be cut.
+    fn cuts(&mut self, region: &Region) -> Option<Vec<Bytes>> {
+        let between = self.keys.iter().map(|key| format!("{key}x"));
+        let all = self.keys.iter().cloned().chain(between);
+        let mut inside: Vec<Bytes> = all
+            .map(Bytes::from)
+            .filter(|key| region.contains(key) && *key != region.start)
+            .collect();
+        inside.sort();
+        let first = self.context.random.pick(&inside)?.clone();
+        let beyond: Vec<Bytes> = inside.into_iter().filter(|key| *key > first).collect();
+        let mut keys = vec![first];
+        if self.context.random.chance(4)
+            && let Some(second) = self.context.random.pick(&beyond)
+        {
+            keys.push(second.clone());
+        }
+        Some(keys)
+    }
+
+    fn admin(&mut self, index: usize, group: GroupId, action: AdminAction) {
+        self.stores[index].admin(&mut self.context, group, action);
+    }
+}
