@@ -53,3 +53,23 @@ fn no_acknowledged_write_is_lost_when_everything_dies_at_once() {
     let report = within_limit(scenario::power(binary(), 3, 8));
     assert!(report.acknowledged > 100, "{report:?}");
 }
+
+#[test]
+fn no_call_fails_and_no_read_is_stale_while_regions_split_and_move() {
+    let report = within_limit(scenario::moves(binary(), 4, Duration::ZERO, 4));
+    println!("{report:?}");
+    assert_eq!((report.splits, report.transfers), (4, 4), "{report:?}");
+    assert!(report.moves >= 3, "{report:?}");
+    assert!(
+        report.load.writes > 0 && report.load.reads > 0,
+        "{report:?}"
+    );
+}
+
+#[test]
+fn nothing_repeats_and_no_call_fails_while_placement_leaders_die() {
+    let report = within_limit(scenario::placement(binary(), 2, Duration::ZERO, 4));
+    println!("{report:?}");
+    assert_eq!(report.kills, 2, "{report:?}");
+    assert!(report.drawn.ids > 0 && report.load.writes > 0, "{report:?}");
+}

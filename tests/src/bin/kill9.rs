@@ -2,8 +2,10 @@
 
 use std::path::PathBuf;
 use std::process::ExitCode;
+use std::time::Duration;
 
 use clap::{Parser, Subcommand};
+use tinykv_tests::cluster::packages::Packages;
 use tinykv_tests::cluster::scenario;
 use tinykv_tests::ledger;
 
@@ -43,6 +45,28 @@ enum Scenario {
         #[arg(long, default_value_t = 20)]
         rounds: u64,
     },
+    /// Import this machine's Debian package index while stores die and regions split and move;
+    /// export it and compare
+    Packages {
+        /// At most so many records
+        #[arg(long)]
+        records: Option<usize>,
+    },
+    /// Split regions, move them and hand them over under load of which no call may fail
+    Moves {
+        /// Seconds
+        #[arg(long, default_value_t = 120)]
+        seconds: u64,
+    },
+    /// Kill the leader of three placement members again and again
+    Placement {
+        /// Seconds
+        #[arg(long, default_value_t = 120)]
+        seconds: u64,
+        /// Seconds from kill to kill
+        #[arg(long, default_value_t = 10)]
+        every: u64,
+    },
 }
 
 fn main() -> ExitCode {
@@ -73,32 +97,40 @@ async fn run(args: &Args) -> Result<(), String> {
             binary.display()
         ));
     }
-    let note = |kind: &str, figures: &serde_json::Value| match &args.ledger {
-        Some(path) => ledger::append(path, kind, figures).map_err(|error| error.to_string()),
-        None => Ok(()),
-    };
-    let json = |error: serde_json::Error| error.to_string();
-    match args.scenario {
+    let (kind, figures) = match args.scenario {
         Scenario::Rolling { records, kills } => {
             let report = scenario::rolling(&binary, records, args.writers, kills).await?;
-            println!("{report:?}");
-            note(
-                "kill9_rolling",
-                &serde_json::to_value(&report).map_err(json)?,
-            )
+            ("kill9_rolling", serde_json::to_value(&report))
         }
         Scenario::Failover { rounds } => {
             let times = scenario::failover(&binary, rounds, args.writers).await?;
             print!("{times}");
-            note(
-                "kill9_failover",
-                &serde_json::to_value(&times).map_err(json)?,
-            )
+            ("kill9_failover", serde_json::to_value(&times))
         }
         Scenario::Power { rounds } => {
             let report = scenario::power(&binary, rounds, args.writers).await?;
-            println!("{report:?}");
-            note("kill9_power", &serde_json::to_value(&report).map_err(json)?)
+            ("kill9_power", serde_json::to_value(&report))
         }
+        Scenario::Packages { records } => {
+            let packages = Packages::of_this_machine(records.unwrap_or(usize::MAX))?;
+            let report = scenario::packages(&binary, &packages).await?;
+            ("kill9_packages", serde_json::to_value(&report))
+        }
+        Scenario::Moves { seconds } => {
+            let time = Duration::from_secs(seconds);
+            let report = scenario::moves(&binary, 1, time, args.writers).await?;
+            ("kill9_moves", serde_json::to_value(&report))
+        }
+        Scenario::Placement { seconds, every } => {
+            let (kills, pause) = (seconds / every.max(1), Duration::from_secs(every));
+            let report = scenario::placement(&binary, kills, pause, args.writers).await?;
+            ("kill9_placement", serde_json::to_value(&report))
+        }
+    };
+    let figures = figures.map_err(|error| error.to_string())?;
+    println!("{kind}: {figures:#}");
+    match &args.ledger {
+        Some(path) => ledger::append(path, kind, &figures).map_err(|error| error.to_string()),
+        None => Ok(()),
     }
 }

@@ -4,9 +4,14 @@
 //! are free ones below the range from which the kernel picks ports for outgoing connections, so
 //! that a killed process finds its own port free again. Data lies in a temporary directory.
 
+pub mod draw;
+pub mod exact;
 pub mod health;
 pub mod load;
+pub mod operator;
+pub mod packages;
 mod ports;
+pub mod resp;
 pub mod scenario;
 
 use std::fs::OpenOptions;
@@ -33,6 +38,8 @@ pub struct Cluster {
     dir: tempfile::TempDir,
     placements: Vec<Process>,
     stores: Vec<Process>,
+    /// Where each store speaks Redis's protocol.
+    resp: Vec<String>,
 }
 
 #[derive(Debug)]
@@ -52,10 +59,11 @@ impl Cluster {
         let dir = tempfile::Builder::new()
             .prefix("tinykv-cluster-")
             .tempdir()?;
-        let addresses: Vec<String> = free_ports(placements + stores)?
+        let mut addresses: Vec<String> = free_ports(placements + 2 * stores)?
             .into_iter()
             .map(|port| format!("127.0.0.1:{port}"))
             .collect();
+        let resp = addresses.split_off(placements + stores);
         let members = &addresses[..placements];
         let initial_cluster: Vec<String> = members
             .iter()
@@ -97,13 +105,19 @@ impl Cluster {
         let stores = addresses[placements.len()..]
             .iter()
             .enumerate()
-            .map(|(n, a)| process("store", n, a, ["--placement", &all_members]))
+            .map(|(n, a)| {
+                let mut store = process("store", n, a, ["--placement", &all_members]);
+                let door = ["--resp-addr".to_owned(), resp[n].clone()];
+                store.arguments.extend(door);
+                store
+            })
             .collect();
         Ok(Cluster {
             binary: binary.to_owned(),
             dir,
             placements,
             stores,
+            resp,
         })
     }
 
@@ -121,6 +135,25 @@ impl Cluster {
             .iter()
             .map(|process| process.address.clone())
             .collect()
+    }
+
+    /// Where the stores speak Redis's protocol, in the same order.
+    pub fn resp(&self) -> &[String] {
+        &self.resp
+    }
+
+    /// The binary that plays every role.
+    pub fn binary(&self) -> &Path {
+        &self.binary
+    }
+
+    /// Adds arguments to every store, for its next start.
+    pub fn with_store_arguments(mut self, arguments: &[&str]) -> Cluster {
+        for store in &mut self.stores {
+            let more = arguments.iter().map(|argument| (*argument).to_owned());
+            store.arguments.extend(more);
+        }
+        self
     }
 
     /// All processes, placements first.
