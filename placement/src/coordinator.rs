@@ -23,8 +23,8 @@ use tinykv_raft::{GroupId, PeerId};
 use tinykv_replica::{Region, StoreId};
 
 use crate::schedule::{
-    Cause, Decision, Ended, Ending, Manual, ManualRefusal, Operator, Order, Progress, Rule, Step,
-    decide, plan,
+    Action, Cause, Decision, Ended, Ending, Manual, ManualRefusal, Operator, Order, Progress, Rule,
+    Step, decide, plan,
 };
 use crate::state::{Settings, State};
 use crate::view::{ClusterView, RegionReport, StaleTerm, StoreState, StoreStats};
@@ -312,7 +312,9 @@ impl Coordinator {
     }
 
     fn end(&mut self, operator: Operator, ending: Ending, now: Duration) -> Ended {
-        if operator.reason.rule == Rule::Manual {
+        // No rule could undo a split, so it is no reason to keep the region from what it lacks.
+        let may_be_undone = !matches!(operator.action, Action::Split { .. });
+        if operator.reason.rule == Rule::Manual && may_be_undone {
             self.view.leave_alone(operator.region, now);
         }
         let ended = Ended {

@@ -192,6 +192,11 @@ fn a_split_is_done_when_all_parts_are_there_in_whatever_order_they_come() {
     assert!(heard.changed);
     assert_eq!(world.outcome(1_200), "success: ", "anywhere in the middle");
     assert_eq!(world.coordinator.view().regions.len(), 2);
+    let left_alone = &world.coordinator.view().left_alone;
+    assert!(
+        left_alone.is_empty(),
+        "no rule could undo it: {left_alone:?}"
+    );
     let again = world.hear(&parent, STORES[0], 5);
     assert!(again.expect_err("stale").contains("outdated"));
 }
