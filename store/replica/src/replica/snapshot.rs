@@ -129,13 +129,13 @@ impl<S: StateMachine> Replica<S> {
         &mut self,
         message: &PeerMessage,
         state: &crate::region::RegionState,
-        run: &Run<'_, S::Reply>,
+        run: &mut Run<'_, S::Reply>,
     ) -> Result<(), DropReason> {
         if self.damaged || self.is_leaving || self.awaits_parent {
             return Err(DropReason::OutOfService);
         }
-        // Children here began with what the own log says.
-        if self.owes_children() {
+        if !self.is_split_flushed() {
+            run.effects.flushes.push(self.group);
             return Err(DropReason::SnapshotNotWanted);
         }
         if self.installing.is_some() || self.offered.is_some() {

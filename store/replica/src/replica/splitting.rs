@@ -203,6 +203,19 @@ impl<S: StateMachine> Replica<S> {
         }
     }
 
+    /// Whether a crash now would leave the splits of this replica as they are: its own birth in one,
+    /// and those in which it is the parent. Until then it takes no snapshot. An installation
+    /// is done again after a crash as soon as it is in the log: a child's would lie under what its
+    /// parent brings back from before the split, and a parent's would jump over what its children
+    /// began with.
+    pub(super) fn is_split_flushed(&self) -> bool {
+        let birth = match self.parent {
+            Some(_) => FIRST_ENTRY.index,
+            None => LogIndex(0),
+        };
+        self.log.flushed >= self.split_floor.max(birth)
+    }
+
     /// Whether everything that the split of a child needs from this log is flushed.
     pub(crate) fn may_be_buried(&self) -> bool {
         self.log.flushed >= self.split_floor.min(self.applied.index)
