@@ -51,7 +51,7 @@ pub struct PackagesReport {
     pub transfers: u64,
     /// Peers moved while records went in.
     pub moves: u64,
-    /// Seconds the import took.
+    /// Seconds after which the import was last seen at work.
     pub import_seconds: f64,
     /// Seconds the export took.
     pub export_seconds: f64,
@@ -90,11 +90,13 @@ async fn run(cluster: &mut Cluster, packages: &Packages) -> Result<PackagesRepor
             break;
         }
         let counts = ended.is_none();
+        if counts {
+            report.import_seconds = begin.elapsed().as_secs_f64();
+        }
         disturb(cluster, round, border, counts, &mut report).await?;
         round += 1;
     }
     end(import, "import").await?;
-    report.import_seconds = begin.elapsed().as_secs_f64();
 
     wait(cluster).await?;
     let whole = overview(&cluster.placements()).await;
