@@ -78,6 +78,9 @@ impl Raft {
     pub(crate) fn begin_campaign(&mut self, is_first: bool) {
         self.take_office(Office::Follower);
         if !self.may_campaign() {
+            // Neither does a learner, or a peer that was removed, hear of a leader any more; its
+            // driver has to know that, to ask around.
+            self.leader = None;
             return;
         }
         if self.has_unapplied_membership() {
