@@ -6,6 +6,7 @@ use std::process::Stdio;
 use std::time::Duration;
 
 use serde::Serialize;
+use tokio::io::AsyncWriteExt;
 use tokio::process::{Child, Command};
 use tokio::time::{Instant, sleep_until};
 
@@ -51,7 +52,7 @@ pub struct PackagesReport {
     pub transfers: u64,
     /// Peers moved while records went in.
     pub moves: u64,
-    /// Seconds after which the import was last seen at work.
+    /// Seconds the import took, with all that happened meanwhile.
     pub import_seconds: f64,
     /// Seconds the export took.
     pub export_seconds: f64,
@@ -70,33 +71,32 @@ pub async fn packages(binary: &Path, packages: &Packages) -> Result<PackagesRepo
 
 async fn run(cluster: &mut Cluster, packages: &Packages) -> Result<PackagesReport, String> {
     let dir = tempfile::tempdir().map_err(|error| error.to_string())?;
-    let (input, exported) = (dir.path().join("in.tsv"), dir.path().join("out.tsv"));
+    let exported = dir.path().join("out.tsv");
     let lines = packages.tsv();
-    std::fs::write(&input, &lines).map_err(|error| error.to_string())?;
     let mut report = PackagesReport {
         records: packages.len() as u64,
         bytes: lines.len() as u64,
         ..PackagesReport::default()
     };
-    let input = input.to_string_lossy();
     let begin = Instant::now();
-    let mut import = ctl(cluster, &["import", "--resend", &input])?;
-    let mut borders = packages.borders(PARTS).into_iter();
-    let mut round = 0;
-    loop {
-        let ended = import.try_wait().map_err(|error| error.to_string())?;
-        let border = borders.next();
-        if ended.is_some() && border.is_none() {
-            break;
-        }
-        let counts = ended.is_none();
-        if counts {
-            report.import_seconds = begin.elapsed().as_secs_f64();
-        }
-        disturb(cluster, round, border, counts, &mut report).await?;
-        round += 1;
+    let mut import = ctl(cluster, &["import", "--resend"])?;
+    let mut stdin = import.stdin.take().ok_or("the import reads nothing")?;
+    let borders = packages.borders(PARTS);
+    // A portion for each round, so that records go in through all of them.
+    let portion = lines.len().div_ceil(borders.len().max(1)).max(1);
+    let mut portions = lines.chunks(portion);
+    for (round, border) in borders.iter().enumerate() {
+        let portion = portions.next().unwrap_or_default();
+        let (written, disturbed) = tokio::join!(
+            stdin.write_all(portion),
+            disturb(cluster, round, border, &mut report)
+        );
+        disturbed?;
+        written.map_err(|error| format!("the import ended early: {error}"))?;
     }
+    drop(stdin);
     end(import, "import").await?;
+    report.import_seconds = begin.elapsed().as_secs_f64();
 
     wait(cluster).await?;
     let whole = overview(&cluster.placements()).await;
@@ -116,26 +116,21 @@ async fn run(cluster: &mut Cluster, packages: &Packages) -> Result<PackagesRepor
 async fn disturb(
     cluster: &mut Cluster,
     round: usize,
-    border: Option<String>,
-    counts: bool,
+    border: &str,
     report: &mut PackagesReport,
 ) -> Result<(), String> {
-    let counts = u64::from(counts);
     let node = Node::Store(round % STORES);
     cluster.kill(node).map_err(|error| error.to_string())?;
-    report.kills += counts;
+    report.kills += 1;
     sleep_until(Instant::now() + DOWN).await;
     cluster.start(node).map_err(|error| error.to_string())?;
     wait(cluster).await?;
 
     let placements = cluster.placements();
-    let Some(border) = border else {
-        return Ok(());
-    };
-    split(&placements, &[&border], WISH_LIMIT).await?;
-    report.splits += counts;
+    split(&placements, &[border], WISH_LIMIT).await?;
+    report.splits += 1;
     let whole = wait(cluster).await?;
-    let region = region_of(&whole, &border).ok_or("the key space has a hole")?;
+    let region = region_of(&whole, border).ok_or("the key space has a hole")?;
     let leader = region.leader.unwrap_or_default().store_id;
     let peers: Vec<u64> = region
         .region
@@ -144,16 +139,16 @@ async fn disturb(
         .map(|peer| peer.store_id)
         .collect();
     if let Some(other) = peers.iter().find(|store| **store != leader) {
-        transfer_leader(&placements, &border, *other, WISH_LIMIT).await?;
-        report.transfers += counts;
+        transfer_leader(&placements, border, *other, WISH_LIMIT).await?;
+        report.transfers += 1;
     }
     let stores = whole
         .stores
         .iter()
         .filter_map(|status| status.store.as_ref());
     if let Some(to) = stores.map(|store| store.id).find(|id| !peers.contains(id)) {
-        move_peer(&placements, &border, (leader, to), WISH_LIMIT).await?;
-        report.moves += counts;
+        move_peer(&placements, border, (leader, to), WISH_LIMIT).await?;
+        report.moves += 1;
     }
     Ok(())
 }
@@ -163,7 +158,7 @@ fn ctl(cluster: &Cluster, arguments: &[&str]) -> Result<Child, String> {
     Command::new(cluster.binary())
         .args(["-u", &cluster.placements().join(",")])
         .args(arguments)
-        .stdin(Stdio::null())
+        .stdin(Stdio::piped())
         .stdout(Stdio::piped())
         .stderr(Stdio::piped())
         .kill_on_drop(true)
