@@ -8,7 +8,7 @@ use tinykv_raft::{EntryId, PeerId, Role, Status};
 use super::Replica;
 use crate::config::ShardConfig;
 use crate::machine::StateMachine;
-use crate::region::{Peer, RegionState};
+use crate::region::{Peer, RegionEpoch, RegionState};
 
 /// A picture of a group.
 #[derive(Clone, Debug)]
@@ -17,6 +17,9 @@ pub struct GroupStatus {
     pub peer: Peer,
     /// The region; `None` while the peer waits for its first snapshot.
     pub state: Option<Arc<RegionState>>,
+    /// The newest epoch at which this peer is known to have been a member: of the region, or, while
+    /// that is not known, of the message that called the peer into life.
+    pub epoch: RegionEpoch,
     /// The last applied entry.
     pub applied: EntryId,
     /// The Raft core's own picture: role, leader, term, and, of a leader, how far its peers are.
@@ -50,6 +53,7 @@ impl<S: StateMachine> Replica<S> {
         GroupStatus {
             peer: self.peer,
             state: self.state.clone(),
+            epoch: self.epoch(),
             applied: self.applied,
             pending_peers,
             silent,

@@ -7,7 +7,6 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use tinykv_node::directory::RegionView;
 use tinykv_proto::metapb;
 use tinykv_raft::{GroupId, PeerId};
 
@@ -68,59 +67,30 @@ async fn ask(reporting: &Reporting, group: GroupId, peer: PeerId) {
             return;
         }
     };
-    let view = reporting
-        .node
-        .directory()
-        .group(group)
-        .map(|entry| entry.view());
-    if view.is_some_and(|view| view.peer == peer && went_on_without(&view, &known)) {
+    let status = reporting.node.status(group).await;
+    let Some(status) = status.filter(|status| status.peer.id == peer) else {
+        return;
+    };
+    if status.raft.leader.is_none() && went_on_without(peer, status.epoch.conf_ver, &known) {
         tracing::info!(%group, %peer, "the region went on without this peer; it is destroyed");
         reporting.node.destroy(group, peer);
     }
 }
 
 /// Whether the region as placement knows it no longer has the peer, by a change of membership
-/// that the peer has not seen.
-fn went_on_without(view: &RegionView, known: &metapb::Region) -> bool {
-    let seen = view
-        .state
-        .as_ref()
-        .map_or(0, |state| state.region.epoch.conf_ver);
+/// later than `seen`, at which the peer was a member for certain. Placement may be behind: what it
+/// knows may be from before the peer was added.
+fn went_on_without(peer: PeerId, seen: u64, known: &metapb::Region) -> bool {
     let newer = known
         .region_epoch
         .is_some_and(|epoch| epoch.conf_ver > seen);
-    let is_member = known.peers.iter().any(|peer| peer.id == view.peer.0);
-    view.leader.is_none() && newer && !is_member
+    let is_member = known.peers.iter().any(|member| member.id == peer.0);
+    newer && !is_member
 }
 
 #[cfg(test)]
 mod tests {
-    use std::sync::Arc;
-
-    use tinykv_raft::Term;
-    use tinykv_replica::{Region, RegionEpoch, RegionState};
-
     use super::*;
-
-    fn view(leader: Option<u64>) -> RegionView {
-        let region = Region {
-            epoch: RegionEpoch {
-                conf_ver: 5,
-                version: 1,
-            },
-            ..Region::default()
-        };
-        RegionView {
-            peer: PeerId(1),
-            state: Some(Arc::new(RegionState {
-                region,
-                ..RegionState::default()
-            })),
-            leader: leader.map(PeerId),
-            term: Term(3),
-            leads: false,
-        }
-    }
 
     fn known(conf_ver: u64, peers: &[u64]) -> metapb::Region {
         metapb::Region {
@@ -141,22 +111,10 @@ mod tests {
 
     #[test]
     fn only_a_later_membership_without_the_peer_makes_it_an_orphan() {
-        assert!(went_on_without(&view(None), &known(6, &[2, 3])));
-        assert!(
-            !went_on_without(&view(None), &known(6, &[1, 2, 3])),
-            "a member"
-        );
-        assert!(
-            !went_on_without(&view(None), &known(5, &[2, 3])),
-            "nothing newer"
-        );
-        assert!(
-            !went_on_without(&view(None), &known(4, &[2, 3])),
-            "placement is behind"
-        );
-        assert!(
-            !went_on_without(&view(Some(2)), &known(6, &[2, 3])),
-            "it has a leader"
-        );
+        let went_on = |known| went_on_without(PeerId(1), 5, &known);
+        assert!(went_on(known(6, &[2, 3])));
+        assert!(!went_on(known(6, &[1, 2, 3])), "a member");
+        assert!(!went_on(known(5, &[2, 3])), "nothing newer");
+        assert!(!went_on(known(4, &[2, 3])), "placement is behind");
     }
 }

@@ -325,8 +325,7 @@ impl Store {
         let Some(status) = running.and_then(|running| running.shard.status(known.id)) else {
             return;
         };
-        let state = status.state.as_ref();
-        let seen = state.map_or(0, |state| state.region.epoch.conf_ver);
+        let seen = status.epoch.conf_ver;
         let peer = status.peer.id;
         let is_member = known.peer(peer).is_some();
         if status.raft.leader.is_none() && known.epoch.conf_ver > seen && !is_member {
