@@ -273,8 +273,9 @@ impl Coordinator {
             return Err(self.history.refuse(which));
         };
         let operator = self.view.operators.remove(&region).expect("it was found");
-        self.view.leave_alone(region, now);
-        Ok(self.end(operator, Ending::Cancelled(Cause::ByHand), now))
+        let ended = self.end(operator, Ending::Cancelled(Cause::ByHand), now);
+        self.view.leave_lacking(region, now);
+        Ok(ended)
     }
 
     /// Ends operators that took too long, and repeats orders nobody has shown an effect of.
@@ -312,10 +313,13 @@ impl Coordinator {
     }
 
     fn end(&mut self, operator: Operator, ending: Ending, now: Duration) -> Ended {
-        // No rule could undo a split, so it is no reason to keep the region from what it lacks.
-        let may_be_undone = !matches!(operator.action, Action::Split { .. });
-        if operator.reason.rule == Rule::Manual && may_be_undone {
-            self.view.leave_alone(operator.region, now);
+        if operator.reason.rule == Rule::Manual {
+            match operator.action {
+                // No rule could undo it.
+                Action::Split { .. } => {}
+                Action::RemovePeer { .. } => self.view.leave_lacking(operator.region, now),
+                _ => self.view.leave_alone(operator.region, now),
+            }
         }
         let ended = Ended {
             operator,

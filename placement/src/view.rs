@@ -37,9 +37,17 @@ pub struct ClusterView {
     pub regions: BTreeMap<GroupId, RegionView>,
     /// Operators under way, at most one per region by construction.
     pub operators: BTreeMap<GroupId, Operator>,
-    /// Regions something was done to by hand, and until when no rule touches them while they are
-    /// healthy. Forgotten with the leadership.
-    pub left_alone: BTreeMap<GroupId, Duration>,
+    /// Regions something was done to by hand. Forgotten with the leadership.
+    pub left_alone: BTreeMap<GroupId, LeftAlone>,
+}
+
+/// What keeps the rules from a region that something was done to by hand.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct LeftAlone {
+    /// Until when no rule touches it while it is healthy.
+    pub until: Duration,
+    /// A peer was taken from it: what it lacks it lacks on purpose.
+    pub lacks_on_purpose: bool,
 }
 
 impl ClusterView {
@@ -147,14 +155,31 @@ impl ClusterView {
 
     /// Something was done to the region by hand: rules leave it alone for a while.
     pub fn leave_alone(&mut self, region: GroupId, now: Duration) {
-        self.left_alone.retain(|_, until| *until > now);
-        self.left_alone.insert(region, now + HANDS_OFF);
+        self.left_alone.retain(|_, alone| alone.until > now);
+        let alone = LeftAlone {
+            until: now + HANDS_OFF,
+            lacks_on_purpose: false,
+        };
+        self.left_alone.insert(region, alone);
     }
 
-    /// Whether no rule may touch the region now. One that is not healthy is never left alone.
+    /// As [`ClusterView::leave_alone`], and what the region lacks now it lacks on purpose.
+    pub fn leave_lacking(&mut self, region: GroupId, now: Duration) {
+        self.leave_alone(region, now);
+        if let Some(alone) = self.left_alone.get_mut(&region) {
+            alone.lacks_on_purpose = true;
+        }
+    }
+
+    /// Whether no rule may touch the region now. One that is not healthy is never left alone, nor
+    /// is one that lacks voters that nobody took from it: until it has them it takes no writes.
     pub fn is_left_alone(&self, region: &RegionView, settings: &Settings, now: Duration) -> bool {
-        let until = self.left_alone.get(&region.region.id);
-        until.is_some_and(|until| now < *until)
+        let Some(alone) = self.left_alone.get(&region.region.id) else {
+            return false;
+        };
+        let is_whole = region.voters().count() >= self.replicas_wanted as usize;
+        now < alone.until
+            && (is_whole || alone.lacks_on_purpose)
             && schedule::all_healthy(self, region, settings, now)
     }
 

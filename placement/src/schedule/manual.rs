@@ -172,6 +172,14 @@ impl Case<'_> {
                 }
             }
         }
+        let (voters, wanted) = (self.region.voters().count(), self.view.replicas_wanted);
+        if voters < wanted as usize {
+            return Err(ManualRefusal::Incomplete {
+                region: region.id,
+                voters,
+                wanted,
+            });
+        }
         Ok(Action::Split {
             keys: keys.to_vec(),
         })

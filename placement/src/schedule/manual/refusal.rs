@@ -167,6 +167,19 @@ pub enum ManualRefusal {
         /// The peer there.
         peer: PeerId,
     },
+    /// It is not what it is to be yet; first things first.
+    #[error(
+        "region {region} has {voters} of {wanted} voters: split it when it has them all, \
+         which is being seen to"
+    )]
+    Incomplete {
+        /// The region.
+        region: GroupId,
+        /// What it has.
+        voters: usize,
+        /// What it is to have.
+        wanted: u32,
+    },
     /// A bound on peers.
     #[error("region {region} has {PEERS_MAX} peers, the most there may be: remove one first")]
     TooManyPeers {

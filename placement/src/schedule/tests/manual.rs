@@ -246,6 +246,11 @@ fn a_region_is_asked_one_thing_at_a_time() {
     let mut joint = self::world();
     joint.known(1).region.peers[2].role = PeerRole::IncomingVoter;
     assert!(refused(&joint, to(2)).contains("changing its members"));
+    let mut poor = self::world();
+    poor.region(2, &[1, 2]);
+    let lacking = decide(&poor.view, &poor.settings, GroupId(2), &split(&[]), NOW);
+    let sentence = lacking.expect_err("it lacks a voter").to_string();
+    assert!(sentence.contains("has 2 of 3 voters"), "{sentence}");
 }
 
 #[test]
@@ -260,6 +265,12 @@ fn what_was_asked_by_hand_is_left_alone_while_it_is_well() {
     assert_eq!(world.repairs(), undone);
     world.view.leave_alone(ONE, NOW);
     world.view.leave_alone(GroupId(2), NOW);
+    assert_eq!(
+        world.repairs(),
+        ["2: add on 3 (missing-replica)"],
+        "what it lacks was not taken by hand"
+    );
+    world.view.leave_lacking(GroupId(2), NOW);
     assert_eq!(world.repairs(), [""; 0]);
     world.silent_for(2, 6);
     assert_eq!(
@@ -272,7 +283,7 @@ fn what_was_asked_by_hand_is_left_alone_while_it_is_well() {
         .view
         .left_alone
         .values_mut()
-        .for_each(|until| *until = NOW);
+        .for_each(|alone| alone.until = NOW);
     assert_eq!(world.repairs(), undone, "not for ever");
     world.view.leave_alone(GroupId(3), NOW);
     assert_eq!(world.view.left_alone.len(), 1, "the memory is bounded");
