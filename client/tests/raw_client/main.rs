@@ -565,7 +565,7 @@ async fn a_restarted_store_is_found_again() {
     let short = client.with_options(Options { deadline: SHORT });
     let error = short.put("k", "1").await.expect_err("nobody leads");
     assert!(!error.is_undetermined(), "{error}");
-    fake.stores.get_mut(&1).expect("it exists").reopen().await;
+    fake.stores.get_mut(&1).expect("it exists").reopen();
     fake.world().lead_from(1);
     client.put("k", "1").await.expect("the store is back");
 }

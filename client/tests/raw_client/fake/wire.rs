@@ -4,7 +4,7 @@ use std::net::SocketAddr;
 use std::sync::{Arc, Mutex};
 
 use tokio::io::copy_bidirectional;
-use tokio::net::{TcpListener, TcpStream};
+use tokio::net::{TcpListener, TcpSocket, TcpStream};
 use tokio::sync::watch;
 use tokio::task::JoinSet;
 
@@ -20,6 +20,8 @@ enum Mode {
 /// The relay. Dropping it closes everything.
 pub(crate) struct Wire {
     address: SocketAddr,
+    /// Bound, never listening: while the wire is closed nobody else gets the port.
+    _keeper: TcpSocket,
     server: SocketAddr,
     mode: watch::Sender<Mode>,
     /// The acceptor; none while the wire is closed.
@@ -31,16 +33,17 @@ impl Wire {
     /// A relay before a server, on a port of its own.
     pub(crate) async fn open(server: &TcpListener) -> Wire {
         let server = server.local_addr().expect("it is bound");
-        let listener = TcpListener::bind("127.0.0.1:0").await.expect("a free port");
-        let address = listener.local_addr().expect("it is bound");
+        let keeper = bound("127.0.0.1:0".parse().expect("an address"));
+        let address = keeper.local_addr().expect("it is bound");
         let mut wire = Wire {
             address,
+            _keeper: keeper,
             server,
             mode: watch::Sender::new(Mode::Open),
             acceptor: JoinSet::new(),
             relays: Arc::default(),
         };
-        wire.accept(listener);
+        wire.reopen();
         wire
     }
 
@@ -61,11 +64,9 @@ impl Wire {
     }
 
     /// Takes connections again after [`Wire::close`], on the same port.
-    pub(crate) async fn reopen(&mut self) {
-        let listener = TcpListener::bind(self.address)
-            .await
-            .expect("the port is still free");
-        self.accept(listener);
+    pub(crate) fn reopen(&mut self) {
+        let listener = bound(self.address).listen(128);
+        self.accept(listener.expect("nobody else has the port"));
     }
 
     /// Carries nothing any more, old connections and new, as if packets were dropped.
@@ -101,4 +102,12 @@ async fn relay(mut client: TcpStream, server: SocketAddr, mut mode: watch::Recei
     }
     // Keeps both sockets open and untouched until the wire is dropped.
     let _never = mode.wait_for(|_| false).await;
+}
+
+/// A socket on an address that several sockets of this kind may have, and no others.
+fn bound(address: SocketAddr) -> TcpSocket {
+    let socket = TcpSocket::new_v4().expect("a socket");
+    socket.set_reuseport(true).expect("it is allowed");
+    socket.bind(address).expect("a free port");
+    socket
 }

@@ -26,9 +26,8 @@ const PARTS: usize = 12;
 /// How long a killed store stays down.
 const DOWN: Duration = Duration::from_millis(700);
 
-/// How long one wish may take: longer than a store keeps a peer that nobody told that it was
-/// removed, and that is in the way of a new one.
-const WISH_LIMIT: Duration = Duration::from_secs(180);
+/// How long one wish may take.
+const WISH_LIMIT: Duration = Duration::from_secs(60);
 
 /// How long an import or export may take.
 const RUN_LIMIT: Duration = Duration::from_secs(3600);
