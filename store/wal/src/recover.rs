@@ -84,6 +84,9 @@ fn open_existing(
     let mut index = replay(log_id, &scan, &chain)?;
     mark_damaged(&mut index, &mut chain, dir);
     sync_tail(&index, &chain).map_err(|e| wal.fail(e))?;
+    // Each frame tells how many files there are: what a killed process created must not go with
+    // the power after that (D2).
+    env.sync_dir(dir).map_err(|e| wal.fail(e))?;
     let damaged = newly_recorded(&index, &chain);
     let recovered_groups = index.recovered_groups();
     let tombstones = index.tombstones.iter();
