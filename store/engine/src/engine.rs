@@ -137,6 +137,13 @@ impl Engine {
         Some(Job::new(self.clone(), job))
     }
 
+    /// The flush that is due, if any and if nobody runs one: for a thread that does nothing else,
+    /// and for one that pauses in a compaction.
+    pub fn plan_flush(&self) -> Option<Job> {
+        let job = self.shared.lsm.plan_flush()?;
+        Some(Job::new(self.clone(), job))
+    }
+
     pub(crate) fn new(dir: &Path, lock: Box<dyn DirLock>, lsm: Lsm, log: WalReader) -> Engine {
         Engine {
             shared: Arc::new(Shared {

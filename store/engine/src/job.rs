@@ -1,5 +1,7 @@
 //! Background work of the tree, held to the log.
 
+use std::time::Duration;
+
 use tinykv_lsm::{JobKind, JobReport};
 
 use crate::{Engine, EngineError};
@@ -34,9 +36,18 @@ impl Job {
     /// # Panics
     /// When it would flush what the log has not made durable (invariant 6).
     pub fn run(self) -> Result<JobReport, EngineError> {
+        self.run_paced(|_| ())
+    }
+
+    /// As [`Job::run`], but a compaction says again and again how long to pause; see
+    /// [`tinykv_lsm::Job::run_paced`].
+    ///
+    /// # Panics
+    /// As [`Job::run`].
+    pub fn run_paced(self, pause: impl FnMut(Duration)) -> Result<JobReport, EngineError> {
         for (origin, index) in self.job.flushes() {
             self.engine.assert_durable(origin, index, "flushes");
         }
-        Ok(self.job.run()?)
+        Ok(self.job.run_paced(pause)?)
     }
 }

@@ -248,7 +248,8 @@ impl Job {
 
     /// As [`Job::run`], but a compaction says again and again how long to pause, so that it writes
     /// no faster than it has to (`compaction_bytes_per_second_min` of the options). Pauses are a
-    /// second at most; nothing is locked meanwhile.
+    /// second at most, and zero where there is no limit; nothing is locked meanwhile, so whoever has
+    /// one thread for everything runs the flush that has become due.
     ///
     /// # Errors
     /// As [`Job::run`].

@@ -13,7 +13,7 @@ use tinykv_wal::{Batch, Record};
 
 use super::commit::Log;
 use super::{Inner, LOCAL, TERM, command};
-use crate::{EngineError, Job};
+use crate::{Engine, EngineError, Job};
 
 /// How often an idle store looks after its log; also how long a thread that failed waits.
 const UPKEEP_EVERY: Duration = Duration::from_millis(100);
@@ -44,7 +44,7 @@ impl Inner {
                 // Noted by the committer, which tells the writers.
                 let _ = self.upkeep();
             }
-            if !matches!(self.run_job(), Ok(true)) {
+            if !matches!(self.run_paced(), Ok(true)) {
                 self.committer.wait_for_work(UPKEEP_EVERY);
             }
         }
@@ -89,11 +89,38 @@ impl Inner {
 
     /// Does one piece of background work here, if any is due.
     pub(super) fn run_job(&self) -> Result<bool, EngineError> {
-        let Some(job) = self.claim_job()? else {
+        self.run_planned(Engine::plan, &mut |_| ())
+    }
+
+    /// As `run_job`, but compactions leave the disk to others as long as they can.
+    fn run_paced(&self) -> Result<bool, EngineError> {
+        self.run_planned(Engine::plan, &mut |time| self.pause(time))
+    }
+
+    /// What a thread does while its compaction pauses: flushes that become due, for writers wait
+    /// for those, and perhaps there is no other thread.
+    fn pause(&self, time: Duration) {
+        let until = self.env.now() + time;
+        loop {
+            // An error is noted by the committer, which tells the writers.
+            let _ = self.run_planned(Engine::plan_flush, &mut |_| ());
+            let left = until.saturating_sub(self.env.now());
+            if left.is_zero() || !self.committer.wait_for_work(left) {
+                return;
+            }
+        }
+    }
+
+    fn run_planned(
+        &self,
+        plan: fn(&Engine) -> Option<Job>,
+        pause: &mut dyn FnMut(Duration),
+    ) -> Result<bool, EngineError> {
+        let Some(job) = self.claim_job(plan)? else {
             return Ok(false);
         };
         let flushes = job.kind() == JobKind::Flush;
-        let result = job.run().map(|_| ());
+        let result = job.run_paced(pause).map(|_| ());
         self.committer.job_ended(result.clone());
         result?;
         if flushes {
@@ -104,10 +131,10 @@ impl Inner {
 
     /// A job that the log is durable for. It is never held while waiting for the log: whoever
     /// has the log may be waiting for the job.
-    fn claim_job(&self) -> Result<Option<Job>, EngineError> {
+    fn claim_job(&self, plan: fn(&Engine) -> Option<Job>) -> Result<Option<Job>, EngineError> {
         loop {
             self.committer.open()?;
-            match self.engine.plan() {
+            match plan(&self.engine) {
                 Some(job) if job.needs_log_sync() => drop(job),
                 other => return Ok(other),
             }

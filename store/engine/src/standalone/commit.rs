@@ -28,8 +28,11 @@ const RECORD_OVERHEAD: usize = 96;
 #[derive(Debug)]
 pub(super) struct Committer {
     queue: Mutex<Queue>,
-    /// A group is done, or leadership is free, or a job of the tree is done.
+    /// A group is done, or leadership is free.
     changed: Condvar,
+    /// A job of the tree is done, or none will be. Not told of other writers' groups, so that a
+    /// writer that brakes does so however many there are.
+    relieved: Condvar,
     /// There may be work for the background threads.
     work: Condvar,
     /// Bytes written since they were last told so.
@@ -76,6 +79,7 @@ impl Committer {
         Committer {
             queue: Mutex::default(),
             changed: Condvar::new(),
+            relieved: Condvar::new(),
             work: Condvar::new(),
             unannounced: AtomicU64::new(0),
             group_bytes_max: options.group_bytes_max,
@@ -101,18 +105,22 @@ impl Committer {
         let mut queue = self.queue.lock();
         queue.closed = true;
         self.changed.notify_all();
+        self.relieved.notify_all();
         self.work.notify_all();
         while queue.leading {
             self.changed.wait(&mut queue);
         }
     }
 
-    /// Waits until background threads have something to do, or for a while.
-    pub(super) fn wait_for_work(&self, at_most: Duration) {
+    /// Waits until background threads may have something to do, or for a while; false when the
+    /// time is over or the store closed.
+    pub(super) fn wait_for_work(&self, at_most: Duration) -> bool {
         let mut queue = self.queue.lock();
-        if !queue.closed {
-            self.work.wait_for(&mut queue, at_most);
+        if queue.closed {
+            return false;
         }
+        let waited = self.work.wait_for(&mut queue, at_most);
+        !waited.timed_out() && !queue.closed
     }
 
     /// Wakes the background threads once in so many written bytes.
@@ -131,14 +139,14 @@ impl Committer {
             Err(error) if error.kind() == ErrorKind::Retry => queue.stalled = Some(error),
             Err(error) => queue.failed = queue.failed.take().or(Some(error)),
         }
-        self.changed.notify_all();
+        self.relieved.notify_all();
     }
 
     /// Waits for a job to end, as one brake step of a writer.
     pub(super) fn brake(&self, at_most: Duration) -> Result<(), EngineError> {
         let mut queue = self.queue.lock();
         queue.accepting()?;
-        self.changed.wait_for(&mut queue, at_most);
+        self.relieved.wait_for(&mut queue, at_most);
         queue.accepting()
     }
 

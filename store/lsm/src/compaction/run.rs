@@ -109,7 +109,7 @@ impl Compaction {
     }
 
     /// Works on it until no part is left to take. The report is of what was done here.
-    /// `pause` is told how long to pause, again and again; it may do so or not.
+    /// `pause` is told how long to pause, again and again, zero included; it may do so or not.
     pub(crate) fn run(
         &self,
         inner: &Arc<Inner>,
@@ -244,10 +244,7 @@ impl Compaction {
         };
         let mut wrote = |bytes| {
             let rate = pace::rate(&inner.state().version, &inner.options);
-            let time = inner.pace.wrote(bytes, rate, inner.context.env.now());
-            if !time.is_zero() {
-                pause(time);
-            }
+            pause(inner.pace.wrote(bytes, rate, inner.context.env.now()));
         };
         let merge = &mut Merge::new(sources);
         let tables = build_tables(inner, merge, &output, nothing_below, &mut wrote)?;

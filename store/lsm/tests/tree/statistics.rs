@@ -146,3 +146,36 @@ fn a_paced_compaction_keeps_its_rate() {
         }
     }
 }
+
+/// Whoever has one thread for everything flushes in the middle of a compaction, in a hurry too.
+#[test]
+fn a_pause_is_time_for_a_flush() {
+    for rate in [1 << 20, 0] {
+        let env = SimEnv::new(1);
+        let options = LsmOptions {
+            l0_compaction_files: 1,
+            compaction_bytes_per_second_min: rate,
+            ..LsmOptions::default()
+        };
+        let lsm = Lsm::open(env.shared(), Path::new("/tree"), options).expect("open");
+        for number in 0..1000 {
+            put(&lsm, &format!("k{number:04}"), &[number as u8; 1000]);
+        }
+        lsm.flush().expect("flush");
+        let job = lsm.plan().expect("level 0 is due");
+        let mut flushes = 0;
+        let report = job.run_paced(|_| {
+            put(&lsm, "meanwhile", &[flushes; 10]);
+            assert!(lsm.rotate().expect("rotate"));
+            let flush = lsm.plan_flush().expect("it is due and nobody runs it");
+            flush.run().expect("flush");
+            flushes += 1;
+        });
+        assert!(report.expect("compaction").bytes_written > 0);
+        assert!(flushes >= 3, "{flushes}");
+        let found = lsm.snapshot().get(b"meanwhile").expect("get");
+        assert_eq!(found.as_deref(), Some(&[flushes - 1; 10][..]));
+        lsm.settle().expect("settle");
+        assert!(lsm.verify().is_empty());
+    }
+}
