@@ -1,4 +1,15 @@
 //! What clients saw: operations on single keys, with the times at which they began and ended.
+//!
+//! A key is a register, a list or a counter, by what is done to it; reads are the same for all. On
+//! disk a history is one operation a line, in JSON:
+//!
+//! ```text
+//! {"client":1,"key":"r1","action":{"put":"a"},"outcome":"done","begin":10,"end":20}
+//! {"client":1,"key":"r1","action":"get","outcome":{"found":"a"},"begin":30,"end":40}
+//! {"client":2,"key":"l1","action":{"append":"x;"},"outcome":{"appended":2},"begin":10,"end":20}
+//! {"client":2,"key":"c1","action":{"increment":3},"outcome":{"sum":3},"begin":10,"end":20}
+//! {"client":3,"key":"r1","action":"delete","outcome":"unknown","begin":50,"end":60}
+//! ```
 
 use serde::{Deserialize, Serialize};
 
@@ -9,7 +20,7 @@ pub type Value = String;
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Action {
-    /// Reads the register.
+    /// Reads what is there.
     Get,
     /// Writes the register.
     Put(Value),
@@ -22,6 +33,11 @@ pub enum Action {
         /// What it holds then.
         new: Value,
     },
+    /// Adds an element to the end of a list. It ends with `;`, which stands nowhere else in it, and
+    /// is added once in a history, so that a read shows which appends it has seen.
+    Append(Value),
+    /// Adds to a counter; a missing one counts as 0.
+    Increment(i64),
 }
 
 /// How it ended.
@@ -39,6 +55,10 @@ pub enum Outcome {
         /// What the register held before.
         previous: Option<Value>,
     },
+    /// An append, and how many bytes the list had then.
+    Appended(u64),
+    /// An increment, and what the counter held then.
+    Sum(i64),
     /// Certainly without effect, now and later.
     DefinitelyNot,
     /// Nobody knows; it may take effect at any time after its beginning, or never.
@@ -50,7 +70,7 @@ pub enum Outcome {
 pub struct Operation {
     /// The client; for messages only.
     pub client: u64,
-    /// The register.
+    /// The register, list or counter.
     pub key: String,
     /// What was asked.
     pub action: Action,
@@ -60,6 +80,10 @@ pub struct Operation {
     pub begin: u64,
     /// When its answer was known. Meaningless for [`Outcome::Unknown`].
     pub end: u64,
+    /// Operations of one client with the same number took effect at one instant: the reads of one
+    /// region by a scan, the puts of a batch within a region.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub at_once: Option<u64>,
 }
 
 impl Operation {

@@ -10,10 +10,14 @@
 //! * An operation that was refused for certain must not be seen: it is left out, and a read of
 //!   its value fails the check.
 //! * A search that exceeds its budget is **undecided**, and undecided counts as failed.
+//! * Operations that say they took effect together must have had an instant for it (`at_once`).
+//!
+//! A key is a register, a list or a counter, by what is done to it (`model`); mixing is an error.
 
+mod at_once;
 mod history;
+mod model;
 mod search;
-mod snapshot;
 
 #[cfg(test)]
 mod tests;
@@ -22,14 +26,13 @@ use std::collections::BTreeMap;
 use std::fmt;
 
 pub use history::{Action, Operation, Outcome, Value, parse, print};
-pub use snapshot::{Snapshot, check_snapshots};
 
 /// Why a history was not accepted.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Violation {
     /// No order explains what was seen.
     NotLinearizable {
-        /// The register.
+        /// The register, list or counter.
         key: String,
         /// The operations of the smallest prefix found that no order explains, by their end.
         operations: Vec<Operation>,
@@ -40,6 +43,15 @@ pub enum Violation {
         key: String,
         /// Configurations visited.
         visited: usize,
+    },
+    /// Each key for itself may be in order, but not what happened to several at one instant.
+    Torn(String),
+    /// It cannot be checked as it is.
+    Malformed {
+        /// Where.
+        key: String,
+        /// What is wrong with it.
+        problem: String,
     },
 }
 
@@ -70,6 +82,8 @@ impl fmt::Display for Violation {
             Violation::Undecided { key, visited } => {
                 write!(f, "key {key}: undecided after {visited} configurations")
             }
+            Violation::Torn(what) => f.write_str(what),
+            Violation::Malformed { key, problem } => write!(f, "key {key}: {problem}"),
         }
     }
 }
@@ -77,7 +91,7 @@ impl fmt::Display for Violation {
 /// What a check looked at.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Checked {
-    /// Registers.
+    /// Registers, lists and counters.
     pub keys: usize,
     /// Operations whose effect or result a client was told.
     pub succeeded: usize,
@@ -88,10 +102,12 @@ pub struct Checked {
 /// Configurations a search may visit per key before it is undecided.
 pub const BUDGET: usize = 2_000_000;
 
-/// Checks every key of a history, whose registers are empty at the beginning.
+/// Checks a history whose keys are empty at the beginning: every key, and then what happened to
+/// several at once.
 ///
 /// # Errors
-/// The first key in order for which no order of operations was found.
+/// The first key in order for which no order of operations was found, or the first reads that are
+/// torn.
 pub fn check(history: &[Operation]) -> Result<Checked, Violation> {
     let mut by_key: BTreeMap<&str, Vec<&Operation>> = BTreeMap::new();
     let mut checked = Checked::default();
@@ -102,23 +118,29 @@ pub fn check(history: &[Operation]) -> Result<Checked, Violation> {
     }
     checked.keys = by_key.len();
     for (key, operations) in by_key {
-        match search::search(&operations, BUDGET) {
-            search::Verdict::Linearizable => {}
-            search::Verdict::Undecided { visited } => {
-                return Err(Violation::Undecided {
-                    key: key.to_owned(),
-                    visited,
-                });
+        let key = key.to_owned();
+        match verdict(&operations) {
+            Ok(search::Verdict::Linearizable) => {}
+            Ok(search::Verdict::Undecided { visited }) => {
+                return Err(Violation::Undecided { key, visited });
             }
-            search::Verdict::Impossible => {
-                return Err(Violation::NotLinearizable {
-                    key: key.to_owned(),
-                    operations: smallest_bad_prefix(&operations),
-                });
+            Ok(search::Verdict::Impossible) => {
+                let operations = smallest_bad_prefix(&operations);
+                return Err(Violation::NotLinearizable { key, operations });
             }
+            Err(problem) => return Err(Violation::Malformed { key, problem }),
         }
     }
+    at_once::check(history).map_err(Violation::Torn)?;
     Ok(checked)
+}
+
+/// Whether there is an order for the operations on one key.
+fn verdict(operations: &[&Operation]) -> Result<search::Verdict, String> {
+    Ok(match model::prepare(operations)? {
+        Some(items) => search::search(items, BUDGET),
+        None => search::Verdict::Impossible,
+    })
 }
 
 /// Cuts the history at the earliest answer after which it is already impossible: what happened
@@ -150,7 +172,7 @@ fn smallest_bad_prefix(operations: &[&Operation]) -> Vec<Operation> {
     let is_bad = |end: &u64| {
         let prefix = prefix(*end);
         let prefix: Vec<&Operation> = prefix.iter().collect();
-        search::search(&prefix, BUDGET) == search::Verdict::Impossible
+        verdict(&prefix) == Ok(search::Verdict::Impossible)
     };
     let first_bad = ends.partition_point(|end| !is_bad(end));
     ends.get(first_bad)

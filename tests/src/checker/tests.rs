@@ -1,8 +1,9 @@
 //! Histories it must accept, and bad ones it must reject; a checker that accepts all is worthless.
 
-use super::{
-    Action, Operation, Outcome, Snapshot, Violation, check, check_snapshots, parse, print,
-};
+use std::fs::DirEntry;
+use std::path::Path;
+
+use super::{Action, Operation, Outcome, Violation, check, parse, print};
 
 fn op(client: u64, begin: u64, end: u64, action: Action, outcome: Outcome) -> Operation {
     Operation {
@@ -12,6 +13,7 @@ fn op(client: u64, begin: u64, end: u64, action: Action, outcome: Outcome) -> Op
         outcome,
         begin,
         end,
+        at_once: None,
     }
 }
 
@@ -265,6 +267,89 @@ fn a_history_is_json_lines() {
     assert!(broken.starts_with("line 1: "), "{broken}");
 }
 
+/// Every file of a folder of histories, by its name.
+fn histories(folder: &str) -> Vec<(String, Vec<Operation>)> {
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR"))
+        .join("src/checker/histories")
+        .join(folder);
+    let files = std::fs::read_dir(folder).expect("the folder is part of the repository");
+    let read = |file: std::io::Result<DirEntry>| {
+        let path = file.expect("it can be listed").path();
+        let text = std::fs::read_to_string(&path).expect("it can be read");
+        let name = path.display().to_string();
+        let history = parse(&text).unwrap_or_else(|problem| panic!("{name}: {problem}"));
+        (name, history)
+    };
+    files.map(read).collect()
+}
+
+#[test]
+fn every_bad_history_is_rejected() {
+    let bad = histories("bad");
+    assert!(bad.len() >= 30, "only {} bad histories", bad.len());
+    for (name, history) in bad {
+        match check(&history) {
+            Ok(_) => panic!("{name} was accepted"),
+            Err(Violation::Undecided { .. }) => panic!("{name} was not decided"),
+            Err(violation) => assert!(!violation.to_string().is_empty(), "{name}"),
+        }
+    }
+}
+
+#[test]
+fn every_good_history_is_accepted() {
+    let good = histories("good");
+    assert!(good.len() >= 15, "only {} good histories", good.len());
+    for (name, history) in good {
+        check(&history).unwrap_or_else(|violation| panic!("{name}: {violation}"));
+    }
+}
+
+/// A list and a counter that five clients work on, one operation in ten without an answer.
+#[test]
+fn long_lists_and_counters_with_open_ends_are_decided() {
+    let mut history = Vec::new();
+    let (mut list, mut sum) = (String::new(), 0);
+    for number in 0..600u64 {
+        let (begin, end) = (number * 10, number * 10 + 45);
+        let element = format!("e{number};");
+        let is_open = number % 10 == 3;
+        let takes_effect = !is_open || number % 20 == 3;
+        if takes_effect {
+            list += &element;
+            sum += 1;
+        }
+        let told = |outcome| if is_open { Outcome::Unknown } else { outcome };
+        let length = Outcome::Appended(list.len() as u64);
+        let append = op(
+            number % 5,
+            begin,
+            end,
+            Action::Append(element),
+            told(length),
+        );
+        let add = op(
+            number % 5,
+            begin,
+            end,
+            Action::Increment(1),
+            told(Outcome::Sum(sum)),
+        );
+        history.extend([of("list", append), of("counter", add)]);
+        if number % 25 == 0 {
+            history.push(of("list", get(begin + 2, end, Some(&list))));
+            history.push(of("counter", get(begin + 2, end, Some(&sum.to_string()))));
+        }
+    }
+    accepts(&history);
+    let late = |key, value: &str| of(key, get(90_000, 90_001, Some(value)));
+    let mut short = history.clone();
+    short.push(late("list", &list[..list.len() - 5]));
+    rejects(&short);
+    history.push(late("counter", "1000"));
+    rejects(&history);
+}
+
 fn of(key: &str, operation: Operation) -> Operation {
     Operation {
         key: key.to_owned(),
@@ -272,14 +357,23 @@ fn of(key: &str, operation: Operation) -> Operation {
     }
 }
 
-fn snapshot(begin: u64, end: u64, reads: [(&str, Option<&str>); 2]) -> Snapshot {
-    let read = |(key, value): (&str, Option<&str>)| (key.to_owned(), value.map(str::to_owned));
-    Snapshot {
+/// A history of two registers and a scan that showed these values.
+fn scanned(
+    history: Vec<Operation>,
+    times: (u64, u64),
+    reads: [(&str, Option<&str>); 2],
+) -> Vec<Operation> {
+    let read = |(key, value): (&str, Option<&str>)| Operation {
         client: 9,
-        reads: reads.map(read).to_vec(),
-        begin,
-        end,
-    }
+        at_once: Some(1),
+        ..of(key, get(times.0, times.1, value))
+    };
+    history.into_iter().chain(reads.map(read)).collect()
+}
+
+fn is_torn(history: &[Operation]) {
+    let violation = check(history).expect_err("a torn scan was accepted");
+    assert!(matches!(violation, Violation::Torn(_)), "{violation}");
 }
 
 /// `x` is 1 and then 2, after that `y` is 1: whoever sees the new `y` sees the new `x`.
@@ -293,37 +387,93 @@ fn two_registers() -> Vec<Operation> {
 
 #[test]
 fn values_that_were_there_at_one_time_are_a_snapshot() {
-    let history = two_registers();
     for reads in [
         [("x", Some("x1")), ("y", None)],
         [("x", Some("x2")), ("y", None)],
         [("x", Some("x2")), ("y", Some("y1"))],
     ] {
-        let snapshots = [snapshot(15, 55, reads)];
-        assert_eq!(check_snapshots(&history, &snapshots), Ok(()), "{reads:?}");
+        accepts(&scanned(two_registers(), (15, 55), reads));
     }
 }
 
 #[test]
 fn a_snapshot_of_two_times_is_torn() {
-    let torn = [snapshot(15, 65, [("x", Some("x1")), ("y", Some("y1"))])];
-    assert!(check_snapshots(&two_registers(), &torn).is_err());
+    let reads = [("x", Some("x1")), ("y", Some("y1"))];
+    is_torn(&scanned(two_registers(), (15, 65), reads));
 }
 
 #[test]
 fn a_snapshot_from_before_it_was_asked_for_is_refused() {
-    let stale = [snapshot(45, 65, [("x", Some("x1")), ("y", None)])];
-    assert!(check_snapshots(&two_registers(), &stale).is_err());
-    let missing = [snapshot(70, 80, [("x", Some("x2")), ("y", None)])];
-    assert!(check_snapshots(&two_registers(), &missing).is_err());
-    let unheard_of = [snapshot(70, 80, [("x", Some("x9")), ("y", Some("y1"))])];
-    assert!(check_snapshots(&two_registers(), &unheard_of).is_err());
+    for (times, reads) in [
+        ((45, 65), [("x", Some("x1")), ("y", None)]),
+        ((70, 80), [("x", Some("x2")), ("y", None)]),
+        ((70, 80), [("x", Some("x9")), ("y", Some("y1"))]),
+    ] {
+        rejects(&scanned(two_registers(), times, reads));
+    }
 }
 
 #[test]
 fn open_writes_leave_a_snapshot_its_freedom() {
     let mut history = two_registers();
     history.push(of("x", lost_put(25, "x3")));
-    let late = [snapshot(70, 80, [("x", Some("x3")), ("y", Some("y1"))])];
-    assert_eq!(check_snapshots(&history, &late), Ok(()));
+    let reads = [("x", Some("x3")), ("y", Some("y1"))];
+    accepts(&scanned(history, (70, 80), reads));
+}
+
+/// Both registers are 1, and a batch makes both 2.
+fn batch(is_known: bool) -> Vec<Operation> {
+    let part = |key: &str, value: &str| {
+        let put = match is_known {
+            true => put(50, 90, value),
+            false => lost_put(50, value),
+        };
+        Operation {
+            at_once: Some(7),
+            ..of(key, put)
+        }
+    };
+    vec![
+        of("x", put(10, 20, "x1")),
+        of("y", put(30, 40, "y1")),
+        part("x", "x2"),
+        part("y", "y2"),
+    ]
+}
+
+#[test]
+fn a_batch_is_seen_as_a_whole() {
+    for is_known in [true, false] {
+        for reads in [
+            [("x", Some("x1")), ("y", Some("y1"))],
+            [("x", Some("x2")), ("y", Some("y2"))],
+        ] {
+            accepts(&scanned(batch(is_known), (60, 70), reads));
+        }
+        for reads in [
+            [("x", Some("x2")), ("y", Some("y1"))],
+            [("x", Some("x1")), ("y", Some("y2"))],
+        ] {
+            is_torn(&scanned(batch(is_known), (60, 70), reads));
+        }
+    }
+}
+
+#[test]
+fn a_key_is_of_one_kind() {
+    let add = op(1, 2, 3, Action::Increment(1), Outcome::Sum(1));
+    let violation = check(&[put(0, 1, "a"), add]).expect_err("a number after a text");
+    assert!(
+        matches!(violation, Violation::Malformed { .. }),
+        "{violation}"
+    );
+    let append = |begin| {
+        let element = Action::Append("a;".to_owned());
+        op(1, begin, begin + 1, element, Outcome::Unknown)
+    };
+    let violation = check(&[append(0), append(2)]).expect_err("they cannot be told apart");
+    assert!(
+        matches!(violation, Violation::Malformed { .. }),
+        "{violation}"
+    );
 }

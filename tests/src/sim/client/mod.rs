@@ -17,7 +17,7 @@ use tinykv_env::Prng;
 use tinykv_raft::GroupId;
 use tinykv_replica::{Region, RegionEpoch, StoreId};
 
-use crate::checker::{Action, Operation, Outcome, Snapshot, Value};
+use crate::checker::{Action, Operation, Outcome, Value};
 
 use self::routes::Routes;
 use self::scan::Scan;
@@ -124,8 +124,8 @@ pub(super) enum Next {
 pub(super) struct Finished {
     /// For the checker: one operation, or every key that a scan read.
     pub(super) operations: Vec<Operation>,
-    /// What each region showed of itself to a scan.
-    pub(super) snapshots: Vec<Snapshot>,
+    /// How many regions showed themselves to a scan.
+    pub(super) parts: usize,
     /// Whether the client got what it asked for.
     pub(super) succeeded: bool,
     pub(super) unknown: bool,
@@ -378,6 +378,7 @@ impl Client {
         };
         let part = scan::Part {
             client: self.id as u64,
+            attempt: self.attempt,
             from: from.clone(),
             upto: scan::earlier(upto, end),
             begin: open.sent,
@@ -423,10 +424,11 @@ impl Client {
             outcome,
             begin: open.begin.as_nanos() as u64,
             end: now.as_nanos() as u64,
+            at_once: None,
         };
         Next::Finished(Finished {
             operations: vec![operation],
-            snapshots: Vec::new(),
+            parts: 0,
             succeeded,
             unknown,
             across_split: false,

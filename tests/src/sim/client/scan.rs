@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 
-use crate::checker::{Action, Operation, Outcome, Snapshot, Value};
+use crate::checker::{Action, Operation, Outcome, Value};
 
 use super::Finished;
 
@@ -15,6 +15,8 @@ pub(super) const BEYOND_ALL: &str = "~";
 #[derive(Debug)]
 pub(super) struct Part {
     pub(super) client: u64,
+    /// The attempt that brought it.
+    pub(super) attempt: u64,
     pub(super) from: String,
     pub(super) upto: String,
     /// When it was asked.
@@ -27,7 +29,7 @@ pub(super) struct Part {
 #[derive(Debug, Default)]
 pub(super) struct Scan {
     operations: Vec<Operation>,
-    snapshots: Vec<Snapshot>,
+    parts: usize,
     across_split: bool,
 }
 
@@ -41,6 +43,7 @@ impl Scan {
     pub(super) fn take(&mut self, keys: &[String], part: Part, pairs: Vec<(String, Value)>) {
         let Part {
             client,
+            attempt,
             from,
             upto,
             begin,
@@ -56,11 +59,11 @@ impl Scan {
             "C4: asked for {from} to {upto}, a region answers {stray:?}"
         );
         let (begin, end) = (begin.as_nanos() as u64, end.as_nanos() as u64);
-        let mut reads = Vec::new();
+        let mut shown = 0;
         for key in keys.iter().filter(|key| **key >= from && **key < upto) {
             let found = pairs.iter().find(|(name, _)| name == key);
             let found = found.map(|(_, value)| value.clone());
-            reads.push((key.clone(), found.clone()));
+            shown += usize::from(found.is_some());
             self.operations.push(Operation {
                 client,
                 key: key.clone(),
@@ -68,25 +71,20 @@ impl Scan {
                 outcome: Outcome::Found(found),
                 begin,
                 end,
+                at_once: Some(attempt),
             });
         }
-        let found = reads.iter().filter(|(_, value)| value.is_some()).count();
         assert!(
-            found == pairs.len(),
+            shown == pairs.len(),
             "C4: keys that nobody wrote in {pairs:?}"
         );
-        self.snapshots.push(Snapshot {
-            client,
-            reads,
-            begin,
-            end,
-        });
+        self.parts += 1;
     }
 
     pub(super) fn finish(self, succeeded: bool) -> Finished {
         Finished {
             operations: self.operations,
-            snapshots: self.snapshots,
+            parts: self.parts,
             succeeded,
             unknown: false,
             across_split: self.across_split && succeeded,

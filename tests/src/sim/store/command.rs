@@ -79,6 +79,11 @@ pub(super) fn command_of(epoch: RegionEpoch, key: &str, action: &Action) -> Comm
                 ttl_ms: 0,
             },
         },
+        Action::Append(suffix) => Operation::Append {
+            key,
+            suffix: Bytes::from(suffix.clone()),
+        },
+        Action::Increment(delta) => Operation::Increment { key, delta: *delta },
     };
     let command = command::Command {
         now: PlacementTime(0),
@@ -97,6 +102,8 @@ pub(super) fn outcome_of(reply: Reply) -> Outcome {
             swapped: succeeded,
             previous: previous.map(|value| text(&value)),
         },
+        Reply::Length(length) => Outcome::Appended(length),
+        Reply::Sum(sum) => Outcome::Sum(sum),
         other => panic!("no client asked for {other:?}"),
     }
 }

@@ -104,13 +104,13 @@ impl World {
         report.operations += 1;
         report.succeeded += u64::from(finished.succeeded);
         report.unknown += u64::from(finished.unknown);
-        if !finished.snapshots.is_empty() {
+        let is_scan = finished.parts > 0;
+        if is_scan {
             report.probe("scanned");
         }
         if finished.across_split {
             report.probe("scan_across_split");
         }
-        let is_scan = !finished.snapshots.is_empty();
         if let Some(healed) = &mut self.healed {
             match (finished.operations.first(), finished.succeeded) {
                 (_, true) if is_scan => {
@@ -124,7 +124,6 @@ impl World {
             }
         }
         self.history.extend(finished.operations);
-        self.snapshots.extend(finished.snapshots);
         let think = Duration::from_millis(self.context.random.between(1, 25));
         let begin = Happening::Begin { client };
         self.context.schedule.after(think, begin);
