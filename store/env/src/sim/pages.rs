@@ -5,6 +5,7 @@
 //! list; a crash decides, page by page or sector by sector, which of the two survives.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
 use crate::Prng;
 
@@ -15,7 +16,8 @@ pub(super) const PAGE: usize = 4096;
 /// Only a sector is written atomically.
 pub(super) const SECTOR: usize = 512;
 
-type Page = Box<[u8; PAGE]>;
+/// Shared by the copies of a machine and by the undo list until one of them writes it.
+type Page = Arc<[u8; PAGE]>;
 
 /// Contents, volatile and durable, of one file. Pages that are not there read as zeros.
 #[derive(Clone, Debug, Default)]
@@ -66,10 +68,7 @@ impl Pages {
     pub(super) fn write(&mut self, buf: &[u8], offset: u64) {
         for (number, range) in page_ranges(offset, buf.len()) {
             self.remember(number);
-            let page = self
-                .pages
-                .entry(number)
-                .or_insert_with(|| Box::new([0; PAGE]));
+            let page = self.page_mut(number);
             let start = (offset + range.start as u64) as usize % PAGE;
             page[start..start + range.len()].copy_from_slice(&buf[range]);
         }
@@ -85,11 +84,10 @@ impl Pages {
                 self.pages.remove(&number);
             }
             let within = (len % PAGE as u64) as usize;
-            if within > 0 && self.pages.contains_key(&(len / PAGE as u64)) {
-                self.remember(len / PAGE as u64);
-                if let Some(page) = self.pages.get_mut(&(len / PAGE as u64)) {
-                    page[within..].fill(0);
-                }
+            let last = len / PAGE as u64;
+            if within > 0 && self.pages.contains_key(&last) {
+                self.remember(last);
+                self.page_mut(last)[within..].fill(0);
             }
         }
         self.len = len;
@@ -144,11 +142,9 @@ impl Pages {
     pub(super) fn flip(&mut self, offset: u64, mask: u8) {
         let at = offset as usize % PAGE;
         let number = offset / PAGE as u64;
-        self.pages
-            .entry(number)
-            .or_insert_with(|| Box::new([0; PAGE]))[at] ^= mask;
+        self.page_mut(number)[at] ^= mask;
         if let Some(Some(page)) = self.undo.get_mut(&number) {
-            page[at] ^= mask;
+            Arc::make_mut(page)[at] ^= mask;
         }
     }
 
@@ -159,6 +155,11 @@ impl Pages {
             None => self.pages.get(&number).cloned(),
         };
         self.undo.entry(number).or_insert(old);
+    }
+
+    /// A page to write into; zeros if it is not there yet.
+    fn page_mut(&mut self, number: u64) -> &mut [u8; PAGE] {
+        Arc::make_mut(self.pages.entry(number).or_insert_with(zeros))
     }
 
     fn put(&mut self, number: u64, page: Option<Page>) {
@@ -174,11 +175,8 @@ impl Pages {
 
     /// Each sector of a dirty page is old or new by chance; with `corrupt` some are neither.
     fn tear(&mut self, number: u64, old: Option<Page>, random: &mut Prng, corrupt: bool) {
-        let old = old.unwrap_or_else(|| Box::new([0; PAGE]));
-        let page = self
-            .pages
-            .entry(number)
-            .or_insert_with(|| Box::new([0; PAGE]));
+        let old = old.unwrap_or_else(zeros);
+        let page = self.page_mut(number);
         for start in (0..PAGE).step_by(SECTOR) {
             let sector = start..start + SECTOR;
             let changed = page[sector.clone()] != old[sector.clone()];
@@ -195,6 +193,10 @@ impl Pages {
         self.set_len(len);
         self.undo.clear();
     }
+}
+
+fn zeros() -> Page {
+    Arc::new([0; PAGE])
 }
 
 fn page_numbers(offset: u64, len: usize) -> std::ops::Range<u64> {
