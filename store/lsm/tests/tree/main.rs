@@ -1,5 +1,9 @@
 //! The whole tree against a naive model: generated histories, crashes at every I/O, damage.
 
+// The one writer of the ledger. The crate it belongs to depends on this one.
+#[path = "../../../../tests/src/ledger.rs"]
+pub mod ledger;
+
 mod support;
 
 mod cache;

@@ -9,7 +9,7 @@ use bytes::Bytes;
 use tinykv_env::{Env, Prng};
 use tinykv_lsm::{
     Cached, Compression, FilterKind, Ingest, Job, JobKind, Lsm, LsmError, LsmOptions, OriginId,
-    PrefixRule, Snapshot, SstWriter, WriteBatch,
+    PrefixRule, Sequence, Snapshot, SstWriter, WriteBatch,
 };
 
 pub(crate) type Map = BTreeMap<Bytes, Bytes>;
@@ -285,6 +285,8 @@ pub(crate) struct Driver {
     /// Batches written so far; batch `n` (from 1) is entry `n` of its origin's log.
     pub(crate) batches: u64,
     pub(crate) ingests: u64,
+    /// The sequence that every batch was answered with.
+    pub(crate) sequences: Vec<Sequence>,
     /// Claimed, not run yet.
     pub(crate) held: Vec<Job>,
 }
@@ -305,6 +307,7 @@ impl Driver {
             dir: dir.to_owned(),
             batches: 0,
             ingests: 0,
+            sequences: Vec::new(),
             held: Vec::new(),
         })
     }
@@ -324,7 +327,8 @@ impl Driver {
                 }
                 self.batches += 1;
                 batch.applied(origin_of(self.batches), self.batches);
-                self.lsm.write(&batch).map(drop)
+                self.sequences.push(self.lsm.write(&batch)?);
+                Ok(())
             }
             Step::Ingest { drop, entries } => self.ingest(drop, entries),
             Step::Rotate => self.lsm.rotate().map(drop),
@@ -382,6 +386,21 @@ impl Driver {
     }
 }
 
+/// L5: the directory holds the live tables, one MANIFEST, CURRENT and LOCK, and nothing else.
+pub(crate) fn check_files(env: &dyn Env, dir: &Path, lsm: &Lsm, what: &str) {
+    let levels = lsm.statistics().levels;
+    let live: usize = levels.iter().map(|level| level.files).sum();
+    let entries = env.list_dir(dir).expect("list");
+    let tables = entries.iter().filter(|e| e.name.ends_with(".sst")).count();
+    assert_eq!(tables, live, "{what}: tables");
+    let manifests = entries.iter().filter(|e| e.name.starts_with("MANIFEST"));
+    assert_eq!(manifests.count(), 1, "{what}: MANIFESTs");
+    let current = entries.iter().filter(|e| e.name == "CURRENT").count();
+    assert_eq!(current, 1, "{what}: CURRENT");
+    let lock = entries.iter().filter(|e| e.name == "LOCK").count();
+    assert_eq!(entries.len(), tables + 2 + lock, "{what}: {entries:?}");
+}
+
 /// The model after the batches up to `batches` and the ingests up to `ingests`.
 pub(crate) fn replay(history: &[Step], batches: u64, ingests: u64) -> Model {
     let mut model = Model::default();
@@ -408,6 +427,14 @@ pub(crate) fn replay(history: &[Step], batches: u64, ingests: u64) -> Model {
 
 /// Everything a snapshot shows, by every way there is, is what the model says.
 pub(crate) fn check(snapshot: &Snapshot, map: &Map, random: &mut Prng, keys: u64, what: &str) {
+    check_all(snapshot, map, what);
+    check_gets(snapshot, map, random, keys, what);
+    walk(snapshot, map, random, keys, what);
+    versions(snapshot, map, random, keys, what);
+}
+
+/// A whole scan in both directions shows what the model says.
+pub(crate) fn check_all(snapshot: &Snapshot, map: &Map, what: &str) {
     let mut iter = snapshot.iter(&[], &[]).expect("iterate");
     let mut seen = Map::new();
     while iter.next().expect("next") {
@@ -423,6 +450,9 @@ pub(crate) fn check(snapshot: &Snapshot, map: &Map, random: &mut Prng, keys: u64
         back.iter().map(|(k, v)| (k, v)).eq(map.iter()),
         "{what}: backward"
     );
+}
+
+fn check_gets(snapshot: &Snapshot, map: &Map, random: &mut Prng, keys: u64, what: &str) {
     for _ in 0..20 {
         let key = key(random, keys);
         let expected = map.get(&key);
@@ -439,8 +469,6 @@ pub(crate) fn check(snapshot: &Snapshot, map: &Map, random: &mut Prng, keys: u64
     let got = snapshot.multi_get(&asked).expect("multi_get");
     let expected = asked.iter().map(|key| map.get(key).cloned());
     assert!(got.into_iter().eq(expected), "{what}: multi_get {asked:?}");
-    walk(snapshot, map, random, keys, what);
-    versions(snapshot, map, random, keys, what);
 }
 
 /// Iterators over keys of one prefix and length, forward and backward.
