@@ -1,5 +1,9 @@
 //! Log and tree together, on a simulated machine.
 
+// The one writer of the ledger. The crate it belongs to depends on this one.
+#[path = "../../../../tests/src/ledger.rs"]
+pub mod ledger;
+
 mod groups;
 mod limits;
 mod shared_fsync;
