@@ -16,6 +16,7 @@ mod operator;
 mod reason;
 mod replicas;
 mod safety;
+mod scales;
 mod step;
 #[cfg(test)]
 mod tests;

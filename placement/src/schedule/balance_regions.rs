@@ -13,12 +13,13 @@ use std::time::Duration;
 use tinykv_raft::GroupId;
 use tinykv_replica::{Peer, StoreId};
 
-use super::reason::{Fact, Loser, Reason, Rule, Why};
+use super::reason::{Fact, Reason, Rule, Why};
 use super::safety::is_healthy;
+use super::scales::{Scales, Weighed, gather};
 use super::step::Step;
 use super::{Action, Decision};
 use crate::state::Settings;
-use crate::view::{ClusterView, RegionView, StoreState};
+use crate::view::{ClusterView, RegionView};
 
 /// The difference of region counts between two stores that is left alone, at least.
 const DIFFERENCE_MAX: u32 = 2;
@@ -35,39 +36,25 @@ pub(super) fn balance(
     planned: &[Decision],
     room: usize,
 ) -> Vec<Decision> {
-    let running = |rule: Rule| {
-        let operators = view.operators.values();
-        operators
-            .filter(|operator| operator.reason.rule == rule)
-            .count()
-    };
     let repairs = planned.iter().map(|decision| decision.reason.rule);
     let under_way = view.operators.values().map(|operator| operator.reason.rule);
     if repairs.chain(under_way).any(Rule::is_repair) {
         return Vec::new();
     }
-    let room = room.min(MOVES_MAX.saturating_sub(running(Rule::BalanceRegions)));
     let mut balancer = Balancer::new(view, settings, now, planned);
-    let mut decisions = Vec::new();
-    while decisions.len() < room {
-        match balancer.next() {
-            Some(decision) => decisions.push(decision),
-            None => break,
-        }
-    }
-    decisions
+    gather(view, Rule::BalanceRegions, MOVES_MAX, room, || {
+        balancer.next()
+    })
 }
 
 struct Balancer<'a> {
     view: &'a ClusterView,
     settings: &'a Settings,
     now: Duration,
-    /// Regions per store that may give or take, as they will be.
-    regions: BTreeMap<StoreId, u32>,
+    /// Regions per store.
+    scales: Scales,
     /// Peers on their way to each store.
     additions: BTreeMap<StoreId, u32>,
-    /// Stores that were left out, and why.
-    excluded: Vec<Loser>,
     /// Regions that something is being done to.
     busy: BTreeSet<GroupId>,
     /// What could leave each store, gathered once: rather followers, then by id.
@@ -83,52 +70,28 @@ impl<'a> Balancer<'a> {
         now: Duration,
         planned: &[Decision],
     ) -> Balancer<'a> {
-        let counts = view.counts();
-        let mut regions = BTreeMap::new();
-        let mut excluded = Vec::new();
-        for (store, known) in &view.stores {
-            let why = if view.store_state(*store, settings, now) != StoreState::Up {
-                Some(Why::NotUp)
-            } else if known.stats.is_busy || known.stats.is_stopping {
-                Some(Why::Busy)
-            } else if !known.is_steady(settings, now) {
-                Some(Why::NotSteady)
-            } else {
-                None
-            };
-            match why {
-                Some(why) => excluded.push(Loser { store: *store, why }),
-                None => {
-                    regions.insert(*store, counts.get(store).map_or(0, |counts| counts.regions));
-                }
-            }
-        }
-        let total: u32 = regions.values().sum();
-        let average = total / u32::try_from(regions.len().max(1)).unwrap_or(u32::MAX);
+        let scales = Scales::new(view, settings, now, |held| held.regions);
         let mut balancer = Balancer {
             view,
             settings,
             now,
-            regions,
+            tolerance: DIFFERENCE_MAX.max(scales.average() / DIFFERENCE_SHARE),
+            scales,
             additions: BTreeMap::new(),
-            excluded,
             busy: planned.iter().map(|decision| decision.region).collect(),
             movable: BTreeMap::new(),
-            tolerance: DIFFERENCE_MAX.max(average / DIFFERENCE_SHARE),
         };
         for (id, operator) in &view.operators {
             balancer.busy.insert(*id);
             balancer.count_operator(*id, operator.remaining());
         }
-        balancer.gather();
+        balancer.sort_out();
         balancer
     }
 
     /// Looks at every region once, if there is anything to make even.
-    fn gather(&mut self) {
-        let (most, fewest) = (self.regions.values().max(), self.regions.values().min());
-        let difference = most.zip(fewest).map_or(0, |(most, fewest)| most - fewest);
-        if difference <= self.tolerance {
+    fn sort_out(&mut self) {
+        if self.scales.pairs(self.tolerance).is_empty() {
             return;
         }
         let fits = |region: &&RegionView| self.fits(region);
@@ -156,17 +119,13 @@ impl<'a> Balancer<'a> {
             match step {
                 Step::AddLearner { peer, store } => {
                     *self.additions.entry(*store).or_default() += 1;
-                    if !there(*peer)
-                        && let Some(regions) = self.regions.get_mut(store)
-                    {
-                        *regions += 1;
+                    if !there(*peer) {
+                        self.scales.add(*store);
                     }
                 }
                 Step::Remove { peer, store } => {
-                    if there(*peer)
-                        && let Some(regions) = self.regions.get_mut(store)
-                    {
-                        *regions = regions.saturating_sub(1);
+                    if there(*peer) {
+                        self.scales.remove(*store);
                     }
                 }
                 Step::Promote { .. } | Step::TransferLeader { .. } | Step::Split { .. } => {}
@@ -176,27 +135,16 @@ impl<'a> Balancer<'a> {
 
     /// The next move that makes things more even, if any.
     fn next(&mut self) -> Option<Decision> {
-        let mut donors: Vec<(StoreId, u32)> = self.regions.iter().map(|(s, n)| (*s, *n)).collect();
-        donors.sort_by_key(|(store, regions)| (std::cmp::Reverse(*regions), *store));
-        let mut takers = donors.clone();
-        takers.sort_by_key(|(store, regions)| (*regions, *store));
-        for (from, most) in donors {
-            for (to, fewest) in &takers {
-                if most.saturating_sub(*fewest) <= self.tolerance {
-                    break;
-                }
-                if self.is_full(*to) {
-                    continue;
-                }
-                if let Some((region, peer)) = self.choose(from, *to) {
-                    let decision = self.decide(region, peer, most, (*to, *fewest));
-                    self.busy.insert(region.region.id);
-                    self.count_move(from, *to);
-                    return Some(decision);
-                }
-            }
-        }
-        None
+        let pairs = self.scales.pairs(self.tolerance).into_iter();
+        let mut open = pairs.filter(|(_, to)| !self.is_full(to.0));
+        let (from, to, (region, peer)) =
+            open.find_map(|(from, to)| Some((from, to, self.choose(from.0, to.0)?)))?;
+        let decision = self.decide(region, peer, from.1, to);
+        self.busy.insert(region.region.id);
+        *self.additions.entry(to.0).or_default() += 1;
+        self.scales.remove(from.0);
+        self.scales.add(to.0);
+        Some(decision)
     }
 
     fn is_full(&self, store: StoreId) -> bool {
@@ -225,20 +173,16 @@ impl<'a> Balancer<'a> {
             && !self.view.is_left_alone(region, self.settings, self.now)
     }
 
-    fn decide(&self, region: &RegionView, peer: Peer, most: u32, to: (StoreId, u32)) -> Decision {
-        let mut losers = self.excluded.clone();
-        for (store, regions) in &self.regions {
-            if *store != peer.store && *store != to.0 {
-                let why = if region.region.peer_on(*store).is_some() {
-                    Why::HasPeer
-                } else if self.is_full(*store) {
-                    Why::EnoughAdditions
-                } else {
-                    Why::Score(i64::from(*regions))
-                };
-                losers.push(Loser { store: *store, why });
+    fn decide(&self, region: &RegionView, peer: Peer, most: u32, to: Weighed) -> Decision {
+        let losers = self.scales.losers(peer.store, to.0, |store, regions| {
+            if region.region.peer_on(store).is_some() {
+                Why::HasPeer
+            } else if self.is_full(store) {
+                Why::EnoughAdditions
+            } else {
+                Why::Score(i64::from(regions))
             }
-        }
+        });
         let facts = [
             ("from store", peer.store.0),
             ("regions there", u64::from(most)),
@@ -255,20 +199,10 @@ impl<'a> Balancer<'a> {
             },
             reason: Reason {
                 rule: Rule::BalanceRegions,
-                facts: facts.map(|(name, value)| Fact { name, value }).to_vec(),
+                facts: Fact::list(facts),
                 chosen: Some((to.0, i64::from(to.1))),
                 losers,
             },
-        }
-    }
-
-    fn count_move(&mut self, from: StoreId, to: StoreId) {
-        *self.additions.entry(to).or_default() += 1;
-        if let Some(regions) = self.regions.get_mut(&from) {
-            *regions = regions.saturating_sub(1);
-        }
-        if let Some(regions) = self.regions.get_mut(&to) {
-            *regions += 1;
         }
     }
 }

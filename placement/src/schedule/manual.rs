@@ -301,12 +301,7 @@ impl Case<'_> {
         ];
         Reason {
             rule: Rule::Manual,
-            facts: facts
-                .map(|(name, value)| Fact {
-                    name,
-                    value: value as u64,
-                })
-                .to_vec(),
+            facts: Fact::list(facts.map(|(name, value)| (name, value as u64))),
             chosen: None,
             losers: Vec::new(),
         }

@@ -79,6 +79,13 @@ pub struct Fact {
     pub value: u64,
 }
 
+impl Fact {
+    /// Names and values.
+    pub(super) fn list<const N: usize>(facts: [(&'static str, u64); N]) -> Vec<Fact> {
+        facts.map(|(name, value)| Fact { name, value }).to_vec()
+    }
+}
+
 /// A store that was considered and not chosen.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Loser {

@@ -281,12 +281,7 @@ impl Checker<'_> {
         ];
         Reason {
             rule,
-            facts: facts
-                .map(|(name, value)| Fact {
-                    name,
-                    value: value as u64,
-                })
-                .to_vec(),
+            facts: Fact::list(facts.map(|(name, value)| (name, value as u64))),
             chosen: None,
             losers: Vec::new(),
         }
