@@ -11,7 +11,7 @@ mod histories;
 use super::history::ENDED_MAX;
 use super::*;
 use crate::schedule::{Change, HANDS_OFF};
-use crate::state::{Command, Reply, StoreLife, StoreRecord};
+use crate::state::{Command, Reply, StoreRecord};
 use crate::view::RegionStats;
 
 const STORES: [u64; 3] = [1_000, 1_001, 1_002];
@@ -46,12 +46,15 @@ impl World {
                 .collect(),
         };
         let founded = world(Command::Bootstrap {
-            store: store(STORES[0]),
+            store: StoreRecord::serving(STORES[0]),
             regions: vec![region(&[1_004], 1)],
         });
         assert_eq!(founded, Reply::Done);
         for id in &STORES[1..] {
-            assert_eq!(world(Command::PutStore(store(*id))), Reply::Done);
+            assert_eq!(
+                world(Command::PutStore(StoreRecord::serving(*id))),
+                Reply::Done
+            );
         }
         let regions = vec![region(&[1_004, 1_005, 1_006], 5)];
         let routed = world(Command::UpdateRegions { regions });
@@ -138,20 +141,6 @@ impl World {
             peer.id = PeerId(peer.id.0 + 200);
         }
         [left, right]
-    }
-}
-
-fn store(id: u64) -> StoreRecord {
-    StoreRecord {
-        id: StoreId(id),
-        address: format!("a:{id}"),
-        peer_address: String::new(),
-        status_address: String::new(),
-        version: String::new(),
-        labels: BTreeMap::new(),
-        incarnation: 1,
-        start_number: 1,
-        life: StoreLife::Serving,
     }
 }
 

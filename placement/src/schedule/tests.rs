@@ -6,8 +6,6 @@ mod manual;
 mod planning;
 mod safety;
 
-use std::collections::BTreeMap;
-
 use bytes::Bytes;
 use tinykv_raft::Term;
 use tinykv_replica::{Peer, PeerRole, Region};
@@ -47,15 +45,8 @@ impl World {
 
     fn join(&mut self, id: u64, life: StoreLife) {
         let record = StoreRecord {
-            id: StoreId(id),
-            address: format!("a:{id}"),
-            peer_address: String::new(),
-            status_address: String::new(),
-            version: String::new(),
-            labels: BTreeMap::new(),
-            incarnation: 1,
-            start_number: 1,
             life,
+            ..StoreRecord::serving(id)
         };
         let known = self
             .view

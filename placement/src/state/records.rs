@@ -147,6 +147,24 @@ impl Settings {
     }
 }
 
+#[cfg(test)]
+impl StoreRecord {
+    /// Of a store that joined and serves.
+    pub(crate) fn serving(id: u64) -> StoreRecord {
+        StoreRecord {
+            id: StoreId(id),
+            address: format!("a:{id}"),
+            peer_address: String::new(),
+            status_address: String::new(),
+            version: String::new(),
+            labels: BTreeMap::new(),
+            incarnation: 1,
+            start_number: 1,
+            life: StoreLife::Serving,
+        }
+    }
+}
+
 impl StoreRecord {
     pub(crate) fn encode(&self, out: &mut Writer) {
         out.u64(self.id.0);

@@ -10,20 +10,6 @@ use crate::state::StoreLife;
 
 const SECOND: Duration = Duration::from_secs(1);
 
-fn record(id: u64) -> StoreRecord {
-    StoreRecord {
-        id: StoreId(id),
-        address: format!("a:{id}"),
-        peer_address: String::new(),
-        status_address: String::new(),
-        version: String::new(),
-        labels: BTreeMap::new(),
-        incarnation: 1,
-        start_number: 1,
-        life: StoreLife::Serving,
-    }
-}
-
 fn region() -> Region {
     Region {
         id: GroupId(1),
@@ -56,7 +42,7 @@ fn view() -> ClusterView {
         ..ClusterView::default()
     };
     for id in 1..=3 {
-        view.follow_store(&record(id));
+        view.follow_store(&StoreRecord::serving(id));
     }
     view.follow_region(&region(), &[]);
     view
@@ -93,7 +79,10 @@ fn silence_decides_the_state_of_a_store() {
         (StoreLife::Leaving, StoreState::Offline),
         (StoreLife::Tombstone, StoreState::Tombstone),
     ] {
-        view.follow_store(&StoreRecord { life, ..record(1) });
+        view.follow_store(&StoreRecord {
+            life,
+            ..StoreRecord::serving(1)
+        });
         assert_eq!(state(&view, 800 * SECOND), expected);
     }
 }

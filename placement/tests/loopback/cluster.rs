@@ -245,7 +245,7 @@ impl Store {
     }
 }
 
-/// Waits until a condition holds, asking it again and again.
+/// Waits until another process has come to something: it tells nobody, so it is asked again.
 pub(crate) async fn eventually<T>(what: &str, mut ask: impl AsyncFnMut() -> Option<T>) -> T {
     let waited = tokio::time::timeout(LIMIT, async {
         loop {

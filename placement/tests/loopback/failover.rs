@@ -2,13 +2,14 @@
 //! operators work again.
 
 use std::collections::BTreeSet;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use tinykv_proto::metapb;
 use tinykv_proto::pdpb;
 use tinykv_proto::placement::add_operator_request::Action;
 use tinykv_proto::placement::placement_client::PlacementClient;
 use tinykv_proto::placement::{AddOperatorRequest, SplitAtKeys};
+use tokio::sync::watch;
 use tokio_stream::StreamExt;
 
 use super::cluster::{LIMIT, Store, error, eventually};
@@ -20,7 +21,8 @@ struct Load {
     addresses: Vec<String>,
     cluster_id: u64,
     stopped: AtomicBool,
-    answers: AtomicU64,
+    /// How many answers came.
+    answers: watch::Sender<u64>,
 }
 
 impl Load {
@@ -48,7 +50,7 @@ impl Load {
     /// One call that is made again, at whoever leads then, until it is answered.
     async fn call<T>(&self, what: &str, call: impl AsyncFn(String) -> Option<T>) -> T {
         let answer = eventually(what, async || call(self.leader().await).await).await;
-        self.answers.fetch_add(1, Ordering::Relaxed);
+        self.answers.send_modify(|count| *count += 1);
         answer
     }
 
@@ -154,15 +156,15 @@ async fn leaders_killed_under_load_lose_and_repeat_nothing() {
         addresses: group.addresses.clone(),
         cluster_id: group.cluster_id,
         stopped: AtomicBool::new(false),
-        answers: AtomicU64::new(0),
+        answers: watch::Sender::new(0),
     };
     let trouble = async {
         for round in 0..3_u8 {
-            let answers = load.answers.load(Ordering::Relaxed);
-            eventually("the load goes on", async || {
-                (load.answers.load(Ordering::Relaxed) > answers + 20).then_some(())
-            })
-            .await;
+            let mut answers = load.answers.subscribe();
+            let enough = *answers.borrow() + 20;
+            let more = answers.wait_for(|count| *count > enough);
+            let more = tokio::time::timeout(LIMIT, more).await;
+            more.expect("the load goes on").expect("it counts");
             let next = fail_over(&mut group, leader).await;
             // The store comes back at once, as stores do, and a split can be asked for.
             store.client = client(&group.addresses[next]).await.expect("it leads");

@@ -2,6 +2,7 @@
 //! alone; stale heartbeats; lost streams.
 
 use std::collections::BTreeMap;
+use std::time::Duration;
 
 use tinykv_proto::eraftpb::ConfChangeType;
 use tinykv_proto::metapb::{self, PeerRole};
@@ -12,7 +13,7 @@ use tokio::sync::mpsc;
 use tokio_stream::wrappers::ReceiverStream;
 use tonic::Streaming;
 
-use super::cluster::{Placement, Store, directory, error, eventually};
+use super::cluster::{LIMIT, Placement, Store, directory, error};
 
 /// A store's heartbeat stream.
 pub(crate) struct Link {
@@ -44,8 +45,28 @@ impl Link {
             .expect("the stream is open");
     }
 
+    /// Waits until all that was reported is heard: placement takes heartbeats in order, and says
+    /// no to one of a term that nobody leads in.
+    pub(crate) async fn heard(&mut self, region: &metapb::Region) {
+        self.report(region, 0, &[]).await;
+        let (_, sentence) = error(self.answer().await.header).expect("nobody leads in term 0");
+        assert!(sentence.contains("term 0"), "{sentence}");
+    }
+
+    /// Ends the stream; placement has noticed when this returns.
+    async fn end(self) {
+        let Link {
+            heartbeats,
+            mut orders,
+            ..
+        } = self;
+        drop(heartbeats);
+        let rest = async { while orders.message().await.expect("no error").is_some() {} };
+        tokio::time::timeout(LIMIT, rest).await.expect("in time");
+    }
+
     pub(crate) async fn answer(&mut self) -> pdpb::RegionHeartbeatResponse {
-        let waited = tokio::time::timeout(super::cluster::LIMIT, self.orders.message()).await;
+        let waited = tokio::time::timeout(LIMIT, self.orders.message()).await;
         waited
             .expect("in time")
             .expect("no error")
@@ -85,6 +106,24 @@ pub(crate) async fn region(placement: &Placement, id: u64) -> pdpb::GetRegionRes
     let reply = placement.client().await.get_region_by_id(request).await;
     reply.expect("an answer").into_inner()
 }
+
+/// The region after a further voter came to `store`.
+fn with_voter(region: &metapb::Region, id: u64, store: &Store) -> metapb::Region {
+    let mut grown = region.clone();
+    grown.peers.push(metapb::Peer {
+        id,
+        store_id: store.id,
+        ..Default::default()
+    });
+    grown.region_epoch = Some(metapb::RegionEpoch {
+        conf_ver: 3,
+        version: 1,
+    });
+    grown
+}
+
+/// How often stores beat.
+const STORE_HEARTBEAT_INTERVAL: Duration = Duration::from_secs(1);
 
 /// Three stores that carry out every order at once, and report as leaders do.
 struct Obedient {
@@ -150,21 +189,29 @@ impl Obedient {
         }
     }
 
-    /// Takes one order of any store, if there is one soon.
+    /// Carries out the next order of any store. Meanwhile the stores beat.
     async fn step(&mut self) {
-        for store in &mut self.stores {
-            assert_eq!(error(store.beat().await.header), None);
-        }
-        let mut orders = Vec::new();
-        for link in self.links.values_mut() {
-            let soon = std::time::Duration::from_millis(20);
-            while let Ok(order) = tokio::time::timeout(soon, link.orders.message()).await {
-                orders.push(order.expect("no error").expect("open"));
+        let orders = self
+            .links
+            .values_mut()
+            .map(|link| Box::pin(link.orders.message()));
+        let next = futures::future::select_all(orders);
+        let stores = &mut self.stores;
+        let beats = async {
+            let mut interval = tokio::time::interval(STORE_HEARTBEAT_INTERVAL);
+            loop {
+                interval.tick().await;
+                for store in stores.iter_mut() {
+                    assert_eq!(error(store.beat().await.header), None);
+                }
             }
-        }
-        for order in orders {
-            self.carry_out(order).await;
-        }
+        };
+        let order = tokio::select! {
+            (order, _, _) = next => order,
+            () = beats => unreachable!("it never ends"),
+        };
+        let order = order.expect("no error").expect("open");
+        self.carry_out(order).await;
     }
 }
 
@@ -192,21 +239,23 @@ async fn six_regions_come_to_three_replicas_and_even_leaders() {
     }
     let url = format!("http://{}", placement.address);
     let mut operators = PlacementClient::connect(url).await.expect("it listens");
-    let overview = eventually("complete and even", async || {
-        cluster.step().await;
-        let request = OverviewRequest {
-            with_regions: true,
-            ..Default::default()
-        };
-        let overview = operators
-            .overview(request)
-            .await
-            .expect("an answer")
-            .into_inner();
-        let even = overview.stores.iter().all(|store| store.leaders == 2);
-        (overview.regions_complete == 6 && even).then_some(overview)
-    });
-    let overview = overview.await;
+    let complete_and_even = async {
+        loop {
+            cluster.step().await;
+            let request = OverviewRequest {
+                with_regions: true,
+                ..Default::default()
+            };
+            let overview = operators.overview(request).await;
+            let overview = overview.expect("an answer").into_inner();
+            let even = overview.stores.iter().all(|store| store.leaders == 2);
+            if overview.regions_complete == 6 && even {
+                break overview;
+            }
+        }
+    };
+    let overview = tokio::time::timeout(LIMIT, complete_and_even).await;
+    let overview = overview.expect("complete and even");
     assert_eq!(overview.regions_total, 6);
     assert_eq!(overview.regions.len(), 6);
     assert!(
@@ -241,22 +290,11 @@ async fn stale_heartbeats_are_refused_and_change_nothing() {
     let placement = Placement::start(data.path()).await;
     let (store, regions) = placement.bootstrap().await;
     let second = placement.join().await;
-    let mut known = regions[0].clone();
-    known.peers.push(metapb::Peer {
-        id: placement.ids(1).await[0],
-        store_id: second.id,
-        ..Default::default()
-    });
-    known.region_epoch = Some(metapb::RegionEpoch {
-        conf_ver: 3,
-        version: 1,
-    });
+    let known = with_voter(&regions[0], placement.ids(1).await[0], &second);
     let mut link = Link::open(&store, &known, 7).await;
-    eventually("the route is shown", async || {
-        let found = region(&placement, known.id).await;
-        (found.region.map(|region| region.peers.len()) == Some(2)).then_some(())
-    })
-    .await;
+    link.heard(&known).await;
+    let found = region(&placement, known.id).await;
+    assert_eq!(found.region.map(|region| region.peers.len()), Some(2));
 
     link.report(&regions[0], 8, &[]).await;
     let older_epoch = link.answer().await;
@@ -298,36 +336,19 @@ async fn a_look_up_waits_for_the_new_leader() {
     let (store, regions) = placement.bootstrap().await;
     let mut second = placement.join().await;
     second.beat().await;
-    let mut known = regions[0].clone();
-    known.peers.push(metapb::Peer {
-        id: placement.ids(1).await[0],
-        store_id: second.id,
-        ..Default::default()
-    });
-    known.region_epoch = Some(metapb::RegionEpoch {
-        conf_ver: 3,
-        version: 1,
-    });
-    let link = Link::open(&store, &known, 7).await;
-    eventually("the first leader is shown", async || {
-        let found = region(&placement, known.id).await;
-        found.leader.filter(|leader| leader.store_id == store.id)
-    })
-    .await;
-    // The store dies: its stream breaks.
-    drop(link);
-    let look = async {
-        eventually("the dead leader is not shown any more", async || {
-            let found = region(&placement, known.id).await;
-            found.leader.filter(|leader| leader.store_id == second.id)
-        })
-        .await
-    };
+    let known = with_voter(&regions[0], placement.ids(1).await[0], &second);
+    let mut link = Link::open(&store, &known, 7).await;
+    link.heard(&known).await;
+    let found = region(&placement, known.id).await;
+    assert_eq!(found.leader.map(|leader| leader.store_id), Some(store.id));
+    // The store ends, and its stream with it: nobody is known to lead.
+    link.end().await;
+    let look = region(&placement, known.id);
     let elect = async {
         tokio::task::yield_now().await;
         Link::open(&second, &known, 8).await
     };
-    let (leader, _link) = tokio::join!(look, elect);
-    assert_eq!(leader.store_id, second.id);
+    let (found, _link) = tokio::join!(look, elect);
+    assert_eq!(found.leader.map(|leader| leader.store_id), Some(second.id));
     placement.stop().await;
 }

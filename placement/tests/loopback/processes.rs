@@ -8,7 +8,7 @@ use tinykv_proto::pdpb::pd_client::PdClient;
 use tinykv_proto::pdpb::{self, RequestHeader};
 use tonic::transport::Channel;
 
-use super::cluster::{directory, eventually};
+use super::cluster::{LIMIT, directory, eventually};
 use super::members::free_addresses;
 
 const NAMES: [&str; 3] = ["a", "b", "c"];
@@ -44,17 +44,19 @@ impl Processes {
     }
 
     pub(crate) fn launch(&mut self, member: usize) {
-        let child = self.command(member, self.data(member));
+        let mut command = self.command(member, self.data(member));
+        let child = command.spawn().expect("the program is built");
         self.members[member] = Some(child);
     }
 
     /// A process of this member over any directory.
-    pub(crate) fn command(&self, member: usize, data: &Path) -> Child {
+    pub(crate) fn command(&self, member: usize, data: &Path) -> Command {
         let entries = NAMES.iter().zip(&self.addresses);
         let list: Vec<String> = entries
             .map(|(name, address)| format!("{name}=http://{address}"))
             .collect();
-        Command::new(env!("CARGO_BIN_EXE_tinykv-placement"))
+        let mut command = Command::new(env!("CARGO_BIN_EXE_tinykv-placement"));
+        command
             .args(["--name", NAMES[member], "--addr", &self.addresses[member]])
             .args(["--initial-cluster", &list.join(",")])
             .args(["--log-level", "warn"])
@@ -62,9 +64,8 @@ impl Processes {
             .arg(data)
             .stdin(Stdio::null())
             .stdout(Stdio::null())
-            .stderr(Stdio::piped())
-            .spawn()
-            .expect("the program is built")
+            .stderr(Stdio::piped());
+        command
     }
 
     /// Ends the member at once, as if its machine were gone.
@@ -137,16 +138,13 @@ pub(crate) async fn get_members(address: &str) -> Option<pdpb::GetMembersRespons
     answer.ok().map(tonic::Response::into_inner)
 }
 
-/// Waits for a process that ends by itself; its status and what it said.
-async fn ended(mut child: Child) -> (ExitStatus, String) {
-    let status = eventually("it ends by itself", async || {
-        child.try_wait().expect("it is a child")
-    })
-    .await;
-    let mut said = String::new();
-    let mut stderr = child.stderr.take().expect("it is piped");
-    std::io::Read::read_to_string(&mut stderr, &mut said).expect("text");
-    (status, said)
+/// Runs a process that ends by itself; its status and what it said.
+async fn ended(command: Command) -> (ExitStatus, String) {
+    let mut command = tokio::process::Command::from(command);
+    let ended = command.kill_on_drop(true).output();
+    let ended = tokio::time::timeout(LIMIT, ended).await;
+    let ended = ended.expect("it ends by itself").expect("it began");
+    (ended.status, String::from_utf8_lossy(&ended.stderr).into())
 }
 
 /// A whole directory, as `cp -a` does.
@@ -180,8 +178,7 @@ async fn a_member_that_lost_its_data_is_refused() {
 
     // Wiped.
     let empty = directory();
-    let child = group.command(victim, empty.path());
-    let (status, said) = ended(child).await;
+    let (status, said) = ended(group.command(victim, empty.path())).await;
     assert_eq!(status.code(), Some(3), "{said}");
     assert!(said.contains("may not take part again"), "{said}");
 

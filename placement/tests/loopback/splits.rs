@@ -10,7 +10,7 @@ use tinykv_proto::placement::{
 };
 use tonic::transport::Channel;
 
-use super::cluster::{Placement, Store, directory, error, eventually};
+use super::cluster::{Placement, Store, directory, error};
 use super::heartbeats::{Link, region};
 
 async fn ask(
@@ -259,11 +259,10 @@ async fn a_split_by_hand_is_ordered_carried_out_and_told() {
 
     // In the middle, and given up.
     link.report(&parts[0], 5, &[]).await;
-    let middle = eventually("the left part has its leader", async || {
-        let reply = hand.add(parent.id, at_keys(&[])).await;
-        reply.operator
-    })
-    .await;
+    let middle = hand.add(parent.id, at_keys(&[])).await;
+    let middle = middle
+        .operator
+        .expect("it waits for the left part's leader");
     let order = link.answer().await;
     let wanted = order.split_region.expect("a split is ordered");
     assert_eq!(wanted.policy(), pdpb::CheckPolicy::Approximate);
@@ -306,11 +305,8 @@ async fn wishes_that_do_not_fit_are_refused_in_one_sentence() {
         })
     };
     let nobody = placement.ids(1).await[0];
-    eventually("the leader is known", async || {
-        let found = region(&placement, parent.id).await;
-        found.leader
-    })
-    .await;
+    let found = region(&placement, parent.id).await;
+    assert!(found.leader.is_some(), "a look-up waits for the leader");
     let cases = [
         (to(store.id), "leads region"),
         (to(away.id), "has no peer of region"),
