@@ -26,6 +26,9 @@ BELOW_NODE = {"node"} | EDGES["tinykv-node"]
 EDGES["tinykv-store"] = BELOW_NODE | {"keys", "client"}
 EDGES["tinykv-placement"] = BELOW_NODE | {"keys"}
 EDGES["tinykv-ctl"] = {"client", "proto", "keys", "store", "placement"}
+for may_depend in EDGES.values():
+    may_depend.add("mutants")
+EDGES["tinykv-mutants"] = set()
 EDGES["tinykv-tests"] = {name.removeprefix("tinykv-") for name in EDGES} | {"ctl"}
 
 # What may not even be reached through others (normal and build dependencies).
@@ -111,6 +114,11 @@ def main():
             other = dependency["name"]
             if other.startswith("tinykv-") and other.removeprefix("tinykv-") not in EDGES[name]:
                 breaches.append(f"{name} may not depend on {other}")
+        for feature, enables in packages[member]["features"].items():
+            if "tinykv-mutants/planted" in enables and (name, feature) != ("tinykv-tests", "mutants"):
+                breaches.append(f"{name}: its feature {feature} may not plant mutants")
+        if name == "tinykv-mutants" and resolve[member]["features"]:
+            breaches.append("mutants can be planted although nobody asked for it")
         names = {packages[package]["name"] for package in reachable(member, resolve)}
         for other in sorted(names & UNREACHABLE.get(name, set())):
             breaches.append(f"{name} may not reach {other}")

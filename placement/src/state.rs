@@ -18,6 +18,7 @@ mod tests;
 
 use std::collections::BTreeMap;
 
+use tinykv_mutants::{Mutant, planted};
 use tinykv_raft::{GroupId, PeerId};
 use tinykv_replica::{PeerRole, Region, StoreId};
 
@@ -202,7 +203,7 @@ impl State {
         }
         let first = self.next_id;
         self.next_id = first
-            .checked_add(u64::from(count))
+            .checked_add(u64::from(count) - u64::from(planted(Mutant::IdsUnpersisted)))
             .ok_or(Refusal::OutOfRange {
                 what: "there are no ids left".into(),
             })?;
@@ -211,7 +212,7 @@ impl State {
     }
 
     fn raise_timestamp_bound(&mut self, bound_ms: u64, changes: &mut Vec<RowChange>) -> Reply {
-        if bound_ms > self.timestamp_bound_ms {
+        if bound_ms > self.timestamp_bound_ms && !planted(Mutant::TimestampBoundUnpersisted) {
             self.timestamp_bound_ms = bound_ms;
             changes.push(self.cluster_row());
         }

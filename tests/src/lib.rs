@@ -1,5 +1,7 @@
 //! How TinyKV is proved: the simulator, the linearizability checker, clusters of real processes.
 
+#[cfg(feature = "mutants")]
+pub mod bank;
 pub mod checker;
 pub mod cluster;
 pub mod ledger;

@@ -7,6 +7,8 @@
 
 use std::sync::Arc;
 
+use tinykv_mutants::{Mutant, planted};
+
 use crate::iter::Merge;
 use crate::key::{self, Kind};
 use crate::table::{TableSettings, TableWriter};
@@ -115,7 +117,8 @@ impl Builder<'_> {
                 Some(filter) => !covered && filter.drops(user, &value),
                 None => false,
             };
-            let goes = covered || (unneeded && nothing_below(user));
+            let is_hasty = planted(Mutant::TombstoneDroppedEarly);
+            let goes = covered || (unneeded && (nothing_below(user) || is_hasty));
             if !goes {
                 self.add(internal, &value)?;
             }

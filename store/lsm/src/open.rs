@@ -9,6 +9,7 @@ use std::sync::{Arc, OnceLock};
 use arc_swap::ArcSwap;
 use parking_lot::{Condvar, Mutex};
 use tinykv_env::{DirEntry, Env};
+use tinykv_mutants::{Mutant, planted};
 
 use crate::cache::BlockCache;
 use crate::codec::Malformed;
@@ -71,7 +72,10 @@ pub(crate) fn open(
     }
     let number = state.next_file.max(first_free_number(&entries));
     state.next_file = number + 1;
-    let last_sequence = state.last_sequence;
+    let last_sequence = match planted(Mutant::SequenceRestarts) {
+        true => 0,
+        false => state.last_sequence,
+    };
     let applied = state.applied.clone();
     let manifest = Manifest::create(env, dir, number, state)?;
     if let Some(old) = manifest_in_force {

@@ -19,6 +19,7 @@ use arc_swap::ArcSwap;
 use bytes::Bytes;
 use parking_lot::{Condvar, Mutex};
 use tinykv_env::{DirLock, Env};
+use tinykv_mutants::{Mutant, planted};
 
 use crate::batch::{AppliedChange, OriginId, WriteBatch};
 use crate::job::{self, Job, Jobs};
@@ -333,6 +334,9 @@ impl Inner {
     }
 
     pub(crate) fn sync_dir(&self) -> Result<(), LsmError> {
+        if planted(Mutant::TreeDirectoryUnsynced) {
+            return Ok(());
+        }
         let synced = self.context.env.sync_dir(&self.context.dir);
         self.note(synced.map_err(LsmError::from_sync))
     }

@@ -2,6 +2,8 @@
 
 use std::time::Duration;
 
+use tinykv_mutants::{Mutant, planted};
+
 use crate::error::StepError;
 use crate::leadership::Leadership;
 use crate::message::{
@@ -22,7 +24,8 @@ impl Raft {
         } else {
             self.newborn_until.saturating_sub(self.now)
         };
-        let is_lifted = force.is_some_and(|force| self.promise.to.is_none_or(|to| to <= force));
+        let is_lifted = force.is_some_and(|force| self.promise.to.is_none_or(|to| to <= force))
+            || planted(Mutant::PromiseBroken);
         let by_echo = if is_lifted {
             Duration::ZERO
         } else {
@@ -83,7 +86,7 @@ impl Raft {
             self.leader = None;
             return;
         }
-        if self.has_unapplied_membership() {
+        if self.has_unapplied_membership() && !planted(Mutant::CampaignBeforeChange) {
             self.wake_at = Some(self.now);
             return;
         }
@@ -210,7 +213,7 @@ impl Raft {
         if let Some(bound) = self.bound_for(request.force, request.first) {
             return Some(Refusal::Promised(bound));
         }
-        let is_behind = request.last < self.log.last();
+        let is_behind = request.last < self.log.last() && !planted(Mutant::VoteForShorterLog);
         match request.kind {
             VoteKind::PreVote => {
                 (request.campaign <= self.term || is_behind).then_some(Refusal::Behind)

@@ -1,5 +1,7 @@
 //! The receiving end of replication: appends and snapshots.
 
+use tinykv_mutants::{Mutant, planted};
+
 use crate::error::StepError;
 use crate::message::{Append, AppendOutcome, AppendReply, MessageBody, Seq};
 use crate::raft::{Office, Raft, Wait, is_membership};
@@ -109,7 +111,11 @@ impl Raft {
         for entry in entries {
             self.take(entry);
         }
-        self.log.raise_commit(commit.min(upto));
+        self.log
+            .raise_commit(match planted(Mutant::CommitBeyondMatch) {
+                true => commit.min(self.log.last().index),
+                false => commit.min(upto),
+            });
         if is_heartbeat {
             let durable = upto.min(self.persistence.durable());
             (
@@ -120,12 +126,16 @@ impl Raft {
                 Wait::No,
             )
         } else {
+            let wait = match planted(Mutant::AckBeforeFsync) {
+                true => Wait::No,
+                false => Wait::Persist,
+            };
             (
                 AppendOutcome::Accepted {
                     matched: upto,
                     durable: upto,
                 },
-                Wait::Persist,
+                wait,
             )
         }
     }
@@ -133,7 +143,7 @@ impl Raft {
     /// Takes one entry unless it is there; what contradicts it is dropped with all behind it.
     fn take(&mut self, entry: Entry) {
         match self.log.term(entry.id.index) {
-            Some(term) if term == entry.id.term => return,
+            Some(term) if term == entry.id.term || planted(Mutant::ConflictKept) => return,
             Some(_) => self.cut(entry.id.index),
             None => {}
         }
@@ -200,7 +210,9 @@ impl Raft {
             return Ok(());
         }
         let is_in_log = self.log.term(last.index) == Some(last.term);
-        if last.index <= self.log.commit() || is_in_log {
+        if (last.index <= self.log.commit() || is_in_log)
+            && !planted(Mutant::SnapshotOverNewerState)
+        {
             // Nothing that is here may be replaced by less (R9).
             if is_in_log {
                 self.log.raise_commit(last.index);

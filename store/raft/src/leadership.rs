@@ -4,6 +4,8 @@
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::time::Duration;
 
+use tinykv_mutants::{Mutant, planted};
+
 use crate::message::{Force, Pulse, Seq};
 use crate::progress::Progress;
 use crate::ready::{ReadId, ReadReady};
@@ -182,7 +184,8 @@ impl Leadership {
 
     /// When the round that gives the lease was begun.
     pub(crate) fn lease_since(&self) -> Option<Duration> {
-        if self.transfer.is_some() || self.confirmed.seq <= self.lease_floor {
+        let is_handed_over = self.transfer.is_some() && !planted(Mutant::LeaseKeptInTransfer);
+        if is_handed_over || self.confirmed.seq <= self.lease_floor {
             return None;
         }
         self.confirmed.sent_at
@@ -190,13 +193,19 @@ impl Leadership {
 
     /// Takes a read that arrived when `commit` was committed. The caller has checked the limit.
     pub(crate) fn push_read(&mut self, id: ReadId, commit: LogIndex) {
-        let needed = self.seq.next();
+        let needed = match planted(Mutant::ReadIndexReused) {
+            true => self.confirmed.seq,
+            false => self.seq.next(),
+        };
         if self.reads.back().is_none_or(|read| read.needed < needed) {
             for progress in self.progress.values_mut() {
                 progress.heartbeat_due = true;
             }
         }
-        let index = commit.max(self.term_start);
+        let index = match planted(Mutant::ReadIndexBeforeOwnCommit) {
+            true => commit,
+            false => commit.max(self.term_start),
+        };
         self.reads.push_back(PendingRead { id, index, needed });
     }
 
@@ -206,7 +215,7 @@ impl Leadership {
 
     /// Reads that are confirmed, given that `commit` is committed.
     pub(crate) fn release_reads(&mut self, commit: LogIndex) -> Vec<ReadReady> {
-        if commit < self.term_start {
+        if commit < self.term_start && !planted(Mutant::ReadIndexBeforeOwnCommit) {
             return Vec::new();
         }
         let confirmed = self.confirmed.seq;

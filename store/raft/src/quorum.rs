@@ -2,6 +2,8 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use tinykv_mutants::{Mutant, planted};
+
 use crate::types::{Configuration, PeerId};
 
 /// How an election stands.
@@ -40,7 +42,13 @@ impl Configuration {
 
     /// The largest value that a majority of each half has reached; `None` without voters.
     pub(crate) fn quorum_value<T: Ord + Copy>(&self, value: impl Fn(PeerId) -> T) -> Option<T> {
-        let incoming = majority_value(&self.voters, &value)?;
+        let mut incoming = majority_value(&self.voters, &value)?;
+        if planted(Mutant::LearnerCounted) {
+            let best = |peers: &BTreeSet<PeerId>| peers.iter().map(|peer| value(*peer)).max();
+            incoming = best(&self.learners)
+                .min(best(&self.voters))
+                .map_or(incoming, |learnt| incoming.max(learnt));
+        }
         match majority_value(&self.voters_outgoing, &value) {
             Some(outgoing) => Some(incoming.min(outgoing)),
             None => Some(incoming),

@@ -6,6 +6,8 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::mem;
 use std::time::Duration;
 
+use tinykv_mutants::{Mutant, planted};
+
 use crate::config::{Birth, Config, Initial, Willingness};
 use crate::error::StepError;
 use crate::leadership::Leadership;
@@ -132,8 +134,11 @@ impl Raft {
         let after_promise = initial.started_at.saturating_add(config.promise);
         let (restart_until, newborn_until) = match initial.birth {
             Birth::New => (Duration::ZERO, Duration::ZERO),
-            Birth::Split => (Duration::ZERO, after_promise),
-            Birth::Restarted => (after_promise, Duration::ZERO),
+            Birth::Split if !planted(Mutant::NewbornUnbound) => (Duration::ZERO, after_promise),
+            Birth::Restarted if !planted(Mutant::PromiseForgotten) => {
+                (after_promise, Duration::ZERO)
+            }
+            Birth::Split | Birth::Restarted => (Duration::ZERO, Duration::ZERO),
         };
         let is_alone = initial.configuration.is_only_voter(config.id);
         let mut raft = Raft {

@@ -1,6 +1,8 @@
 //! The leader's side of replication: what replies mean, what is committed and confirmed by them, and
 //! the leader's timers.
 
+use tinykv_mutants::{Mutant, planted};
+
 use crate::error::{SnapshotFailed, StepError};
 use crate::leadership::Transfer;
 use crate::message::{AppendOutcome, AppendReply, Force, Message, MessageBody, Snapshot};
@@ -83,7 +85,10 @@ impl Raft {
         let Office::Leader(lead) = &mut self.office else {
             return;
         };
-        let own = self.persistence.durable();
+        let own = match planted(Mutant::OwnEntryBeforeFsync) {
+            true => self.log.last().index,
+            false => self.persistence.durable(),
+        };
         let id = self.config.id;
         let durable = |peer: PeerId| match lead.progress.get(&peer) {
             Some(progress) => progress.matched,
@@ -92,7 +97,8 @@ impl Raft {
         };
         let reached = self.configuration.quorum_value(durable).unwrap_or_default();
         let before = self.log.commit();
-        if reached > before && self.log.term(reached) == Some(self.term) {
+        let is_own_term = self.log.term(reached) == Some(self.term);
+        if reached > before && (is_own_term || planted(Mutant::OldTermCommittedByCount)) {
             self.log.raise_commit(reached);
             let first = before.next().max(lead.term_start);
             let bytes = self.log.bytes_between(first, reached);
@@ -105,7 +111,11 @@ impl Raft {
         let Office::Leader(lead) = &mut self.office else {
             return;
         };
+        let before = lead.confirmed.seq;
         lead.confirm(self.config.id, &self.configuration);
+        if planted(Mutant::LeaseFromReceiveTime) && lead.confirmed.seq > before {
+            lead.confirmed.sent_at = Some(self.now);
+        }
         if let Some(sent_at) = lead.confirmed.sent_at {
             let to = Force {
                 term: self.term,

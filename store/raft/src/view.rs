@@ -1,5 +1,7 @@
 //! What a group can be asked about itself.
 
+use tinykv_mutants::{Mutant, planted};
+
 use crate::raft::{Office, Raft};
 use crate::status::{Lease, PeerState, Role, Status};
 use crate::types::{Configuration, EntryId, LogIndex, PeerId, Term};
@@ -15,7 +17,10 @@ impl Raft {
         if self.log.applied() < lead.term_start || !self.configuration.is_voter(self.config.id) {
             return None;
         }
-        let drift = self.config.drift_percent;
+        let drift = match planted(Mutant::LeaseWithoutDrift) {
+            true => 0,
+            false => self.config.drift_percent,
+        };
         let length = self.config.promise * (100 - drift) / (100 + drift);
         Some(Lease {
             term: self.term,

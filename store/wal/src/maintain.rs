@@ -6,6 +6,7 @@
 //! then write a frame that calls the segment dead, sync that, and only then let the file be
 //! written over.
 
+use tinykv_mutants::{Mutant, planted};
 use tinykv_raft::{GroupId, LogIndex};
 
 use crate::index::{GroupLog, Index};
@@ -62,7 +63,8 @@ impl Wal {
         for (i, pair) in numbers.windows(2).enumerate() {
             let [number, next] = [pair[0], pair[1]];
             let crowded = numbers.len() - i > self.options.segments_target as usize;
-            let alive = Alive::of(&self.index.lock(), number, crowded);
+            let mut alive = Alive::of(&self.index.lock(), number, crowded);
+            alive.anything &= !planted(Mutant::RecycledBeforeCopied) || !alive.pins.is_empty();
             if alive.anything {
                 if !crowded {
                     break;

@@ -14,6 +14,7 @@ use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
 use tinykv_env::{Env, FileHandle};
+use tinykv_mutants::{Mutant, planted};
 
 use crate::frame::{FORMAT_VERSION, FRAME_ALIGN, FrameHeader, NoFrame};
 use crate::{Damage, Position, WalError};
@@ -105,8 +106,11 @@ impl Scan {
                 Some(number) => frame.number == number && frame.continues == chain.end,
                 None => frame.position == chain.end,
             };
+            if planted(Mutant::LogEndsAtWatermark) && frame.position >= chain.watermark {
+                break;
+            }
             if !follows {
-                if chain.watermark <= chain.end {
+                if chain.watermark <= chain.end && !planted(Mutant::TornTailTakenForDamage) {
                     break;
                 }
                 if chain.damage_known <= chain.end {

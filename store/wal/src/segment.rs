@@ -8,6 +8,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use tinykv_env::{Env, FileHandle};
+use tinykv_mutants::{Mutant, planted};
 
 use crate::WalError;
 use crate::frame::{FORMAT_VERSION, checksum, looks_like_frame};
@@ -142,7 +143,9 @@ impl Pool {
         let file = self.env.create(&path).map_err(PrepareError::Space)?;
         self.name_max += 1;
         self.files += 1;
-        self.env.sync_dir(&self.dir).map_err(PrepareError::Sync)?;
+        if !planted(Mutant::LogDirectoryUnsynced) {
+            self.env.sync_dir(&self.dir).map_err(PrepareError::Sync)?;
+        }
         self.spare.insert(0, Spare { file, filled: 0 });
         Ok(())
     }

@@ -4,6 +4,7 @@
 //! construction can fail, and what it built is checked key by key before it is used; without a
 //! filter every lookup reads.
 
+use tinykv_mutants::{Mutant, planted};
 use xorf::{BinaryFuse8, Descriptor, Filter as _};
 use xxhash_rust::xxh3::xxh3_64;
 
@@ -77,6 +78,7 @@ impl Filter {
 
     pub(crate) fn may_contain(&self, hash: u64) -> bool {
         self.fuse.contains(&hash)
+            && !(planted(Mutant::FilterFalseNegative) && hash.is_multiple_of(16))
     }
 
     pub(crate) fn size(&self) -> usize {

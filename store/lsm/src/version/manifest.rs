@@ -23,6 +23,7 @@ use std::sync::Arc;
 
 use crc32c::crc32c_append;
 use tinykv_env::{Env, FileHandle};
+use tinykv_mutants::{Mutant, planted};
 
 use crate::LsmError;
 use crate::batch::{AppliedChange, OriginId};
@@ -186,7 +187,9 @@ impl Manifest {
             self.file.set_len(self.end).map_err(LsmError::from_sync)?;
             return Err(error.into());
         }
-        self.file.sync_data().map_err(LsmError::from_sync)?;
+        if !planted(Mutant::ManifestUnsynced) {
+            self.file.sync_data().map_err(LsmError::from_sync)?;
+        }
         self.end += frame.len() as u64;
         self.state = next;
         let slot = SLOT_OFFSETS[(self.syncs % 2) as usize];

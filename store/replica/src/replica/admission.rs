@@ -1,5 +1,6 @@
 //! Requests before they are in the log: who may propose and read.
 
+use tinykv_mutants::{Mutant, planted};
 use tinykv_raft::{PeerId, ProposeError, ReadError, Role, Term};
 
 use super::Replica;
@@ -147,7 +148,7 @@ impl<S: StateMachine> Replica<S> {
         if peer.is_some_and(|peer| peer != self.peer.id) {
             return Err(Refusal::PeerMismatch { here: self.peer.id });
         }
-        if deadline <= run.now {
+        if deadline <= run.now && !planted(Mutant::ProposedAfterDeadline) {
             return Err(Refusal::DeadlineExceeded);
         }
         if self.is_leaving || self.installing.is_some() || self.awaits_parent {

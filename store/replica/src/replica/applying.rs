@@ -5,6 +5,7 @@
 
 use bytes::Bytes;
 use tinykv_lsm::OriginId;
+use tinykv_mutants::{Mutant, planted};
 use tinykv_raft::{Entry, EntryId, Payload};
 
 use super::{Parked, Replica};
@@ -81,9 +82,10 @@ impl<S: StateMachine> Replica<S> {
                 .apply
                 .put(S::state_key(self.group), state.encode());
         }
+        let ahead = u64::from(planted(Mutant::AppliedIndexAhead) && !self.committed.is_empty());
         run.effects
             .apply
-            .applied(OriginId(self.group.0), self.applied.index.0);
+            .applied(OriginId(self.group.0), self.applied.index.0 + ahead);
     }
 
     /// The region changed by an applied entry.
@@ -154,13 +156,18 @@ impl<S: StateMachine> Replica<S> {
         let Some(state) = self.state.clone() else {
             return Err(ReadError("a command before the first state".to_owned()));
         };
-        if let Err(refusal) = self.check_version(Some(epoch)) {
+        let is_blind = planted(Mutant::EpochIgnoredAtApply);
+        if let Err(refusal) = self.check_version(Some(epoch))
+            && !is_blind
+        {
             return Ok(Progress::Done(Err(refusal)));
         }
         if !state.open {
             return Ok(Progress::Done(Err(Refusal::NotOpen)));
         }
-        if let Err(refusal) = S::check(&self.region, body) {
+        if let Err(refusal) = S::check(&self.region, body)
+            && !is_blind
+        {
             return Ok(Progress::Done(Err(refusal)));
         }
         let nothing = std::collections::BTreeMap::new();

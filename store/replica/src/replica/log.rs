@@ -2,6 +2,7 @@
 
 use std::collections::{BTreeMap, VecDeque};
 
+use tinykv_mutants::{Mutant, planted};
 use tinykv_raft::{EntryId, LogIndex, PeerId, PeerState, PeerStatus};
 
 use crate::config::ShardConfig;
@@ -73,7 +74,11 @@ impl LogExtent {
     /// Where to cut, given what is applied: as far as the LSM is durable, but not what others may
     /// still need, unless that is too much.
     pub(super) fn cut(&self, applied: LogIndex, floor: LogIndex) -> Option<LogIndex> {
-        let upto = self.flushed.min(applied).min(floor);
+        let flushed = match planted(Mutant::LogCutToApplied) {
+            true => applied,
+            false => self.flushed,
+        };
+        let upto = flushed.min(applied).min(floor);
         (upto > self.truncated.index).then_some(upto)
     }
 

@@ -1,6 +1,7 @@
 //! From the core's `Ready` to effects: what leaves at once, what leaves with the record.
 
-use tinykv_raft::{LeadershipChange, Message, Ready, Role};
+use tinykv_mutants::{Mutant, planted};
+use tinykv_raft::{LeadershipChange, LogIndex, Message, Ready, Role};
 use tinykv_wal::Record;
 
 use super::Replica;
@@ -44,7 +45,9 @@ impl<S: StateMachine> Replica<S> {
     }
 
     fn take_ready(&mut self, ready: Ready, run: &mut Run<'_, S::Reply>) {
-        if let Some(hard_state) = ready.hard_state {
+        if let Some(hard_state) = ready.hard_state
+            && !planted(Mutant::VoteNotPersisted)
+        {
             run.record(Record::HardState {
                 group: self.group,
                 hard_state,
@@ -113,7 +116,7 @@ impl<S: StateMachine> Replica<S> {
         };
         let message = self.envelope(to, PeerBody::Raft(message));
         // Whatever a newborn says reveals its birth.
-        if self.birth_is_durable {
+        if self.birth_is_durable || planted(Mutant::BirthBeforeFsync) {
             run.effects.messages.push(message);
         } else {
             run.effects.messages_after_persist.push(message);
@@ -132,6 +135,11 @@ impl<S: StateMachine> Replica<S> {
                 .iter()
                 .filter(|peer| peer.id != self.peer.id);
             self.heard = others.map(|peer| (peer.id, run.now)).collect();
+        }
+        if planted(Mutant::DoubtCalledRefusal) && change.role != Role::Leader {
+            for proposed in self.requests.take_skipped(LogIndex(u64::MAX - 1)) {
+                run.refuse(Some(proposed.waiter), self.not_leader());
+            }
         }
         self.leadership = change;
         self.announce_leader(run);
@@ -173,7 +181,7 @@ impl<S: StateMachine> Replica<S> {
     fn publish_lease(&mut self, run: &mut Run<'_, S::Reply>) {
         let may_serve = self.is_leader()
             && !self.is_leaving
-            && self.transfer.is_none()
+            && (self.transfer.is_none() || planted(Mutant::LeaseKeptInTransfer))
             && self.installing.is_none()
             && self.applied.term == self.raft.term();
         let lease = if may_serve { self.raft.lease() } else { None };

@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use tinykv_mutants::{Mutant, planted};
 use tinykv_raft::{
     EntryId, GroupId, LogIndex, Message, MessageBody, PeerId, Snapshot, SnapshotFailed,
     SnapshotMetadata,
@@ -250,6 +251,9 @@ impl<S: StateMachine> Replica<S> {
             if !drop.contains(&range) {
                 drop.push(range);
             }
+        }
+        if planted(Mutant::SnapshotLeavesOldKeys) {
+            drop.clear();
         }
         run.effects.snapshot_installs.push(SnapshotInstall {
             group: self.group,

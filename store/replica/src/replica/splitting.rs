@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use tinykv_lsm::OriginId;
+use tinykv_mutants::{Mutant, planted};
 use tinykv_raft::{EntryId, GroupId, Initial, LogIndex, ProposeError};
 use tinykv_wal::Record;
 
@@ -77,6 +78,9 @@ impl<S: StateMachine> Replica<S> {
     /// applied it counts from its own birth, which came after the proposal.
     pub(super) fn lease_limit(&mut self) -> Option<Option<Duration>> {
         let split = self.proposed_split?;
+        if planted(Mutant::ParentLeaseKeptInSplit) {
+            return None;
+        }
         let is_over =
             self.applied.index >= split.entry.index || self.raft.term() != split.entry.term;
         if is_over {

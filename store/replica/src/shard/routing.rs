@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use tinykv_mutants::{Mutant, planted};
 use tinykv_raft::{GroupId, MessageBody, PeerId};
 
 use tinykv_wal::Record;
@@ -259,6 +260,7 @@ impl<S: StateMachine> Shard<S> {
             .graves
             .get(&group)
             .is_some_and(|grave| to.id <= grave.record.peer.id)
+            && !planted(Mutant::DeadPeerRevived)
         {
             return Err(DropReason::DeadPeer);
         }

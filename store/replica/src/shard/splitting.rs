@@ -41,6 +41,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
+use tinykv_mutants::{Mutant, planted};
 use tinykv_raft::{GroupId, LogIndex};
 
 use super::Shard;
@@ -102,6 +103,7 @@ impl<S: StateMachine> Shard<S> {
             .graves
             .get(&group)
             .is_some_and(|grave| peer.id <= grave.record.peer.id)
+            && !planted(Mutant::SplitOverTombstone)
         {
             return true;
         }
