@@ -1,6 +1,7 @@
 //! Background work as values: planned here, run by whatever thread likes.
 
 use std::collections::BTreeMap;
+use std::sync::atomic::Ordering;
 use std::sync::{Arc, Weak};
 use std::time::Duration;
 
@@ -203,7 +204,11 @@ fn join(
 
 fn begin(inner: &Arc<Inner>, jobs: &mut Jobs) -> Option<Arc<Compaction>> {
     let version = inner.state().version.clone();
-    let choice = compaction::pick(&version, &inner.options, &jobs.busy_list())?;
+    let busy = jobs.busy_list();
+    let choice = compaction::pick(&version, &inner.options, &busy).or_else(|| {
+        let before = inner.revisit_before.load(Ordering::Relaxed);
+        compaction::pick_old(&version, &inner.options, &busy, before)
+    })?;
     let claim = jobs.claim(inner, choice.busy());
     let compaction = Arc::new(Compaction::new(choice, version, claim));
     jobs.shared.retain(|shared| shared.strong_count() > 0);

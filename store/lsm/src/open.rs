@@ -97,6 +97,7 @@ pub(crate) fn open(
         manifest: Mutex::new(manifest),
         flushed: ArcSwap::from_pointee(applied),
         next_file: AtomicU64::new(number + 1),
+        revisit_before: AtomicU64::new(0),
         jobs: Mutex::new(Jobs::default()),
         changed: Condvar::new(),
         failure: OnceLock::new(),

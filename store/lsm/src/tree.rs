@@ -56,6 +56,8 @@ pub(crate) struct Inner {
     /// The durable applied indexes.
     pub(crate) flushed: ArcSwap<BTreeMap<OriginId, u64>>,
     pub(crate) next_file: AtomicU64,
+    /// Tables with lower numbers are due for the compaction filter once more.
+    pub(crate) revisit_before: AtomicU64,
     pub(crate) jobs: Mutex<Jobs>,
     /// Notified whenever a claim on background work ends.
     pub(crate) changed: Condvar,
@@ -199,6 +201,17 @@ impl Lsm {
             job.run()?;
         }
         Ok(())
+    }
+
+    /// Lets every table that stands here now go through the compaction filter once more, when
+    /// nothing else is due: entries that expire where nobody writes are compacted by nothing else.
+    /// To be called now and then (it writes all tables anew); forgotten when the tree is closed.
+    /// Does nothing without a filter.
+    pub fn revisit(&self) {
+        if self.inner.options.compaction_filter.is_some() {
+            let next = self.inner.next_file.load(Ordering::Relaxed);
+            self.inner.revisit_before.store(next, Ordering::Relaxed);
+        }
     }
 
     /// How hard admission should brake.

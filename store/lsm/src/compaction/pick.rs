@@ -13,7 +13,9 @@
 //! Level 0 by its number of tables, the others by how far they are over their target, the worst
 //! first; in a level the table that drags the least of the next level along. When nothing is over
 //! its target, tables with range tombstones or mostly deletes go down, so that what was deleted
-//! frees its space.
+//! frees its space; and when nobody works, the levels above the last are emptied until they hold
+//! little beside it, for they may be newer versions of what is in it. Last of all, tables go through
+//! the compaction filter again, if somebody asked for that.
 
 use std::cmp::Ordering;
 use std::collections::BTreeSet;
@@ -22,6 +24,10 @@ use std::sync::Arc;
 use crate::LsmOptions;
 use crate::range::KeyRange;
 use crate::version::{TableFile, Version};
+
+/// The levels above the last may hold one part in so many of what it holds, before they are emptied
+/// into it when nobody works.
+const LAST_LEVEL_PARTS: u64 = 8;
 
 /// What somebody works on; nothing that touches it may be chosen.
 #[derive(Clone, Debug)]
@@ -143,6 +149,56 @@ pub(crate) fn pick(version: &Version, options: &LsmOptions, busy: &[&Busy]) -> O
             (0..last)
                 .find_map(|level| pick_in_level(version, options, &targets, busy, level, is_stale))
         })
+        .or_else(|| pick_for_space(version, options, &targets, busy))
+}
+
+/// The lowest level above the last that holds anything goes down, if they all hold too much.
+fn pick_for_space(
+    version: &Version,
+    options: &LsmOptions,
+    targets: &Targets,
+    busy: &[&Busy],
+) -> Option<Choice> {
+    let last = version.level_count() - 1;
+    let above: u64 = (0..last).map(|level| version.level_bytes(level)).sum();
+    let held = version.level_bytes(last);
+    // What fits into a memtable is not worth the work.
+    let enough = options.memtable_bytes_max.max(held / LAST_LEVEL_PARTS);
+    if held == 0 || above <= enough || !busy.is_empty() {
+        return None;
+    }
+    (0..last)
+        .rev()
+        .find_map(|level| pick_in_level(version, options, targets, busy, level, |_| true))
+}
+
+/// A table older than the file of this number, to be compacted for the filter's sake alone: it goes
+/// down, or is written anew where it is in the last level.
+pub(crate) fn pick_old(
+    version: &Version,
+    options: &LsmOptions,
+    busy: &[&Busy],
+    before: u64,
+) -> Option<Choice> {
+    let is_old = |file: &TableFile| file.meta().number < before;
+    let targets = targets(version, options);
+    let last = version.level_count() - 1;
+    let above =
+        (0..last).find_map(|level| pick_in_level(version, options, &targets, busy, level, is_old));
+    above.or_else(|| {
+        let files = free(version.level(last), busy).filter(|file| is_old(file));
+        let mut free = files.filter(|file| {
+            let range = &file.meta().range;
+            !busy.iter().any(|b| b.meets((last, last), range))
+        });
+        free.next().map(|file| Choice {
+            from: last,
+            to: last,
+            inputs: vec![(last, file.clone())],
+            range: file.meta().range.clone(),
+            is_move: false,
+        })
+    })
 }
 
 /// Whether going down frees what the table deletes.

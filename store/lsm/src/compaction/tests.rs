@@ -1,12 +1,13 @@
 //! What is chosen, situation by situation.
 
+use std::collections::BTreeSet;
 use std::path::PathBuf;
 use std::sync::Arc;
 
 use bytes::Bytes;
 use tinykv_env::SimEnv;
 
-use super::{Busy, Choice, debt_bytes, pick};
+use super::{Busy, Choice, debt_bytes, pick, pick_old};
 use crate::LsmOptions;
 use crate::cache::BlockCache;
 use crate::range::KeyRange;
@@ -18,6 +19,7 @@ fn options() -> LsmOptions {
         level_base_bytes: 100,
         level_multiplier: 10,
         l0_compaction_files: 2,
+        memtable_bytes_max: 10,
         ..LsmOptions::default()
     }
 }
@@ -68,6 +70,7 @@ fn numbers(choice: &Choice) -> Vec<u64> {
 fn nothing_to_do() {
     assert!(pick(&version(&[]), &options(), &[]).is_none());
     let one = version(&[(0, meta(1, "a-m", 50)), (4, meta(2, "a-z", 1000))]);
+    assert!(pick_old(&one, &options(), &[], 1).is_none());
     assert!(pick(&one, &options(), &[]).is_none());
     assert_eq!(debt_bytes(&one, &options()), 0);
 }
@@ -210,4 +213,42 @@ fn deletes_go_down_when_nothing_else_is_due() {
     let tables = [(3, deleting), (4, meta(1, "a-c", 5000))];
     let choice = pick(&version(&tables), &options(), &[]).expect("mostly deletes");
     assert_eq!(numbers(&choice), [1, 3]);
+}
+
+#[test]
+fn what_stands_above_the_last_level_is_kept_small_when_nobody_works() {
+    let tables = |size| {
+        version(&[
+            (0, meta(9, "a-m", 30)),
+            (3, meta(7, "a-c", size)),
+            (3, meta(8, "d-f", 1)),
+            (4, meta(1, "a-k", 400)),
+            (4, meta(2, "m-z", 400)),
+        ])
+    };
+    assert!(pick(&tables(69), &options(), &[]).is_none());
+    let choice = pick(&tables(70), &options(), &[]).expect("more than an eighth");
+    assert_eq!((choice.from, choice.to), (3, 4));
+    let elsewhere = Busy {
+        levels: (1, 2),
+        range: meta(0, "x-z", 0).range,
+        files: BTreeSet::new(),
+    };
+    assert!(pick(&tables(70), &options(), &[&elsewhere]).is_none());
+}
+
+#[test]
+fn old_tables_are_revisited_down_to_the_last_level() {
+    let version = version(&[
+        (3, meta(7, "a-c", 10)),
+        (4, meta(1, "a-k", 400)),
+        (4, meta(5, "m-z", 400)),
+    ]);
+    let first = pick_old(&version, &options(), &[], 8).expect("table 7");
+    assert_eq!((first.from, first.to, numbers(&first)), (3, 4, vec![1, 7]));
+    let second = pick_old(&version, &options(), &[&first.busy()], 8).expect("table 5");
+    assert_eq!(numbers(&second), [5], "level 4 is worked on from a to k");
+    let last = pick_old(&version, &options(), &[], 6).expect("table 1");
+    assert_eq!((last.from, last.to, numbers(&last)), (4, 4, vec![1]));
+    assert!(!last.is_move);
 }

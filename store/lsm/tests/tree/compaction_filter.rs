@@ -213,3 +213,34 @@ fn crashes_around_it_change_nothing_else() {
         check(&lsm.snapshot(), &model.map, &filter, &format!("I/O {io}"));
     }
 }
+
+/// What nobody writes any more expires all the same, once somebody asks for a pass.
+#[test]
+fn a_pass_drops_what_has_expired_where_nobody_writes() {
+    for seed in 0..cases(3) {
+        let filter = Arc::new(Expiry::default());
+        let options = LsmOptions {
+            compaction_filter: Some(filter.clone()),
+            ..tiny()
+        };
+        let env = SimEnv::new(seed).shared();
+        let mut driver = Driver::open(&env, Path::new(DIR), options).expect("open");
+        let mut model = Model::default();
+        for step in history(seed, 200, KEYS) {
+            driver.step(&step).expect("step");
+            apply(&mut model, &step);
+        }
+        driver.release().expect("release");
+        driver.lsm.flush().expect("flush");
+        driver.lsm.settle().expect("settle");
+        filter.upto.store(u64::MAX, Ordering::Relaxed);
+        driver.lsm.settle().expect("settle");
+        let before = scan(&driver.lsm.snapshot());
+        assert!(before.values().any(|value| expires(value).is_some()));
+        driver.lsm.revisit();
+        driver.lsm.settle().expect("settle");
+        model.map.retain(|_, value| expires(value).is_none());
+        assert_eq!(scan(&driver.lsm.snapshot()), model.map, "seed {seed}");
+        assert!(driver.lsm.plan().is_none(), "a pass ends");
+    }
+}
