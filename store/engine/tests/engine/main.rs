@@ -8,6 +8,7 @@ mod groups;
 mod limits;
 mod shared_fsync;
 mod standalone;
+mod stress;
 
 use std::path::Path;
 
