@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use tinykv_node::server::DECODE_BYTES_MAX;
+use tinykv_proto::kvrpcpb::Context;
 use tinykv_proto::store as pb;
 use tinykv_proto::store::store_server::{Store, StoreServer};
 use tonic::codec::CompressionEncoding;
@@ -45,135 +46,132 @@ impl Calls {
     }
 }
 
+/// Carries a call out. It is answered by what came of it or by why it was not carried out.
+async fn answer<Q, A: From<Told>>(
+    calls: &Calls,
+    request: Request<Q>,
+    context: fn(&Q) -> Option<&Context>,
+    carry_out: impl AsyncFnOnce(&Q, Duration) -> Result<A, Failed>,
+) -> Result<Response<A>, Status> {
+    let (request, deadline) = open(calls, request, context);
+    let answer = match carry_out(&request, deadline).await {
+        Ok(answer) => answer,
+        Err(failed) => A::from(told(failed, context(&request))?),
+    };
+    Ok(Response::new(answer))
+}
+
 #[tonic::async_trait]
 impl Store for Calls {
     async fn raw_count(
         &self,
         request: Request<pb::RawCountRequest>,
     ) -> Result<Response<pb::RawCountResponse>, Status> {
-        let (request, deadline) = open(self, request, |request| request.context.as_ref());
-        let mut response = pb::RawCountResponse::default();
-        match self.raw_count_in_region(&request, deadline).await {
-            Ok(counted) => {
-                response.count = counted.count;
-                response.resume_key = counted.resume.unwrap_or_default();
-            }
-            Err(failed) => {
-                let Told { region_error, text } = told(failed, request.context.as_ref())?;
-                (response.region_error, response.error) = (region_error, text);
-            }
-        }
-        Ok(Response::new(response))
+        let carry_out = async |request: &pb::RawCountRequest, deadline| {
+            let counted = self.raw_count_in_region(request, deadline).await?;
+            Ok(pb::RawCountResponse {
+                count: counted.count,
+                resume_key: counted.resume.unwrap_or_default(),
+                ..pb::RawCountResponse::default()
+            })
+        };
+        answer(self, request, |r| r.context.as_ref(), carry_out).await
     }
 
     async fn raw_increment(
         &self,
         request: Request<pb::RawIncrementRequest>,
     ) -> Result<Response<pb::RawIncrementResponse>, Status> {
-        let (request, deadline) = open(self, request, |request| request.context.as_ref());
-        let mut response = pb::RawIncrementResponse::default();
-        match self.increment(&request, deadline).await {
-            Ok(Ok(sum)) => response.value = sum,
-            Ok(Err(conflict)) => {
-                response.error = conflict.to_string();
-                response.set_conflict(named(conflict));
+        let carry_out = async |request: &pb::RawIncrementRequest, deadline| {
+            let mut response = pb::RawIncrementResponse::default();
+            match self.increment(request, deadline).await? {
+                Ok(sum) => response.value = sum,
+                Err(conflict) => {
+                    response.error = conflict.to_string();
+                    response.set_conflict(named(conflict));
+                }
             }
-            Err(failed) => {
-                let Told { region_error, text } = told(failed, request.context.as_ref())?;
-                (response.region_error, response.error) = (region_error, text);
-            }
-        }
-        Ok(Response::new(response))
+            Ok(response)
+        };
+        answer(self, request, |r| r.context.as_ref(), carry_out).await
     }
 
     async fn raw_append(
         &self,
         request: Request<pb::RawAppendRequest>,
     ) -> Result<Response<pb::RawAppendResponse>, Status> {
-        let (request, deadline) = open(self, request, |request| request.context.as_ref());
-        let mut response = pb::RawAppendResponse::default();
-        match self.append(&request, deadline).await {
-            Ok(Ok(length)) => response.length = length,
-            Ok(Err(conflict)) => {
-                response.error = conflict.to_string();
-                response.set_conflict(named(conflict));
+        let carry_out = async |request: &pb::RawAppendRequest, deadline| {
+            let mut response = pb::RawAppendResponse::default();
+            match self.append(request, deadline).await? {
+                Ok(length) => response.length = length,
+                Err(conflict) => {
+                    response.error = conflict.to_string();
+                    response.set_conflict(named(conflict));
+                }
             }
-            Err(failed) => {
-                let Told { region_error, text } = told(failed, request.context.as_ref())?;
-                (response.region_error, response.error) = (region_error, text);
-            }
-        }
-        Ok(Response::new(response))
+            Ok(response)
+        };
+        answer(self, request, |r| r.context.as_ref(), carry_out).await
     }
 
     async fn raw_put_if(
         &self,
         request: Request<pb::RawPutIfRequest>,
     ) -> Result<Response<pb::RawPutIfResponse>, Status> {
-        let (request, deadline) = open(self, request, |request| request.context.as_ref());
-        let mut response = pb::RawPutIfResponse::default();
-        match self.put_if(&request, deadline).await {
-            Ok(stored) => response.succeed = stored,
-            Err(failed) => {
-                let Told { region_error, text } = told(failed, request.context.as_ref())?;
-                (response.region_error, response.error) = (region_error, text);
-            }
-        }
-        Ok(Response::new(response))
+        let carry_out = async |request: &pb::RawPutIfRequest, deadline| {
+            Ok(pb::RawPutIfResponse {
+                succeed: self.put_if(request, deadline).await?,
+                ..pb::RawPutIfResponse::default()
+            })
+        };
+        answer(self, request, |r| r.context.as_ref(), carry_out).await
     }
 
     async fn raw_remove(
         &self,
         request: Request<pb::RawRemoveRequest>,
     ) -> Result<Response<pb::RawRemoveResponse>, Status> {
-        let (request, deadline) = open(self, request, |request| request.context.as_ref());
-        let mut response = pb::RawRemoveResponse::default();
-        match self.remove(&request, deadline).await {
-            Ok(removed) => response.removed = removed,
-            Err(failed) => {
-                let Told { region_error, text } = told(failed, request.context.as_ref())?;
-                (response.region_error, response.error) = (region_error, text);
-            }
-        }
-        Ok(Response::new(response))
+        let carry_out = async |request: &pb::RawRemoveRequest, deadline| {
+            Ok(pb::RawRemoveResponse {
+                removed: self.remove(request, deadline).await?,
+                ..pb::RawRemoveResponse::default()
+            })
+        };
+        answer(self, request, |r| r.context.as_ref(), carry_out).await
     }
 
     async fn raw_expire(
         &self,
         request: Request<pb::RawExpireRequest>,
     ) -> Result<Response<pb::RawExpireResponse>, Status> {
-        let (request, deadline) = open(self, request, |request| request.context.as_ref());
-        let mut response = pb::RawExpireResponse::default();
-        match self.expire(&request, deadline).await {
-            Ok(Expiry::NotFound) => response.not_found = true,
-            Ok(Expiry::Changed { had_expiry }) => response.had_expiry = had_expiry,
-            Err(failed) => {
-                let Told { region_error, text } = told(failed, request.context.as_ref())?;
-                (response.region_error, response.error) = (region_error, text);
+        let carry_out = async |request: &pb::RawExpireRequest, deadline| {
+            let mut response = pb::RawExpireResponse::default();
+            match self.expire(request, deadline).await? {
+                Expiry::NotFound => response.not_found = true,
+                Expiry::Changed { had_expiry } => response.had_expiry = had_expiry,
             }
-        }
-        Ok(Response::new(response))
+            Ok(response)
+        };
+        answer(self, request, |r| r.context.as_ref(), carry_out).await
     }
 
     async fn raw_get_expiry(
         &self,
         request: Request<pb::RawGetExpiryRequest>,
     ) -> Result<Response<pb::RawGetExpiryResponse>, Status> {
-        let (request, deadline) = open(self, request, |request| request.context.as_ref());
-        let context = request.context.as_ref();
-        let mut response = pb::RawGetExpiryResponse::default();
-        let left = self
-            .time_to_live(context, &request.cf, request.key, deadline)
-            .await;
-        match left {
-            Ok(Some(left)) => response.ttl_ms = left,
-            Ok(None) => response.not_found = true,
-            Err(failed) => {
-                let Told { region_error, text } = told(failed, context)?;
-                (response.region_error, response.error) = (region_error, text);
+        let carry_out = async |request: &pb::RawGetExpiryRequest, deadline| {
+            let (context, key) = (request.context.as_ref(), request.key.clone());
+            let mut response = pb::RawGetExpiryResponse::default();
+            match self
+                .time_to_live(context, &request.cf, key, deadline)
+                .await?
+            {
+                Some(left) => response.ttl_ms = left,
+                None => response.not_found = true,
             }
-        }
-        Ok(Response::new(response))
+            Ok(response)
+        };
+        answer(self, request, |r| r.context.as_ref(), carry_out).await
     }
 }
 
@@ -184,3 +182,24 @@ fn named(conflict: Conflict) -> pb::Conflict {
         Conflict::TooLong(_) => pb::Conflict::TooLong,
     }
 }
+
+/// Responses have no type in common, but the two fields that tell why a call was not carried out.
+macro_rules! tell_refusals {
+    ($($response:ident),* $(,)?) => {
+        $(impl From<Told> for pb::$response {
+            fn from(Told { region_error, text }: Told) -> Self {
+                pb::$response { region_error, error: text, ..Default::default() }
+            }
+        })*
+    };
+}
+
+tell_refusals!(
+    RawCountResponse,
+    RawIncrementResponse,
+    RawAppendResponse,
+    RawPutIfResponse,
+    RawRemoveResponse,
+    RawExpireResponse,
+    RawGetExpiryResponse,
+);
