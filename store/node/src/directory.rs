@@ -11,6 +11,7 @@ use bytes::Bytes;
 use parking_lot::RwLock;
 use tinykv_raft::{GroupId, PeerId, Term};
 use tinykv_replica::{Region, RegionChange, RegionState};
+use tokio::sync::watch;
 
 use crate::lease::LeaseCell;
 
@@ -58,6 +59,7 @@ impl RegionEntry {
 #[derive(Debug, Default)]
 pub struct Directory {
     tables: RwLock<Tables>,
+    changes: watch::Sender<()>,
 }
 
 #[derive(Debug, Default)]
@@ -102,6 +104,11 @@ impl Directory {
         tables.by_group.values().filter(leads).count()
     }
 
+    /// Hears of every change from now on. Leases come and go unheard.
+    pub fn changes(&self) -> watch::Receiver<()> {
+        self.changes.subscribe()
+    }
+
     /// A region other than this one that holds some of its keys.
     pub(crate) fn overlapping(&self, region: &Region) -> Option<GroupId> {
         let tables = self.tables.read();
@@ -137,6 +144,7 @@ impl Directory {
             }
             RegionChange::Gone { group, peer } => self.remove(*group, *peer),
         }
+        self.changes.send_replace(());
     }
 
     fn put_region(&self, peer: PeerId, state: &Arc<RegionState>) {

@@ -35,8 +35,6 @@ use crate::wal_thread::WalThread;
 
 /// How long tasks of the transport may take to end.
 const TASKS_TIME_MAX: Duration = Duration::from_secs(2);
-/// How often a stopping node looks whether its leaders are gone.
-const EVICTION_POLL: Duration = Duration::from_millis(10);
 
 /// What a process wants to be told, on the shard's thread: it must not wait for anything.
 pub trait Hooks: Send + Sync + 'static {
@@ -205,10 +203,17 @@ impl<S: StateMachine> Node<S> {
 
     async fn evict_leaders(&self) {
         let inner = &self.handle.inner;
-        let deadline = inner.env.now() + self.options.evict_time_max;
+        let time_max = self.options.evict_time_max;
+        let deadline = inner.env.now() + time_max;
+        let mut changes = inner.directory.changes();
         inner.shards.broadcast(|| Event::EvictLeaders { deadline });
-        while inner.env.now() < deadline && self.leads_groups_of_several() {
-            tokio::time::sleep(EVICTION_POLL).await;
+        let gone = async {
+            while self.leads_groups_of_several() {
+                changes.changed().await.expect("the directory is there");
+            }
+        };
+        if tokio::time::timeout(time_max, gone).await.is_err() {
+            tracing::info!("stopping with leaders that nobody took over in time");
         }
     }
 

@@ -12,6 +12,7 @@ use tinykv_lsm::LsmOptions;
 use tinykv_raft::{GroupId, LogIndex, PeerId};
 use tinykv_replica::{Peer, PeerBody, RegionEpoch};
 use tokio::runtime::Handle;
+use tokio::sync::watch;
 use tonic::service::Routes;
 
 use super::*;
@@ -25,25 +26,49 @@ use snapshot::{SnapshotFiles, SnapshotReceiver};
 /// How long a condition may take to come true.
 const PATIENCE: Duration = Duration::from_secs(20);
 
+/// What one end was told so far.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+struct Told {
+    groups: Vec<u64>,
+    unreachable: BTreeSet<StoreId>,
+    dead: BTreeSet<StoreId>,
+}
+
 #[derive(Default)]
 struct Heard {
-    groups: Mutex<Vec<u64>>,
-    unreachable: Mutex<BTreeSet<StoreId>>,
-    dead: Mutex<BTreeSet<StoreId>>,
+    told: watch::Sender<Told>,
+}
+
+impl Heard {
+    /// What was told up to now.
+    fn now(&self) -> Told {
+        self.told.borrow().clone()
+    }
+
+    /// Waits until enough was told.
+    async fn until(&self, what: &str, enough: impl FnMut(&Told) -> bool) {
+        let mut told = self.told.subscribe();
+        let outcome = tokio::time::timeout(PATIENCE, told.wait_for(enough)).await;
+        assert!(outcome.is_ok(), "waited in vain: {what}; {:?}", self.now());
+    }
 }
 
 impl Sink for Heard {
     fn deliver(&self, messages: Vec<PeerMessage>) {
         let groups = messages.iter().map(|message| message.group.0);
-        self.groups.lock().extend(groups);
+        self.told.send_modify(|told| told.groups.extend(groups));
     }
 
     fn unreachable(&self, store: StoreId) {
-        self.unreachable.lock().insert(store);
+        self.told.send_modify(|told| {
+            told.unreachable.insert(store);
+        });
     }
 
     fn dead(&self, store: StoreId) {
-        self.dead.lock().insert(store);
+        self.told.send_modify(|told| {
+            told.dead.insert(store);
+        });
     }
 }
 
@@ -145,16 +170,6 @@ fn message(from: u64, to: u64, group: u64) -> PeerMessage {
     }
 }
 
-async fn eventually(what: &str, condition: impl Fn() -> bool) {
-    let polled = async {
-        while !condition() {
-            tokio::time::sleep(Duration::from_millis(2)).await;
-        }
-    };
-    let outcome = tokio::time::timeout(PATIENCE, polled).await;
-    assert!(outcome.is_ok(), "waited in vain: {what}");
-}
-
 #[tokio::test]
 async fn messages_arrive_in_order_and_a_dead_process_is_noticed_at_once() {
     let addresses = Addresses::default();
@@ -164,22 +179,22 @@ async fn messages_arrive_in_order_and_a_dead_process_is_noticed_at_once() {
     for group in &numbers {
         one.transport.send(vec![message(1, 2, *group)]);
     }
-    eventually("all messages", || two.heard.groups.lock().len() == 500).await;
-    assert_eq!(*two.heard.groups.lock(), numbers);
-    assert!(one.heard.unreachable.lock().is_empty());
+    let all = |told: &Told| told.groups.len() == 500;
+    two.heard.until("all messages", all).await;
+    assert_eq!(two.heard.now().groups, numbers);
+    assert!(one.heard.now().unreachable.is_empty());
     two.end().await;
-    eventually("the death is noticed without a message", || {
-        one.heard.dead.lock().contains(&StoreId(2))
-    })
-    .await;
-    assert!(one.heard.unreachable.lock().contains(&StoreId(2)));
+    let noticed =
+        |told: &Told| told.dead.contains(&StoreId(2)) && told.unreachable.contains(&StoreId(2));
+    one.heard
+        .until("the death is noticed without a message", noticed)
+        .await;
 
+    // Whoever knows that nobody listens keeps what comes later for the next attempt.
     let again = End::start(2, 7, 2, &addresses).await;
-    eventually("the connection comes back", || {
-        one.transport.send(vec![message(1, 2, 1000)]);
-        again.heard.groups.lock().contains(&1000)
-    })
-    .await;
+    one.transport.send(vec![message(1, 2, 1000)]);
+    let back = |told: &Told| told.groups.contains(&1000);
+    again.heard.until("the connection comes back", back).await;
     one.end().await;
     again.end().await;
 }
@@ -189,16 +204,14 @@ async fn a_restart_is_noticed_by_those_it_speaks_to() {
     let addresses = Addresses::default();
     let one = End::start(1, 7, 1, &addresses).await;
     for start_number in [1, 2] {
-        assert!(one.heard.dead.lock().is_empty());
+        assert!(one.heard.now().dead.is_empty());
         let two = End::start(2, 7, start_number, &addresses).await;
         two.transport.send(vec![message(2, 1, start_number)]);
-        eventually("the message", || {
-            one.heard.groups.lock().contains(&start_number)
-        })
-        .await;
+        let arrived = |told: &Told| told.groups.contains(&start_number);
+        one.heard.until("the message", arrived).await;
         two.end().await;
     }
-    assert!(one.heard.dead.lock().contains(&StoreId(2)));
+    assert!(one.heard.now().dead.contains(&StoreId(2)));
     one.end().await;
 }
 
@@ -208,18 +221,17 @@ async fn strangers_and_impostors_are_not_heard() {
     let one = End::start(1, 7, 1, &addresses).await;
     let stranger = End::start(2, 8, 1, &addresses).await;
     stranger.transport.send(vec![message(2, 1, 5)]);
-    eventually("the refusal", || {
-        stranger.heard.unreachable.lock().contains(&StoreId(1))
-    })
-    .await;
-    assert!(one.heard.groups.lock().is_empty());
+    let refused = |told: &Told| told.unreachable.contains(&StoreId(1));
+    stranger.heard.until("the refusal", refused).await;
+    assert!(one.heard.now().groups.is_empty());
     stranger.end().await;
     let friend = End::start(3, 7, 1, &addresses).await;
     friend
         .transport
         .send(vec![message(2, 1, 6), message(3, 1, 7)]);
-    eventually("its own message", || !one.heard.groups.lock().is_empty()).await;
-    assert_eq!(*one.heard.groups.lock(), [7], "it spoke for another store");
+    let spoke = |told: &Told| !told.groups.is_empty();
+    one.heard.until("its own message", spoke).await;
+    assert_eq!(one.heard.now().groups, [7], "it spoke for another store");
     friend.end().await;
     one.end().await;
 }

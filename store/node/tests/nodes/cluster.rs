@@ -16,7 +16,7 @@ use tinykv_engine::EngineOptions;
 use tinykv_node::failure::Failure;
 use tinykv_node::handle::{NodeHandle, Target};
 use tinykv_node::identity::{DataDir, Role};
-use tinykv_node::node::{Node, NodeParts};
+use tinykv_node::node::{Hooks, Node, NodeParts};
 use tinykv_node::options::NodeOptions;
 use tinykv_node::pages::{self, Health};
 use tinykv_node::process::Stop;
@@ -26,9 +26,10 @@ use tinykv_node::storage::Storage;
 use tinykv_node::transport::{Destination, Resolver};
 use tinykv_raft::{GroupId, PeerId};
 use tinykv_replica::{
-    AdminAction, Answer, Birth, Command, Outcome, Peer, Region, RegionEpoch, RegionState,
-    ShardConfig, SplitIds, StoreId,
+    AdminAction, Answer, Birth, Command, Observed, Outcome, Peer, PeerChange, Region, RegionChange,
+    RegionEpoch, RegionState, ShardConfig, SplitIds, StoreId,
 };
+use tokio::sync::watch;
 use tonic::service::Routes;
 
 use crate::faulty::FaultyEnv;
@@ -72,6 +73,22 @@ pub(crate) struct Cluster {
     disks: BTreeMap<u64, Arc<FaultyEnv>>,
     engine: EngineOptions,
     failures: Arc<Mutex<BTreeMap<u64, Failure>>>,
+    news: News,
+}
+
+/// Hears whenever something happens on any node: a region changes, an entry is applied, a node
+/// fails.
+#[derive(Clone, Default)]
+struct News(watch::Sender<()>);
+
+impl Hooks for News {
+    fn region_changed(&self, _change: &RegionChange) {
+        self.0.send_replace(());
+    }
+
+    fn observed(&self, _observed: &Observed) {
+        self.0.send_replace(());
+    }
 }
 
 impl Cluster {
@@ -84,8 +101,18 @@ impl Cluster {
         Cluster::start_with(count, engine).await
     }
 
+    /// Starts nodes 1 to `count` with logs of a megabyte and a half.
+    pub(crate) async fn start_with_short_logs(count: u64) -> Cluster {
+        let mut engine = EngineOptions::default();
+        engine.wal.segment_bytes = 256 << 10;
+        engine.wal.segments_target = 2;
+        engine.wal.segments_max = 6;
+        engine.lsm.cache_bytes_max = 8 << 20;
+        Cluster::start_with(count, engine).await
+    }
+
     /// As [`Cluster::start`], with other settings of log and engine.
-    pub(crate) async fn start_with(count: u64, engine: EngineOptions) -> Cluster {
+    async fn start_with(count: u64, engine: EngineOptions) -> Cluster {
         let mut cluster = Cluster {
             home: tempfile::tempdir().expect("temp dir"),
             addresses: Addresses::default(),
@@ -93,6 +120,7 @@ impl Cluster {
             disks: BTreeMap::new(),
             engine,
             failures: Arc::default(),
+            news: News::default(),
         };
         for store in 1..=count {
             cluster.start_node(store).await;
@@ -103,9 +131,10 @@ impl Cluster {
     /// Starts a node on its directory, which may be new.
     pub(crate) async fn start_node(&mut self, store: u64) {
         let path = self.home.path().join(format!("store-{store}"));
-        let failures = Arc::clone(&self.failures);
+        let (failures, news) = (Arc::clone(&self.failures), self.news.clone());
         let fatal = Fatal::new(move |failure| {
             failures.lock().entry(store).or_insert(failure);
+            news.0.send_replace(());
         });
         let disk = Arc::new(FaultyEnv::default());
         self.disks.insert(store, Arc::clone(&disk));
@@ -121,10 +150,13 @@ impl Cluster {
                 disk_reserve_bytes: 0,
                 ..NodeOptions::default()
             },
-            shard: ShardConfig::new(StoreId(store), 0),
+            shard: ShardConfig {
+                observe: true,
+                ..ShardConfig::new(StoreId(store), 0)
+            },
             factory: Arc::new(|_| Map),
             resolver: Arc::new(self.addresses.clone()),
-            hooks: Arc::new(()),
+            hooks: Arc::new(self.news.clone()),
             runtime: runtime.clone(),
             fatal: fatal.clone(),
         })
@@ -176,7 +208,7 @@ impl Cluster {
     /// Waits until a store says that it must not go on, and ends what is left of it.
     pub(crate) async fn fails(&mut self, store: u64) -> Failure {
         let failure = self
-            .eventually("the failure of a store", || {
+            .eventually("the failure of a store", async || {
                 self.failures.lock().remove(&store)
             })
             .await;
@@ -220,6 +252,34 @@ impl Cluster {
         }
     }
 
+    /// Has the leader of a group take a learner in, and waits until it is a member.
+    pub(crate) async fn add_learner(&self, group: u64, store: u64) {
+        let leader = self.node(self.leader(group).await);
+        let entry = leader.directory().group(GroupId(group)).expect("it leads");
+        let epoch = entry.view().state.as_ref().expect("it serves").region.epoch;
+        let action = AdminAction::ChangePeer {
+            epoch,
+            change: PeerChange::AddLearner(Peer::learner(voter(store).id, StoreId(store))),
+        };
+        let deadline = target(&leader, group).deadline;
+        let changed = leader.admin(GroupId(group), action, deadline).await;
+        assert!(
+            matches!(changed, Outcome::Ok(Answer::Changed(_))),
+            "{changed:?}"
+        );
+    }
+
+    /// Writes 200 values of 16 KiB while a store is away, under these prefixes in turn, through
+    /// logs that are shorter; returns one of the values.
+    pub(crate) async fn outgrow_log(&self, founded: u64, prefixes: &[&str]) -> String {
+        let large = "x".repeat(16 << 10);
+        for (number, prefix) in (0..200).zip(prefixes.iter().cycle()) {
+            self.put(founded, &format!("{prefix}{number:03}"), &large)
+                .await;
+        }
+        large
+    }
+
     /// Cuts the region that holds this key in two there; the new one gets this id.
     pub(crate) async fn split(&self, founded: u64, key: &str, child: u64) {
         let key = routing_key(founded, key);
@@ -259,27 +319,39 @@ impl Cluster {
 
     /// Waits until a group has one leader that serves, and names its store.
     pub(crate) async fn leader(&self, group: u64) -> u64 {
-        self.eventually("a leader that holds the lease", || {
-            let leads = |store: &u64| {
-                let node = self.node(*store);
-                node.read_in_lease(GroupId(group), |_| true).is_ok()
-            };
-            self.running.keys().copied().find(leads)
+        self.eventually("a leader that serves", async || {
+            for store in self.running.keys() {
+                if self.serves(*store, group).await {
+                    return Some(*store);
+                }
+            }
+            None
         })
         .await
     }
 
-    /// Waits until somebody serves a key under a lease, and names store and group.
+    /// Waits until somebody serves a key, and names store and group.
     pub(crate) async fn server_of(&self, key: &[u8]) -> (u64, u64) {
-        self.eventually("a leader that holds the lease", || {
-            self.running.keys().find_map(|store| {
-                let node = self.node(*store);
-                let group = node.directory().find(key)?.group();
-                let leased = node.read_in_lease(group, |lease| lease.region.contains(key));
-                leased.is_ok().then_some((*store, group.0))
-            })
+        self.eventually("somebody who serves the key", async || {
+            for store in self.running.keys() {
+                let entry = self.node(*store).directory().find(key);
+                if let Some(entry) = entry
+                    && self.serves(*store, entry.group().0).await
+                {
+                    return Some((*store, entry.group().0));
+                }
+            }
+            None
         })
         .await
+    }
+
+    /// Whether a store leads a group and a quorum says so, too.
+    async fn serves(&self, store: u64, group: u64) -> bool {
+        let node = self.node(store);
+        let entry = node.directory().group(GroupId(group));
+        entry.is_some_and(|entry| entry.view().leads)
+            && matches!(node.read(target(&node, group), None).await, Outcome::Ok(_))
     }
 
     /// Sets a key that a group was founded with, through whoever leads it now.
@@ -311,25 +383,26 @@ impl Cluster {
     /// Waits until a store holds a value.
     pub(crate) async fn holds(&self, store: u64, group: u64, key: &str, value: &str) {
         let what = format!("{key}={value} on store {store}");
-        let holds = || (self.value(store, group, key)? == value).then_some(());
+        let holds = async || (self.value(store, group, key)? == value).then_some(());
         self.eventually(&what, holds).await;
     }
 
-    /// Waits for a condition, not for ever.
+    /// Waits for a condition, not for ever. It is looked at whenever a node has news.
     pub(crate) async fn eventually<T>(
         &self,
         what: &str,
-        mut condition: impl FnMut() -> Option<T>,
+        condition: impl AsyncFn() -> Option<T>,
     ) -> T {
-        let polled = async {
+        let mut news = self.news.0.subscribe();
+        let found = async {
             loop {
-                if let Some(found) = condition() {
+                if let Some(found) = condition().await {
                     return found;
                 }
-                tokio::time::sleep(Duration::from_millis(5)).await;
+                news.changed().await.expect("the cluster is there");
             }
         };
-        match tokio::time::timeout(PATIENCE, polled).await {
+        match tokio::time::timeout(PATIENCE, found).await {
             Ok(found) => found,
             Err(_) => panic!("waited in vain for {what}"),
         }

@@ -7,12 +7,9 @@ mod splits;
 
 use std::time::Duration;
 
-use cluster::{Cluster, target, voter};
-use tinykv_engine::EngineOptions;
+use cluster::{Cluster, target};
 use tinykv_raft::{GroupId, PeerId};
-use tinykv_replica::{
-    AdminAction, Answer, Command, Outcome, Peer, PeerChange, Refusal, RegionEpoch,
-};
+use tinykv_replica::{Answer, Command, Outcome, Refusal, RegionEpoch};
 
 /// A test that takes longer has failed.
 const LIMIT: Duration = Duration::from_secs(90);
@@ -82,18 +79,7 @@ async fn a_new_member_gets_a_snapshot_and_then_the_log() {
         for number in 0..40 {
             cluster.put(4, &format!("k{number:02}"), &large).await;
         }
-        let leader = cluster.node(cluster.leader(4).await);
-        let learner = Peer::learner(voter(2).id, voter(2).store);
-        let action = AdminAction::ChangePeer {
-            epoch: RegionEpoch::FIRST,
-            change: PeerChange::AddLearner(learner),
-        };
-        let deadline = target(&leader, 4).deadline;
-        let changed = leader.admin(GroupId(4), action, deadline).await;
-        assert!(
-            matches!(changed, Outcome::Ok(Answer::Changed(_))),
-            "{changed:?}"
-        );
+        cluster.add_learner(4, 2).await;
         cluster.holds(2, 4, "k39", &large).await;
         assert_eq!(
             cluster.value(2, 4, "k00").map(|value| value.len()),
@@ -116,20 +102,12 @@ async fn a_new_member_gets_a_snapshot_and_then_the_log() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_short_log_is_cut_and_who_was_away_gets_a_snapshot() {
     in_time(async {
-        let mut engine = EngineOptions::default();
-        engine.wal.segment_bytes = 256 << 10;
-        engine.wal.segments_target = 2;
-        engine.wal.segments_max = 6;
-        engine.lsm.cache_bytes_max = 8 << 20;
-        let mut cluster = Cluster::start_with(3, engine).await;
+        let mut cluster = Cluster::start_with_short_logs(3).await;
         cluster.create(1, &[1, 2, 3]);
         cluster.put(1, "first", "v").await;
         let away = cluster.leader(1).await % 3 + 1;
         cluster.kill(away).await;
-        let large = "x".repeat(16 << 10);
-        for number in 0..200 {
-            cluster.put(1, &format!("k{number:03}"), &large).await;
-        }
+        let large = cluster.outgrow_log(1, &["k"]).await;
         cluster.start_node(away).await;
         cluster.holds(away, 1, "k199", &large).await;
         for number in 0..200 {

@@ -5,8 +5,8 @@ use std::sync::Arc;
 use bytes::Bytes;
 use tinykv_raft::{EntryId, GroupId};
 use tinykv_replica::{
-    ApplyContext, KeyRange, NeedsKeys, ReadError, Reader, Refusal, Region, RegionState,
-    StateMachine,
+    ApplyContext, KeyRange, NeedsKeys, ObservationKind, ReadError, Reader, Refusal, Region,
+    RegionState, StateMachine,
 };
 
 /// Keeps nothing in memory.
@@ -60,6 +60,7 @@ impl StateMachine for Map {
         let (key, value) = command.split_at(split.expect("it was checked"));
         let key = engine_key(key);
         let before = context.get(&key)?;
+        context.observe(key.clone(), ObservationKind::Put);
         context.put(key, Bytes::copy_from_slice(&value[1..]));
         Ok(before)
     }

@@ -1,14 +1,9 @@
 //! Regions split over the shards of several processes that end and come back.
 
-use std::time::Duration;
-
-use tinykv_engine::EngineOptions;
 use tinykv_raft::GroupId;
-use tinykv_replica::{
-    AdminAction, Answer, Outcome, Peer, PeerChange, Refusal, RegionEpoch, StoreId,
-};
+use tinykv_replica::{Outcome, Refusal, RegionEpoch, StoreId};
 
-use crate::cluster::{Cluster, target, voter};
+use crate::cluster::{Cluster, target};
 use crate::in_time;
 use crate::map::routing_key;
 
@@ -88,23 +83,14 @@ async fn writes_go_on_while_regions_split_and_stores_die() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn who_missed_a_split_gets_both_parts_by_snapshots() {
     in_time(async {
-        let mut engine = EngineOptions::default();
-        engine.wal.segment_bytes = 256 << 10;
-        engine.wal.segments_target = 2;
-        engine.wal.segments_max = 6;
-        engine.lsm.cache_bytes_max = 8 << 20;
-        let mut cluster = Cluster::start_with(3, engine).await;
+        let mut cluster = Cluster::start_with_short_logs(3).await;
         cluster.create(1, &[1, 2, 3]);
         cluster.put(1, "a", "old").await;
         cluster.put(1, "z", "old").await;
         let away = cluster.leader(1).await % 3 + 1;
         cluster.kill(away).await;
         cluster.split(1, "m", 6).await;
-        let large = "x".repeat(16 << 10);
-        for number in 0..200 {
-            let side = if number % 2 == 0 { "b" } else { "n" };
-            cluster.put(1, &format!("{side}{number:03}"), &large).await;
-        }
+        let large = cluster.outgrow_log(1, &["b", "n"]).await;
         cluster.start_node(away).await;
         cluster.holds(away, 1, "b198", &large).await;
         cluster.holds(away, 1, "n199", &large).await;
@@ -149,21 +135,7 @@ async fn a_child_moves_on_its_own() {
             cluster.put(1, key, "v").await;
         }
         cluster.split(1, "e", 4).await;
-        let (store, group) = cluster.server_of(&routing_key(1, "e")).await;
-        let node = cluster.node(store);
-        let entry = node.directory().group(GroupId(group)).expect("it serves");
-        let epoch = entry.view().state.as_ref().expect("it serves").region.epoch;
-        let learner = Peer::learner(voter(2).id, StoreId(2));
-        let action = AdminAction::ChangePeer {
-            epoch,
-            change: PeerChange::AddLearner(learner),
-        };
-        let deadline = node.now() + Duration::from_secs(20);
-        let changed = node.admin(GroupId(group), action, deadline).await;
-        assert!(
-            matches!(changed, Outcome::Ok(Answer::Changed(_))),
-            "{changed:?}"
-        );
+        cluster.add_learner(4, 2).await;
         cluster.holds(2, 1, "k", "v").await;
         cluster.holds(2, 1, "e", "v").await;
         assert_eq!(cluster.value(2, 1, "c"), None, "it was not the child's");
