@@ -8,7 +8,7 @@ use std::time::Duration;
 use parking_lot::{Condvar, Mutex};
 use tinykv_engine::{Engine, EngineError, Job};
 use tinykv_env::Env;
-use tinykv_lsm::{JobKind, OriginId};
+use tinykv_lsm::OriginId;
 use tinykv_raft::{GroupId, LogIndex};
 use tinykv_replica::StateMachine;
 
@@ -114,14 +114,13 @@ impl Upkeep {
 
 fn work(bell: &Bell, parts: &UpkeepParts, duty: Duty) {
     loop {
-        let job = match parts.engine.plan() {
-            Some(job) if duty == Duty::Anything || job.kind() == JobKind::Flush => Some(job),
-            // Dropping a job gives it back to the other workers.
-            _ => None,
+        let job = match duty {
+            Duty::Anything => parts.engine.plan(),
+            Duty::Flushes => parts.engine.plan_flush(),
         };
         let patience = match job {
             None => POLL_INTERVAL,
-            Some(job) => match run(parts, job) {
+            Some(job) => match run(bell, parts, job) {
                 Ok(()) => Duration::ZERO,
                 Err(error) if parts.trouble.is_final(&error) => return,
                 Err(error) => {
@@ -136,10 +135,14 @@ fn work(bell: &Bell, parts: &UpkeepParts, duty: Duty) {
     }
 }
 
-fn run(parts: &UpkeepParts, job: Job) -> Result<(), EngineError> {
+fn run(bell: &Bell, parts: &UpkeepParts, job: Job) -> Result<(), EngineError> {
     let kind = job.kind();
     let begun = parts.env.now();
-    let report = job.run()?;
+    let report = job.run_paced(|pause| {
+        if !pause.is_zero() {
+            bell.wait(pause);
+        }
+    })?;
     tracing::debug!(
         ?kind,
         bytes_read = report.bytes_read,
