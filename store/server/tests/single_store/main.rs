@@ -9,7 +9,6 @@ mod splits;
 mod updates;
 
 use std::path::Path;
-use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -136,6 +135,7 @@ impl Running {
         })
     }
 
+    /// Asks until it is answered: nothing but its answers tells that a region serves.
     async fn wait_until_open(&self) {
         for region in &self.regions {
             loop {
@@ -435,14 +435,8 @@ async fn values_expire_by_placements_time() {
             .expect("answered");
         let left = left.into_inner().ttl;
         assert!((1..=100).contains(&left), "{left} seconds left");
-        setting
-            .placement
-            .0
-            .time_ms
-            .fetch_add(200_000, Ordering::Relaxed);
-        while running.get("k1").await.is_some() {
-            tokio::task::yield_now().await;
-        }
+        setting.placement.pass_time(200_000).await;
+        assert_eq!(running.get("k1").await, None);
         assert_eq!(running.scan("", "", 10, Reverse::No).await, ["k2"]);
         running.end().await;
         setting.end().await;

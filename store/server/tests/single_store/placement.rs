@@ -27,6 +27,8 @@ pub(crate) struct Known {
     /// Regions that reported a leader, by id.
     pub(crate) led: std::collections::BTreeMap<u64, pdpb::RegionHeartbeatRequest>,
     pub(crate) starts: Vec<u64>,
+    /// Heartbeats of the store.
+    pub(crate) heartbeats: u64,
     /// Parts of splits that were reported.
     pub(crate) reported: Vec<Vec<metapb::Region>>,
 }
@@ -34,7 +36,7 @@ pub(crate) struct Known {
 #[derive(Debug)]
 pub(crate) struct Shared {
     pub(crate) known: watch::Sender<Known>,
-    pub(crate) time_ms: AtomicU64,
+    time_ms: AtomicU64,
     orders: broadcast::Sender<pdpb::RegionHeartbeatResponse>,
     next_id: Mutex<u64>,
     address: SocketAddr,
@@ -93,6 +95,15 @@ impl Placement {
         let first = *last + 1;
         *last += count;
         first..=*last
+    }
+
+    /// Moves placement's time on and waits until the store goes by it.
+    pub(crate) async fn pass_time(&self, ms: u64) {
+        self.0.time_ms.fetch_add(ms, Ordering::Relaxed);
+        let before = self.0.known.borrow().heartbeats;
+        // The answer to one that was under way may tell the old time, the answer to the next tells
+        // the new one, and the one after that is sent when the answer was heard.
+        self.wait(|known| known.heartbeats >= before + 3).await;
     }
 
     /// Waits until what is known is so.
@@ -231,6 +242,7 @@ impl Pd for Placement {
         &self,
         _request: Request<pdpb::StoreHeartbeatRequest>,
     ) -> Result<Response<pdpb::StoreHeartbeatResponse>, Status> {
+        self.0.known.send_modify(|known| known.heartbeats += 1);
         Ok(Response::new(pdpb::StoreHeartbeatResponse {
             header: header(),
             wanted_replicas: 1,

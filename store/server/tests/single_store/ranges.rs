@@ -1,7 +1,5 @@
 //! Calls over several ranges, times to live of batches and swaps, checksums.
 
-use std::sync::atomic::Ordering;
-
 use bytes::Bytes;
 use tinykv_proto::kvrpcpb as pb;
 
@@ -215,11 +213,8 @@ async fn swap_with_ttl(running: &Running, setting: &Setting) {
     assert!(swapped(swap(None, 100)).await.succeed);
     let left = running.ttl("k-swapped").await.ttl;
     assert!((1..=100).contains(&left), "{left} seconds left");
-    let time = &setting.placement.0.time_ms;
-    time.fetch_add(200_000, Ordering::Relaxed);
-    while !running.ttl("k-swapped").await.not_found {
-        tokio::task::yield_now().await;
-    }
+    setting.placement.pass_time(200_000).await;
+    assert!(running.ttl("k-swapped").await.not_found);
     // What has expired is no previous value.
     let answer = swapped(swap(Some("v"), 0)).await;
     assert!(!answer.succeed && answer.previous_not_exist);

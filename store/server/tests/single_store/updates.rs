@@ -1,7 +1,5 @@
 //! `tinykv.store.Store`: updates that are decided when they are applied.
 
-use std::sync::atomic::Ordering;
-
 use bytes::Bytes;
 use tinykv_proto::kvrpcpb as kv;
 use tinykv_proto::store as pb;
@@ -155,14 +153,8 @@ async fn expiry(running: &Running, setting: &Setting) {
     assert!(running.expire(K, 0).await.had_expiry);
     assert_eq!(running.expiry(K).await.ttl_ms, None);
     running.put_if(|request| request.ttl_ms = 60_000).await;
-    setting
-        .placement
-        .0
-        .time_ms
-        .fetch_add(120_000, Ordering::Relaxed);
-    while !running.expiry(K).await.not_found {
-        tokio::task::yield_now().await;
-    }
+    setting.placement.pass_time(120_000).await;
+    assert!(running.expiry(K).await.not_found);
     assert!(running.expire(K, 5).await.not_found);
     assert_eq!(running.remove(vec![K]).await.removed, 0);
     assert_eq!(running.increment(K, 3, "").await.value, 3);
