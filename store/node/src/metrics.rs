@@ -9,6 +9,7 @@ use prometheus_client::collector::Collector;
 use prometheus_client::encoding::{DescriptorEncoder, EncodeMetric};
 use prometheus_client::metrics::MetricType;
 use prometheus_client::metrics::counter::{ConstCounter, Counter};
+use prometheus_client::metrics::family::Family;
 use prometheus_client::metrics::gauge::ConstGauge;
 use prometheus_client::metrics::histogram::{Histogram, exponential_buckets};
 use prometheus_client::registry::Registry;
@@ -25,9 +26,14 @@ pub struct NodeMetrics {
     pub(crate) log_batch_bytes: Histogram,
     /// Seconds of each run of a shard, its effects included.
     pub(crate) shard_run_seconds: Histogram,
-    /// Messages that a shard did not process, whatever the reason.
-    pub(crate) messages_unprocessed: Counter,
+    /// Messages that a shard did not process, by reason.
+    unprocessed: ByReason,
+    /// Streams, frames and messages that the transport did not take, by reason.
+    refused: ByReason,
 }
+
+/// Counters by the label `reason`.
+type ByReason = Family<[(&'static str, &'static str); 1], Counter>;
 
 impl Default for NodeMetrics {
     fn default() -> NodeMetrics {
@@ -35,8 +41,21 @@ impl Default for NodeMetrics {
             log_sync_seconds: Histogram::new(exponential_buckets(0.000_05, 2.0, 18)),
             log_batch_bytes: Histogram::new(exponential_buckets(64.0, 4.0, 12)),
             shard_run_seconds: Histogram::new(exponential_buckets(0.000_01, 2.0, 18)),
-            messages_unprocessed: Counter::default(),
+            unprocessed: Family::default(),
+            refused: Family::default(),
         }
+    }
+}
+
+impl NodeMetrics {
+    /// Counts messages that a shard did not process.
+    pub(crate) fn unprocessed(&self, reason: &'static str) -> Counter {
+        self.unprocessed.get_or_create_owned(&[("reason", reason)])
+    }
+
+    /// Counts what the transport did not take.
+    pub(crate) fn refused(&self, reason: &'static str) -> Counter {
+        self.refused.get_or_create_owned(&[("reason", reason)])
     }
 }
 
@@ -60,8 +79,13 @@ pub fn register<S: StateMachine>(registry: &mut Registry, node: &NodeHandle<S>) 
     );
     registry.register(
         "tinykv_raft_messages_unprocessed",
-        "Raft messages that a shard did not process",
-        metrics.messages_unprocessed.clone(),
+        "Raft messages that a shard did not process, by reason",
+        metrics.unprocessed.clone(),
+    );
+    registry.register(
+        "tinykv_peer_refused",
+        "Streams, frames and messages of other processes that were not taken, by reason",
+        metrics.refused.clone(),
     );
     registry.register_collector(Box::new(NodeCollector { node: node.clone() }));
 }

@@ -239,11 +239,13 @@ impl<S: StateMachine> Common<S> {
         let env = Arc::clone(parts.dir.env());
         let admission = Arc::new(Admission::new(parts.options.log_queue_bytes_max));
         let shards = Arc::new(Shards::new(parts.options.shards, Arc::clone(&admission)));
+        let metrics = NodeMetrics::default();
         let transport = Transport::new(
             identity,
             Arc::clone(&parts.resolver),
             Arc::<Shards<S>>::clone(&shards),
             Tasks::new(parts.runtime.clone(), parts.fatal.clone()),
+            metrics.clone(),
         );
         Ok(Common {
             trouble: Trouble::new(
@@ -259,7 +261,7 @@ impl<S: StateMachine> Common<S> {
             shards,
             transport,
             pool: Pool::start(threads, parts.options.pool_threads)?,
-            metrics: NodeMetrics::default(),
+            metrics,
         })
     }
 

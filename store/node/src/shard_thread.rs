@@ -7,9 +7,10 @@ use std::time::Duration;
 use tinykv_engine::Engine;
 use tinykv_env::Env;
 use tinykv_lsm::{Cached, Lsm, Snapshot};
+use tinykv_raft::StepError;
 use tinykv_replica::{
-    Effects, Event, KeyRange, LeaseCell, Lookup, ReadError, Reader, Refusal, RegionChange, Shard,
-    StateMachine,
+    DropReason, Effects, Event, KeyRange, LeaseCell, Lookup, ReadError, Reader, Refusal,
+    RegionChange, Shard, StateMachine,
 };
 
 use crate::directory::Directory;
@@ -118,6 +119,11 @@ impl<S: StateMachine> ShardThread<S> {
                 self.homes.set(state.region.id, self.number);
             }
         }
+        // Whoever is answered about a message that was dropped finds it counted.
+        for dropped in &effects.dropped {
+            self.metrics.unprocessed(reason(&dropped.reason)).inc();
+            tracing::debug!(?dropped, "a message was not processed");
+        }
         self.transport.send(std::mem::take(&mut effects.messages));
         if !effects.apply.is_empty()
             && let Err(error) = self.engine.write(&effects.apply)
@@ -194,10 +200,6 @@ impl<S: StateMachine> ShardThread<S> {
             tracing::error!(%group, %peer, "the replica is damaged: {error}");
             self.hooks.damaged(group, peer);
         }
-        for dropped in &effects.dropped {
-            self.metrics.messages_unprocessed.inc();
-            tracing::debug!(?dropped, "a message was not processed");
-        }
     }
 
     /// Fills or extends a lease cell with the region as the directory shows it.
@@ -224,6 +226,28 @@ impl<S: StateMachine> ShardThread<S> {
             region,
             valid_until: lease.valid_until,
         }));
+    }
+}
+
+/// Why a message was not processed, as a label of the metric.
+fn reason(reason: &DropReason) -> &'static str {
+    match reason {
+        DropReason::Misaddressed => "misaddressed",
+        DropReason::UnknownGroup => "unknown_group",
+        DropReason::DeadPeer => "dead_peer",
+        DropReason::YoungerPeer => "younger_peer",
+        DropReason::NotMember => "not_member",
+        DropReason::Backlog => "backlog",
+        DropReason::OutOfService => "out_of_service",
+        DropReason::Overlap(_) => "overlap",
+        DropReason::SnapshotNotWanted => "snapshot_not_wanted",
+        DropReason::Refused(refused) => match refused {
+            StepError::WrongReceiver { .. } => "wrong_receiver",
+            StepError::Malformed(_) => "malformed",
+            StepError::NeverSent { .. } => "never_sent",
+            StepError::TwoLeaders { .. } => "two_leaders",
+            StepError::CommittedConflict { .. } => "committed_conflict",
+        },
     }
 }
 

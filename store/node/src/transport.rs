@@ -10,6 +10,7 @@
 mod codec;
 mod connection;
 mod queue;
+mod refusal;
 mod roster;
 mod service;
 pub(crate) mod snapshot;
@@ -21,14 +22,17 @@ use futures::future::BoxFuture;
 use parking_lot::Mutex;
 use tinykv_replica::{PeerMessage, StoreId};
 use tokio_util::sync::CancellationToken;
+use tonic::{Code, Status, Streaming};
 
 use crate::identity::Identity;
+use crate::metrics::NodeMetrics;
 use crate::spawn::Tasks;
 
 pub use service::PeerService;
 
 pub(crate) use codec::size as message_size;
 use queue::PeerQueue;
+use refusal::Refused;
 use roster::Roster;
 
 /// The wire format of frames and snapshots; another one is refused at the hello.
@@ -80,6 +84,28 @@ struct Shared {
     tasks: Tasks,
     stop: CancellationToken,
     queues: Mutex<BTreeMap<StoreId, Arc<PeerQueue>>>,
+    metrics: NodeMetrics,
+}
+
+impl Shared {
+    /// Counts and logs what is not taken; what the other side is told.
+    fn refuse(&self, refused: Refused) -> Status {
+        self.metrics.refused(refused.reason()).inc();
+        tracing::warn!("not taken from a peer: {refused}");
+        refused.status()
+    }
+
+    /// The next element of a stream that comes in.
+    async fn next<T>(&self, stream: &mut Streaming<T>) -> Result<Option<T>, Status> {
+        stream
+            .message()
+            .await
+            .map_err(|status| match status.code() {
+                // Said by the decoder, which has read the length and nothing else.
+                Code::OutOfRange => self.refuse(Refused::TooLarge),
+                _ => status,
+            })
+    }
 }
 
 impl Transport {
@@ -88,6 +114,7 @@ impl Transport {
         resolver: Arc<dyn Resolver>,
         sink: Arc<dyn Sink>,
         tasks: Tasks,
+        metrics: NodeMetrics,
     ) -> Transport {
         Transport {
             shared: Arc::new(Shared {
@@ -98,6 +125,7 @@ impl Transport {
                 tasks,
                 stop: CancellationToken::new(),
                 queues: Mutex::default(),
+                metrics,
             }),
         }
     }

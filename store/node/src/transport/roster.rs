@@ -7,8 +7,8 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use parking_lot::Mutex;
 use tinykv_proto::peer::Hello;
 use tinykv_replica::StoreId;
-use tonic::Status;
 
+use super::refusal::Refused;
 use super::{Destination, WIRE_VERSION};
 use crate::identity::Identity;
 
@@ -55,34 +55,32 @@ impl Roster {
         here: &Identity,
         hello: &Hello,
         registered: Option<&Destination>,
-    ) -> Result<Admitted, Status> {
-        let store = StoreId(hello.from);
-        let refuse = |what: String| Err(Status::failed_precondition(what));
+    ) -> Result<Admitted, Refused> {
+        let from = StoreId(hello.from);
         if hello.version != WIRE_VERSION {
-            return refuse(format!(
-                "store {store} speaks version {} of the peer protocol, this one {WIRE_VERSION}",
-                hello.version
-            ));
+            let version = hello.version;
+            return Err(Refused::Version { from, version });
         }
         if hello.cluster_id != here.cluster_id {
-            return refuse(format!(
-                "store {store} belongs to cluster {}, this one to cluster {}",
-                hello.cluster_id, here.cluster_id
-            ));
+            return Err(Refused::OtherCluster {
+                from,
+                cluster: hello.cluster_id,
+                here: here.cluster_id,
+            });
         }
         if hello.to != here.member_id
             || (hello.to_incarnation != 0 && hello.to_incarnation != here.incarnation)
         {
-            return refuse(format!(
-                "store {store} wants to speak to store {} (incarnation {:x}), this is store {} \
-                 (incarnation {:x})",
-                hello.to, hello.to_incarnation, here.member_id, here.incarnation
-            ));
+            return Err(Refused::OtherStore {
+                from,
+                to: StoreId(hello.to),
+                to_incarnation: hello.to_incarnation,
+                here: StoreId(here.member_id),
+                incarnation: here.incarnation,
+            });
         }
         if hello.from == here.member_id {
-            return refuse(format!(
-                "somebody else claims to be store {store}, which is this one"
-            ));
+            return Err(Refused::Impostor { here: from });
         }
         if let Some(registered) = registered {
             let foreign = registered
@@ -92,13 +90,13 @@ impl Roster {
                 .start_number
                 .is_some_and(|start_number| hello.from_start_number < start_number);
             if foreign || outdated {
-                return refuse(outdated_sentence(hello));
+                return Err(outdated_directory(hello));
             }
         }
         self.remember(hello)
     }
 
-    fn remember(&self, hello: &Hello) -> Result<Admitted, Status> {
+    fn remember(&self, hello: &Hello) -> Result<Admitted, Refused> {
         let store = StoreId(hello.from);
         let start_number = hello.from_start_number;
         let mut seen = self.seen.lock();
@@ -116,7 +114,7 @@ impl Roster {
             Some(known) => {
                 let newest = known.start_number.load(Ordering::Acquire);
                 if known.incarnation != hello.from_incarnation || start_number < newest {
-                    return Err(Status::failed_precondition(outdated_sentence(hello)));
+                    return Err(outdated_directory(hello));
                 }
                 restarted = start_number > newest;
                 known.start_number.store(start_number, Ordering::Release);
@@ -135,11 +133,12 @@ impl Roster {
     }
 }
 
-fn outdated_sentence(hello: &Hello) -> String {
-    format!(
-        "store {} speaks from an outdated or foreign data directory (incarnation {:x}, start {})",
-        hello.from, hello.from_incarnation, hello.from_start_number
-    )
+fn outdated_directory(hello: &Hello) -> Refused {
+    Refused::Outdated {
+        from: StoreId(hello.from),
+        incarnation: hello.from_incarnation,
+        start_number: hello.from_start_number,
+    }
 }
 
 #[cfg(test)]

@@ -5,12 +5,13 @@ use std::sync::Arc;
 use tinykv_proto::peer::deliver_request::Kind;
 use tinykv_proto::peer::peer_server::{Peer, PeerServer};
 use tinykv_proto::peer::{
-    DeliverReply, DeliverRequest, Frame, Hello, SnapshotReply, SnapshotRequest,
+    DeliverReply, DeliverRequest, Frame, Hello, SnapshotReply, SnapshotRequest, snapshot_request,
 };
 use tinykv_raft::MessageBody;
 use tinykv_replica::{PeerBody, PeerMessage, StoreId};
 use tonic::{Request, Response, Status, Streaming};
 
+use super::refusal::Refused;
 use super::roster::{Admitted, Guest};
 use super::snapshot::SnapshotReceiver;
 use super::{GRPC_BYTES_MAX, Shared, Transport, codec};
@@ -47,10 +48,7 @@ impl PeerService {
                 self.shared.sink.dead(store);
                 Ok(guest)
             }
-            Err(refusal) => {
-                tracing::warn!(%store, "refused a peer: {}", refusal.message());
-                Err(refusal)
-            }
+            Err(refused) => Err(self.shared.refuse(refused)),
         }
     }
 
@@ -58,23 +56,28 @@ impl PeerService {
         &self,
         mut stream: Streaming<DeliverRequest>,
     ) -> Result<Response<DeliverReply>, Status> {
-        let first = stream.message().await?.and_then(|first| first.kind);
-        let Some(Kind::Hello(hello)) = first else {
-            return Err(Status::invalid_argument(
-                "the stream does not begin with a hello",
-            ));
+        let refuse = |refused: Refused| self.shared.refuse(refused);
+        let out_of_order = |expected| refuse(Refused::OutOfOrder { expected });
+        let first = self.shared.next(&mut stream).await?;
+        let Some(Kind::Hello(hello)) = first.and_then(|first| first.kind) else {
+            return Err(out_of_order("a hello"));
         };
+        let here = StoreId(self.shared.identity.member_id);
         let guest = self.admit(&hello).await?;
-        while let Some(request) = stream.message().await? {
+        while let Some(request) = self.shared.next(&mut stream).await? {
             let Some(Kind::Frame(frame)) = request.kind else {
-                return Err(Status::invalid_argument("a second hello"));
+                return Err(out_of_order("a frame"));
             };
-            check(&guest, &frame)?;
-            let mut messages = codec::decode_messages(&frame.payload).map_err(|error| {
-                tracing::error!(store = %guest.store, "{error}");
-                Status::invalid_argument(error.to_string())
-            })?;
-            messages.retain(|message| may_come(&guest, message));
+            check(&guest, &frame).map_err(refuse)?;
+            let mut messages = codec::decode_messages(&frame.payload)
+                .map_err(|malformed| refuse(malformed.into()))?;
+            messages.retain(|message| match may_come(here, &guest, message) {
+                Ok(()) => true,
+                Err(refused) => {
+                    refuse(refused);
+                    false
+                }
+            });
             self.shared.sink.deliver(messages);
         }
         Ok(Response::new(DeliverReply {}))
@@ -99,9 +102,14 @@ impl Peer for PeerService {
     ) -> Result<Response<SnapshotReply>, Status> {
         let mut stream = request.into_inner();
         let receive = async {
-            let hello = super::snapshot::read_hello(&mut stream).await?;
+            let first = self.shared.next(&mut stream).await?;
+            let Some(snapshot_request::Kind::Hello(hello)) = first.and_then(|first| first.kind)
+            else {
+                let expected = "a hello";
+                return Err(self.shared.refuse(Refused::OutOfOrder { expected }));
+            };
             let guest = self.admit(&hello).await?;
-            self.snapshots.receive(&guest, stream).await
+            self.snapshots.receive(&self.shared, &guest, stream).await
         };
         tokio::select! {
             outcome = receive => outcome.map(|()| Response::new(SnapshotReply {})),
@@ -110,30 +118,43 @@ impl Peer for PeerService {
     }
 }
 
-/// A store speaks for its own peers, and a snapshot's message comes with its data only.
-fn may_come(guest: &Guest, message: &PeerMessage) -> bool {
-    let is_snapshot = matches!(
-        &message.body,
-        PeerBody::Raft(raft) if matches!(raft.body, MessageBody::Snapshot(_))
-    );
-    let may_come = message.from.store == guest.store && !is_snapshot;
-    if !may_come {
-        tracing::warn!(store = %guest.store, group = %message.group, "dropped a message");
+/// A snapshot's message comes with its data only.
+fn may_come(here: StoreId, guest: &Guest, message: &PeerMessage) -> Result<(), Refused> {
+    may_speak(here, guest, message)?;
+    match &message.body {
+        PeerBody::Raft(raft) if matches!(raft.body, MessageBody::Snapshot(_)) => {
+            let group = message.group;
+            Err(Refused::SnapshotWithoutData { group })
+        }
+        _ => Ok(()),
     }
-    may_come
+}
+
+/// A store speaks for its own peers, and to ours.
+pub(super) fn may_speak(
+    here: StoreId,
+    guest: &Guest,
+    message: &PeerMessage,
+) -> Result<(), Refused> {
+    let (group, from, to) = (message.group, message.from.store, message.to.store);
+    if from != guest.store {
+        let guest = guest.store;
+        return Err(Refused::ForeignPeer { guest, group, from });
+    }
+    match to == here {
+        true => Ok(()),
+        false => Err(Refused::Misaddressed { group, to, here }),
+    }
 }
 
 /// Checks that the sender may still speak and that its bytes arrived as they were sent (D7).
-pub(super) fn check(guest: &Guest, frame: &Frame) -> Result<(), Status> {
+pub(super) fn check(guest: &Guest, frame: &Frame) -> Result<(), Refused> {
     if !guest.is_current() {
-        return Err(Status::failed_precondition(format!(
-            "store {} was started anew",
-            guest.store
-        )));
+        return Err(Refused::Superseded { from: guest.store });
     }
     if crc32c::crc32c(&frame.payload) != frame.crc32c {
-        tracing::error!(store = %guest.store, "a frame with a wrong checksum arrived");
-        return Err(Status::data_loss("wrong checksum of a frame"));
+        let bytes = frame.payload.len();
+        return Err(Refused::Checksum { bytes });
     }
     Ok(())
 }

@@ -13,5 +13,4 @@ mod send;
 
 pub(crate) use files::SnapshotFiles;
 pub(crate) use receive::SnapshotReceiver;
-pub(super) use receive::read_hello;
 pub(crate) use send::SnapshotSender;

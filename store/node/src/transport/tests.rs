@@ -1,5 +1,7 @@
 //! Two ends over a loopback socket.
 
+mod bad_input;
+
 use std::collections::BTreeSet;
 use std::net::SocketAddr;
 use std::time::Duration;
@@ -110,7 +112,13 @@ impl End {
         let tasks = Tasks::new(Handle::current(), fatal.clone());
         let heard = Arc::new(Heard::default());
         let sink = Arc::<Heard>::clone(&heard);
-        let transport = Transport::new(identity, Arc::new(at.clone()), sink, tasks.clone());
+        let transport = Transport::new(
+            identity,
+            Arc::new(at.clone()),
+            sink,
+            tasks.clone(),
+            NodeMetrics::default(),
+        );
         let dir = tempfile::tempdir().expect("temp dir");
         let path = dir.path().join("snapshots");
         let files = SnapshotFiles::open(

@@ -16,6 +16,7 @@ use tinykv_engine::EngineOptions;
 use tinykv_node::failure::Failure;
 use tinykv_node::handle::{NodeHandle, Target};
 use tinykv_node::identity::{DataDir, Role};
+use tinykv_node::metrics;
 use tinykv_node::node::{Hooks, Node, NodeParts};
 use tinykv_node::options::NodeOptions;
 use tinykv_node::pages::{self, Health};
@@ -29,6 +30,8 @@ use tinykv_replica::{
     AdminAction, Answer, Birth, Command, Observed, Outcome, Peer, PeerChange, Region, RegionChange,
     RegionEpoch, RegionState, ShardConfig, SplitIds, StoreId,
 };
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::TcpStream;
 use tokio::sync::watch;
 use tonic::service::Routes;
 
@@ -170,7 +173,9 @@ impl Cluster {
             message: "ok".to_owned(),
         };
         let services = Routes::new(node.peer_service().into_server());
-        let pages = pages::router(health, Arc::new(Registry::default()));
+        let mut registry = Registry::default();
+        metrics::register(&mut registry, &node.handle());
+        let pages = pages::router(health, Arc::new(registry));
         let stop = Stop::new();
         let stopped = stop.clone();
         let tasks = Tasks::new(runtime, fatal);
@@ -252,15 +257,33 @@ impl Cluster {
         }
     }
 
+    /// A figure of a store as its page of metrics shows it; 0 if it is not there.
+    pub(crate) async fn metric(&self, store: u64, name: &str) -> u64 {
+        let address = self.addresses.known.lock()[&StoreId(store)];
+        let mut stream = TcpStream::connect(address).await.expect("it listens");
+        let request = "GET /metrics HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n";
+        let written = stream.write_all(request.as_bytes()).await;
+        written.expect("it reads");
+        let mut page = String::new();
+        let read = stream.read_to_string(&mut page).await;
+        read.expect("it answers");
+        assert!(page.starts_with("HTTP/1.1 200"), "{page}");
+        let figure = page.lines().find_map(|line| line.strip_prefix(name));
+        figure.map_or(0, |figure| figure.trim().parse().expect("a number"))
+    }
+
     /// Has the leader of a group take a learner in, and waits until it is a member.
     pub(crate) async fn add_learner(&self, group: u64, store: u64) {
+        let learner = Peer::learner(voter(store).id, StoreId(store));
+        self.change(group, PeerChange::AddLearner(learner)).await;
+    }
+
+    /// Has the leader of a group change its membership.
+    pub(crate) async fn change(&self, group: u64, change: PeerChange) {
         let leader = self.node(self.leader(group).await);
         let entry = leader.directory().group(GroupId(group)).expect("it leads");
         let epoch = entry.view().state.as_ref().expect("it serves").region.epoch;
-        let action = AdminAction::ChangePeer {
-            epoch,
-            change: PeerChange::AddLearner(Peer::learner(voter(store).id, StoreId(store))),
-        };
+        let action = AdminAction::ChangePeer { epoch, change };
         let deadline = target(&leader, group).deadline;
         let changed = leader.admin(GroupId(group), action, deadline).await;
         assert!(

@@ -7,9 +7,9 @@ mod splits;
 
 use std::time::Duration;
 
-use cluster::{Cluster, target};
+use cluster::{Cluster, target, voter};
 use tinykv_raft::{GroupId, PeerId};
-use tinykv_replica::{Answer, Command, Outcome, Refusal, RegionEpoch};
+use tinykv_replica::{Answer, Command, Outcome, PeerChange, Refusal, RegionEpoch};
 
 /// A test that takes longer has failed.
 const LIMIT: Duration = Duration::from_secs(90);
@@ -205,6 +205,36 @@ async fn a_failed_sync_ends_the_process_and_damages_its_replicas() {
             cluster.kill(broken).await;
         }
         cluster.put(1, "k", "y").await;
+        cluster.end().await;
+    })
+    .await;
+}
+
+/// A store that was away while its peer was removed asks for votes; the others count what they do
+/// not hear, say so on their pages, and tell it that it is gone.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn who_was_removed_is_not_heard_and_counted() {
+    in_time(async {
+        let mut cluster = Cluster::start(3).await;
+        cluster.create(1, &[1, 2, 3]);
+        cluster.put(1, "k", "v").await;
+        let away = cluster.leader(1).await % 3 + 1;
+        cluster.kill(away).await;
+        cluster.change(1, PeerChange::Remove(voter(away).id)).await;
+        cluster.start_node(away).await;
+        cluster
+            .eventually("the end of the removed peer", async || {
+                let gone = cluster.node(away).directory().group(GroupId(1)).is_none();
+                gone.then_some(())
+            })
+            .await;
+        let name = r#"tinykv_raft_messages_unprocessed_total{reason="not_member"}"#;
+        let mut counted = 0;
+        for store in (1..=3).filter(|store| *store != away) {
+            counted += cluster.metric(store, name).await;
+        }
+        assert!(counted > 0, "nobody counted it");
+        cluster.put(1, "k", "w").await;
         cluster.end().await;
     })
     .await;

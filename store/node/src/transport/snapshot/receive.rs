@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use tinykv_proto::peer::snapshot_request::Kind;
-use tinykv_proto::peer::{Frame, Hello, SnapshotRequest};
+use tinykv_proto::peer::{Frame, SnapshotRequest};
 use tinykv_raft::MessageBody;
 use tinykv_replica::{KeyRange, PeerBody, ReceivedSnapshot, Region, SnapshotHandle, StoreId};
 use tokio::sync::Semaphore;
@@ -12,9 +12,11 @@ use tonic::{Status, Streaming};
 use super::chunk::Totals;
 use super::files::{SnapshotFiles, SnapshotWriter};
 use crate::pool::Pool;
+use crate::transport::Shared;
 use crate::transport::codec::{SnapshotHeader, decode_snapshot_header};
+use crate::transport::refusal::Refused;
 use crate::transport::roster::Guest;
-use crate::transport::service::check;
+use crate::transport::service::{check, may_speak};
 
 /// Snapshots received at once; a further one is refused and sent again later.
 const RECEIVE_MAX: usize = 4;
@@ -59,6 +61,7 @@ impl SnapshotReceiver {
     /// Receives the rest of a stream behind its hello.
     pub(in crate::transport) async fn receive(
         &self,
+        shared: &Shared,
         guest: &Guest,
         mut stream: Streaming<SnapshotRequest>,
     ) -> Result<(), Status> {
@@ -67,7 +70,7 @@ impl SnapshotReceiver {
             .slots
             .try_acquire()
             .map_err(|_| Status::resource_exhausted("too many snapshots at once"))?;
-        let header = self.read_header(guest, &mut stream).await?;
+        let header = self.read_header(shared, guest, &mut stream).await?;
         let ranges = (inner.ranges)(&header.state.region);
         let files = inner.files.clone();
         let writer = self.on_disk(move || files.begin(ranges)).await?;
@@ -77,7 +80,7 @@ impl SnapshotReceiver {
             receiver: self,
             handle: Some(handle),
         };
-        match self.read_chunks(guest, &mut stream, writer).await {
+        match self.read_chunks(shared, guest, &mut stream, writer).await {
             Ok(()) => {
                 unfinished.handle = None;
                 tracing::info!(
@@ -106,44 +109,48 @@ impl SnapshotReceiver {
 
     async fn read_header(
         &self,
+        shared: &Shared,
         guest: &Guest,
         stream: &mut Streaming<SnapshotRequest>,
     ) -> Result<SnapshotHeader, Status> {
-        let Some(Kind::Header(frame)) = next(stream).await? else {
-            return Err(Status::invalid_argument("a header was expected"));
+        let Some(Kind::Header(frame)) = shared.next(stream).await?.and_then(|request| request.kind)
+        else {
+            let expected = "a header";
+            return Err(shared.refuse(Refused::OutOfOrder { expected }));
         };
-        check(guest, &frame)?;
-        let header = decode_snapshot_header(&frame.payload)
-            .map_err(|error| Status::invalid_argument(error.to_string()))?;
+        let refuse = |refused: Refused| shared.refuse(refused);
+        check(guest, &frame).map_err(refuse)?;
+        let header =
+            decode_snapshot_header(&frame.payload).map_err(|malformed| refuse(malformed.into()))?;
         let message = &header.message;
         let is_snapshot = matches!(
             &message.body,
             PeerBody::Raft(raft) if matches!(raft.body, MessageBody::Snapshot(_))
         );
-        if !is_snapshot
-            || message.to.store != self.inner.store
-            || message.from.store != guest.store
-            || message.group != header.state.region.id
-        {
-            return Err(Status::invalid_argument("the header does not belong here"));
+        let group = message.group;
+        if !is_snapshot || group != header.state.region.id {
+            let expected = "the header of a snapshot of one group";
+            return Err(refuse(Refused::OutOfOrder { expected }));
         }
+        may_speak(self.inner.store, guest, message).map_err(refuse)?;
         Ok(header)
     }
 
     async fn read_chunks(
         &self,
+        shared: &Shared,
         guest: &Guest,
         stream: &mut Streaming<SnapshotRequest>,
         mut writer: SnapshotWriter,
     ) -> Result<(), Status> {
         loop {
-            match next(stream).await? {
+            match shared.next(stream).await?.and_then(|request| request.kind) {
                 Some(Kind::Chunk(frame)) => {
-                    check(guest, &frame)?;
+                    check(guest, &frame).map_err(|refused| shared.refuse(refused))?;
                     writer = self.add_chunk(writer, frame).await?;
                 }
                 Some(Kind::End(frame)) => {
-                    check(guest, &frame)?;
+                    check(guest, &frame).map_err(|refused| shared.refuse(refused))?;
                     let expected = Totals::decode(&frame.payload)
                         .ok_or_else(|| Status::invalid_argument("a malformed end"))?;
                     let finished = self.on_disk(move || writer.finish(expected)).await?;
@@ -194,20 +201,4 @@ impl Drop for Unfinished<'_> {
             self.receiver.discard(handle);
         }
     }
-}
-
-/// The first element of a stream.
-pub(in crate::transport) async fn read_hello(
-    stream: &mut Streaming<SnapshotRequest>,
-) -> Result<Hello, Status> {
-    match next(stream).await? {
-        Some(Kind::Hello(hello)) => Ok(hello),
-        _ => Err(Status::invalid_argument(
-            "the stream does not begin with a hello",
-        )),
-    }
-}
-
-async fn next(stream: &mut Streaming<SnapshotRequest>) -> Result<Option<Kind>, Status> {
-    Ok(stream.message().await?.and_then(|request| request.kind))
 }
