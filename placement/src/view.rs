@@ -15,7 +15,7 @@ mod tests;
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use tinykv_raft::GroupId;
+use tinykv_raft::{GroupId, PeerId};
 use tinykv_replica::{Region, StoreId};
 
 use crate::schedule::{self, HANDS_OFF, Operator};
@@ -108,13 +108,27 @@ impl ClusterView {
         settings: &Settings,
         now: Duration,
     ) -> bool {
+        let damaged = self.damaged_peers(store, &stats);
         match self.stores.get_mut(&store) {
             Some(known) => {
                 known.on_heartbeat(stats, settings, now);
+                known.damaged = damaged;
                 true
             }
             None => false,
         }
+    }
+
+    /// Which peers the store means: those it had when it reported their regions first.
+    fn damaged_peers(&self, store: StoreId, stats: &StoreStats) -> BTreeMap<GroupId, PeerId> {
+        let before = self.stores.get(&store).map(|known| &known.damaged);
+        let regions = stats.damaged_regions.iter().map(|id| GroupId(*id));
+        let meant = regions.filter_map(|region| {
+            let reported = before.and_then(|before| before.get(&region).copied());
+            let there = || Some(self.regions.get(&region)?.region.peer_on(store)?.id);
+            Some((region, reported.or_else(there)?))
+        });
+        meant.collect()
     }
 
     /// A region's heartbeat whose description is in the routes by now.

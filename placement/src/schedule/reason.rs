@@ -11,8 +11,10 @@ pub enum Rule {
     MissingReplica,
     /// A learner is there and a voter is missing.
     UnfinishedReplica,
-    /// A voter is on a store that is down, or is damaged.
+    /// A voter is on a store that is down.
     DownReplica,
+    /// A peer is damaged: its store says so.
+    DamagedReplica,
     /// A voter is on a store that is leaving.
     OfflineReplica,
     /// The region has more voters than wanted.
@@ -34,6 +36,7 @@ impl Rule {
             Rule::MissingReplica => "missing-replica",
             Rule::UnfinishedReplica => "unfinished-replica",
             Rule::DownReplica => "down-replica",
+            Rule::DamagedReplica => "damaged-replica",
             Rule::OfflineReplica => "offline-replica",
             Rule::ExtraReplica => "extra-replica",
             Rule::ExtraLearner => "extra-learner",
@@ -49,6 +52,7 @@ impl Rule {
             Rule::MissingReplica
             | Rule::UnfinishedReplica
             | Rule::DownReplica
+            | Rule::DamagedReplica
             | Rule::OfflineReplica
             | Rule::ExtraReplica
             | Rule::ExtraLearner => true,

@@ -4,6 +4,10 @@
 //! missing voter; remove a voter too many; replace a voter on a store that is down or leaving, or
 //! that is damaged. New peers go to the store with the fewest regions, and only to stores that
 //! are heard: one that has merely joined gets nothing.
+//!
+//! A damaged peer never comes back under its id and is never mended in place (D6): its successor
+//! is built elsewhere, or, if every other store has a peer already, it is removed first, and the
+//! store gets a new peer under a new id.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -122,11 +126,12 @@ impl Checker<'_> {
 
     fn check_learners(&self, region: &RegionView, voter_missing: bool) -> Option<(Action, Reason)> {
         let learner = region.learners().next()?;
+        let damaged = is_damaged(self.view, region, learner);
         let lost = matches!(
             self.state(learner.store),
             StoreState::Down | StoreState::Unknown | StoreState::Tombstone
         );
-        if voter_missing && !lost {
+        if voter_missing && !lost && !damaged {
             let action = Action::PromoteLearner {
                 peer: learner.id,
                 store: learner.store,
@@ -138,7 +143,11 @@ impl Checker<'_> {
             from: learner.store,
             leader_to: None,
         };
-        Some((action, self.reason(region, Rule::ExtraLearner)))
+        let rule = match damaged {
+            true => Rule::DamagedReplica,
+            false => Rule::ExtraLearner,
+        };
+        Some((action, self.reason(region, rule)))
     }
 
     fn add(&self, region: &RegionView, rule: Rule) -> Option<(Action, Reason)> {
@@ -186,18 +195,38 @@ impl Checker<'_> {
             let rule = match self.state(peer.store) {
                 StoreState::Down | StoreState::Unknown | StoreState::Tombstone => Rule::DownReplica,
                 StoreState::Offline => Rule::OfflineReplica,
-                _ if is_damaged(self.view, region, peer) => Rule::DownReplica,
+                _ if is_damaged(self.view, region, peer) => Rule::DamagedReplica,
                 StoreState::Joined | StoreState::Up | StoreState::Disconnected => return None,
             };
             let mut reason = self.reason(region, rule);
-            let to = self.choose_target(region, &mut reason)?;
-            let action = Action::ReplaceReplica {
-                old: peer.id,
-                from: peer.store,
-                to,
+            let action = match self.choose_target(region, &mut reason) {
+                Some(to) => Action::ReplaceReplica {
+                    old: peer.id,
+                    from: peer.store,
+                    to,
+                },
+                None if rule == Rule::DamagedReplica => self.make_room(region, peer)?,
+                None => return None,
             };
             Some((action, reason))
         })
+    }
+
+    /// A damaged voter goes first, and its store gets another one afterwards: only where no other
+    /// store could take a peer, and most of the voters wanted stay and are healthy.
+    fn make_room(&self, region: &RegionView, peer: Peer) -> Option<Action> {
+        let mut stores = self.view.stores.keys();
+        let elsewhere = stores.any(|store| {
+            self.state(*store) == StoreState::Up && region.region.peer_on(*store).is_none()
+        });
+        let staying = region.voters().filter(|other| {
+            other.id != peer.id && is_healthy(self.view, region, *other, self.settings, self.now)
+        });
+        let enough = staying.count() > self.view.replicas_wanted as usize / 2;
+        if elsewhere || !enough {
+            return None;
+        }
+        self.removal(region, peer)
     }
 
     fn removal(&self, region: &RegionView, peer: Peer) -> Option<Action> {

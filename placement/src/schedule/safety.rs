@@ -39,11 +39,12 @@ pub(crate) fn all_healthy(
             .all(|voter| is_healthy(view, region, voter, settings, now))
 }
 
-/// Whether the store reported its replica as damaged (D6).
+/// Whether the store reported the peer as damaged (D6).
 pub(super) fn is_damaged(view: &ClusterView, region: &RegionView, peer: Peer) -> bool {
     view.stores
         .get(&peer.store)
-        .is_some_and(|store| store.stats.damaged_regions.contains(&region.region.id.0))
+        .and_then(|store| store.damaged.get(&region.region.id))
+        .is_some_and(|damaged| *damaged == peer.id)
 }
 
 /// Whether the voters that remain without `peer` have a healthy majority. A learner may always go.

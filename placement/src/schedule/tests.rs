@@ -1,10 +1,13 @@
 //! Each rule, and what no rule may do.
 
 mod balancing;
+mod damage;
 mod driving;
 mod manual;
 mod planning;
 mod safety;
+
+use std::collections::BTreeMap;
 
 use bytes::Bytes;
 use tinykv_raft::Term;
@@ -58,6 +61,7 @@ impl World {
                 steady_since: None,
                 is_suspect: false,
                 stats: StoreStats::default(),
+                damaged: BTreeMap::new(),
             });
         known.record = record;
     }
@@ -72,6 +76,16 @@ impl World {
     fn silent_for(&mut self, id: u64, seconds: u64) {
         let store = self.view.stores.get_mut(&StoreId(id)).expect("joined");
         store.heard_at = Some(NOW - Duration::from_secs(seconds));
+    }
+
+    /// The store reports what it has of these regions as damaged.
+    fn damage(&mut self, id: u64, regions: impl IntoIterator<Item = u64>) {
+        let stats = StoreStats {
+            damaged_regions: regions.into_iter().collect(),
+            ..StoreStats::default()
+        };
+        let (settings, id) = (self.settings, StoreId(id));
+        self.view.on_store_heartbeat(id, stats, &settings, NOW);
     }
 
     fn stats(&mut self, id: u64, edit: impl FnOnce(&mut StoreStats)) {

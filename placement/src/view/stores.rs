@@ -1,7 +1,10 @@
 //! How stores do, by their heartbeats and their silence.
 
+use std::collections::BTreeMap;
 use std::fmt;
 use std::time::Duration;
+
+use tinykv_raft::{GroupId, PeerId};
 
 use crate::state::{Settings, StoreLife, StoreRecord};
 
@@ -19,6 +22,9 @@ pub struct StoreView {
     pub is_suspect: bool,
     /// What its last heartbeat said.
     pub stats: StoreStats,
+    /// Peers on it that it reported as damaged: those it had of these regions when it began to.
+    /// Who takes the place of one later is not damaged by an older report (D6).
+    pub damaged: BTreeMap<GroupId, PeerId>,
 }
 
 /// What a store says of itself.
@@ -66,6 +72,7 @@ impl StoreView {
             steady_since: None,
             is_suspect: false,
             stats: StoreStats::default(),
+            damaged: BTreeMap::new(),
         }
     }
 

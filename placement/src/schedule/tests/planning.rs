@@ -164,7 +164,7 @@ fn a_voter_on_a_down_store_is_replaced_and_on_a_disconnected_one_is_not() {
 }
 
 #[test]
-fn a_leaving_store_is_emptied_and_a_damaged_replica_replaced() {
+fn a_leaving_store_is_emptied() {
     let mut world = World::new(4, 3);
     world.region(1, &[1, 2, 3]);
     world.join(1, StoreLife::Leaving);
@@ -184,10 +184,6 @@ fn a_leaving_store_is_emptied_and_a_damaged_replica_replaced() {
             "remove 101 from store 1"
         ]
     );
-    let mut world = World::new(4, 3);
-    world.region(1, &[1, 2, 3]);
-    world.stats(2, |stats| stats.damaged_regions.push(1));
-    assert_eq!(world.planned(), ["1: move 2 to 4 (down-replica)"]);
 }
 
 #[test]
@@ -267,7 +263,7 @@ fn leaders_do_not_move_to_where_they_would_not_be_well() {
                 world.known(id).leader_since = NOW - Duration::from_secs(2);
             }
         },
-        |world| world.stats(2, |stats| stats.damaged_regions.extend(1..=4)),
+        |world| world.damage(2, 1..=4),
         |world| world.settings.transfers_max = 0,
     ];
     for (position, edit) in edits.into_iter().enumerate() {

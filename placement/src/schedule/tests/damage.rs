@@ -1,0 +1,78 @@
+//! D6: a damaged peer is replaced under a new id, never mended in place.
+
+use super::*;
+
+#[test]
+fn a_damaged_voter_is_replaced_elsewhere() {
+    let mut world = World::new(4, 3);
+    world.region(1, &[1, 2, 3]);
+    world.damage(2, [1]);
+    assert_eq!(world.planned(), ["1: move 2 to 4 (damaged-replica)"]);
+    world.damage(2, []);
+    assert_eq!(
+        world.planned(),
+        [""; 0],
+        "its store has another peer by now"
+    );
+}
+
+/// Every store has a peer: room is made first, then the same store gets a peer under a new id.
+/// What the store still says of the old one does not hold for the new one.
+#[test]
+fn a_damaged_voter_makes_room_where_there_is_no_other_store() {
+    let mut world = World::new(3, 3);
+    world.region(1, &[1, 2, 3]);
+    world.damage(3, [1]);
+    assert_eq!(world.planned(), ["1: remove from 3 (damaged-replica)"]);
+    world.known(1).region.peers.pop();
+    assert_eq!(world.planned(), ["1: add on 3 (missing-replica)"]);
+    let successor = Peer::voter(PeerId(999), StoreId(3));
+    world.known(1).region.peers.push(successor);
+    world.damage(3, [1]);
+    assert_eq!(world.planned(), [""; 0], "the report is of 103, not of 999");
+    world.damage(3, []);
+    world.damage(3, [1]);
+    assert_eq!(world.planned(), ["1: remove from 3 (damaged-replica)"]);
+}
+
+#[test]
+fn no_room_is_made_while_a_store_has_some_or_the_rest_is_not_well() {
+    let worlds: [fn(&mut World); 4] = [
+        // The fourth store takes no more for the moment.
+        |world| world.stats(4, |stats| stats.is_busy = true),
+        |world| {
+            world.silent_for(4, 60);
+            world.silent_for(2, 60);
+        },
+        |world| {
+            world.silent_for(4, 60);
+            world.damage(2, [1]);
+        },
+        |world| {
+            world.silent_for(4, 60);
+            let peer = PeerId(102);
+            world.report(1, 1, |report| {
+                report.pending.insert(peer);
+            });
+        },
+    ];
+    for (position, edit) in worlds.into_iter().enumerate() {
+        let mut world = World::new(4, 3);
+        world.region(1, &[1, 2, 3]);
+        world.damage(3, [1]);
+        edit(&mut world);
+        assert_eq!(world.planned(), [""; 0], "case {position}");
+    }
+}
+
+#[test]
+fn a_damaged_learner_goes_and_is_not_promoted() {
+    let mut world = World::new(3, 3);
+    world.region(1, &[1, 2]);
+    world.learner(1, 3);
+    world.damage(3, [1]);
+    assert_eq!(world.planned(), ["1: remove from 3 (damaged-replica)"]);
+    world.admit();
+    let operator = &world.view.operators[&GroupId(1)];
+    assert_eq!(operator.steps[0].to_string(), "remove 103 from store 3");
+}
