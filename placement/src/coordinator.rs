@@ -237,7 +237,7 @@ impl Coordinator {
             return None;
         }
         let known = self.view.regions.get(&region)?;
-        let operator = Operator::new(ids.operator, decision, ids.peer, known, now)?;
+        let operator = Operator::new(ids.operator, decision, ids.peer, known, settings, now)?;
         tracing::info!(
             operator = operator.id,
             %region,

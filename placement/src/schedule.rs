@@ -13,6 +13,7 @@ mod balance_leaders;
 mod balance_regions;
 mod manual;
 mod operator;
+mod order;
 mod reason;
 mod replicas;
 mod safety;
@@ -33,8 +34,9 @@ use crate::view::ClusterView;
 
 pub use manual::{HANDS_OFF, Manual, ManualRefusal, SPLIT_KEYS_MAX, check_free, decide};
 pub use operator::{Ended, Operator};
+pub use order::{Cause, Change, Ending, Order, Progress};
 pub use reason::{Fact, Loser, Reason, Rule, Why};
-pub use step::{Cause, Change, Ending, Order, Progress, Step};
+pub use step::Step;
 
 pub(crate) use safety::all_healthy;
 

@@ -13,6 +13,7 @@ mod command;
 mod records;
 mod routes;
 mod rows;
+mod settings;
 #[cfg(test)]
 mod tests;
 
@@ -24,9 +25,10 @@ use tinykv_replica::{PeerRole, Region, StoreId};
 
 pub use codec::DecodeError;
 pub use command::{Command, Refusal, Reply};
-pub use records::{MemberRecord, STORE_HEARTBEAT_INTERVAL_MS, Settings, StoreLife, StoreRecord};
+pub use records::{MemberRecord, StoreLife, StoreRecord};
 pub use routes::{Replaced, Routes};
 pub use rows::{RestoreError, Row, RowChange};
+pub use settings::{STORE_HEARTBEAT_INTERVAL_MS, Settings};
 
 /// Ids below this one are never handed out: members of the placement group have small fixed ones.
 pub const FIRST_ID: u64 = 1_000;
@@ -154,6 +156,12 @@ impl State {
             Command::SetStoreLife { store, life } => self.set_store_life(store, life, changes),
             Command::UpdateRegions { regions } => self.update_regions(regions, changes),
             Command::ChangeSettings(settings) => self.change_settings(settings, changes),
+            Command::ChangeSetting { name, value } => {
+                let changed = self.settings.with(&name, &value);
+                changed
+                    .map_err(|what| Refusal::BadSettings { what })
+                    .and_then(|settings| self.change_settings(settings, changes))
+            }
         };
         result.unwrap_or_else(Reply::Refused)
     }

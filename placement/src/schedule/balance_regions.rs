@@ -128,7 +128,10 @@ impl<'a> Balancer<'a> {
                         self.scales.remove(*store);
                     }
                 }
-                Step::Promote { .. } | Step::TransferLeader { .. } | Step::Split { .. } => {}
+                Step::Promote { .. }
+                | Step::Exchange { .. }
+                | Step::TransferLeader { .. }
+                | Step::Split { .. } => {}
             }
         }
     }

@@ -8,9 +8,11 @@
 use std::time::Duration;
 
 use tinykv_raft::{GroupId, PeerId};
+use tinykv_replica::Peer;
 
+use super::order::{Cause, Ending, Progress};
 use super::reason::Reason;
-use super::step::{Cause, Ending, Progress, Step};
+use super::step::Step;
 use super::{Action, Decision};
 use crate::state::Settings;
 use crate::view::{ClusterView, RegionView};
@@ -57,6 +59,7 @@ impl Operator {
         decision: Decision,
         new_peer: PeerId,
         region: &RegionView,
+        settings: &Settings,
         now: Duration,
     ) -> Option<Operator> {
         if region.region.epoch != decision.epoch {
@@ -65,7 +68,7 @@ impl Operator {
         Some(Operator {
             id,
             region: decision.region,
-            steps: steps(&decision.action, new_peer, region)?,
+            steps: steps(&decision.action, new_peer, region, settings)?,
             action: decision.action,
             reason: decision.reason,
             position: 0,
@@ -146,18 +149,22 @@ impl Ended {
     }
 }
 
-fn steps(action: &Action, new_peer: PeerId, region: &RegionView) -> Option<Vec<Step>> {
+fn steps(
+    action: &Action,
+    new_peer: PeerId,
+    region: &RegionView,
+    settings: &Settings,
+) -> Option<Vec<Step>> {
+    let learn = |store| Step::AddLearner {
+        peer: new_peer,
+        store,
+    };
     let add = |store| {
-        vec![
-            Step::AddLearner {
-                peer: new_peer,
-                store,
-            },
-            Step::Promote {
-                peer: new_peer,
-                store,
-            },
-        ]
+        let promote = Step::Promote {
+            peer: new_peer,
+            store,
+        };
+        vec![learn(store), promote]
     };
     let transfer = |to| {
         let peer = region.region.peer_on(to)?.id;
@@ -165,6 +172,17 @@ fn steps(action: &Action, new_peer: PeerId, region: &RegionView) -> Option<Vec<S
     };
     Some(match action {
         Action::AddReplica { to } => add(*to),
+        Action::ReplaceReplica { old, from, to } if settings.joint_changes => vec![
+            learn(*to),
+            Step::Exchange {
+                new: Peer::voter(new_peer, *to),
+                old: Peer::learner(*old, *from),
+            },
+            Step::Remove {
+                peer: *old,
+                store: *from,
+            },
+        ],
         Action::ReplaceReplica { old, from, to } => {
             let mut steps = add(*to);
             if region.leader.is_some_and(|leader| leader.id == *old) {

@@ -16,14 +16,22 @@ pub(super) fn is_healthy(
     settings: &Settings,
     now: Duration,
 ) -> bool {
+    peer.role == PeerRole::Voter && is_well(view, region, peer, settings, now)
+}
+
+/// As [`is_healthy`], whether the peer votes or not.
+fn is_well(
+    view: &ClusterView,
+    region: &RegionView,
+    peer: Peer,
+    settings: &Settings,
+    now: Duration,
+) -> bool {
     let heard = matches!(
         view.store_state(peer.store, settings, now),
         StoreState::Up | StoreState::Offline
     );
-    heard
-        && peer.role == PeerRole::Voter
-        && region.is_current(peer.id)
-        && !is_damaged(view, region, peer)
+    heard && region.is_current(peer.id) && !is_damaged(view, region, peer)
 }
 
 /// Whether all voters of a region are healthy and one of them is known to lead.
@@ -59,9 +67,34 @@ pub(super) fn may_remove(
         return true;
     }
     let remaining: Vec<Peer> = region.voters().filter(|voter| voter.id != peer).collect();
-    let healthy = remaining
+    are_enough(view, region, &remaining, settings, now)
+}
+
+/// Whether the voters have a healthy majority when `new` has taken the place of `old`.
+pub(super) fn may_exchange(
+    view: &ClusterView,
+    region: &RegionView,
+    new: Peer,
+    old: PeerId,
+    settings: &Settings,
+    now: Duration,
+) -> bool {
+    let staying = region.voters().filter(|voter| voter.id != old);
+    let voters: Vec<Peer> = staying.chain([new]).collect();
+    are_enough(view, region, &voters, settings, now)
+}
+
+/// Whether most of those who will vote are well.
+fn are_enough(
+    view: &ClusterView,
+    region: &RegionView,
+    voters: &[Peer],
+    settings: &Settings,
+    now: Duration,
+) -> bool {
+    let well = voters
         .iter()
-        .filter(|voter| is_healthy(view, region, **voter, settings, now))
+        .filter(|voter| is_well(view, region, **voter, settings, now))
         .count();
-    !remaining.is_empty() && healthy > remaining.len() / 2
+    well > voters.len() / 2
 }

@@ -2,15 +2,20 @@
 //!
 //! A step is done when the region looks as it should, whoever brought that about. What does not
 //! fit (a store that has another peer, a voter that is needed) ends the operator with a [`Cause`].
+//!
+//! Nothing is ordered while a region is in a joint configuration, whoever began that: its leader
+//! leaves it by itself as soon as it is in force, and so does the next leader if that one dies
+//! (M11). An operator that ends meanwhile leaves a learner at most, which the rules remove.
 
 use std::fmt;
 use std::time::Duration;
 
 use bytes::Bytes;
-use tinykv_raft::{GroupId, PeerId};
-use tinykv_replica::{Peer, PeerRole, RegionEpoch, StoreId};
+use tinykv_raft::PeerId;
+use tinykv_replica::{Peer, PeerRole, StoreId};
 
-use super::safety::{is_healthy, may_remove};
+use super::order::{Cause, Change, Ending, Order, Progress};
+use super::safety::{is_healthy, may_exchange, may_remove};
 use crate::state::Settings;
 use crate::view::{ClusterView, RegionView};
 
@@ -40,6 +45,15 @@ pub enum Step {
         /// Where it is.
         store: StoreId,
     },
+    /// In one joint change the learner `new`, caught up, becomes a voter and the voter `old` a
+    /// learner (Raft §4.3): the region never needs a larger majority, nor has fewer voters. If
+    /// `old` leads, another voter takes over first, if there is one.
+    Exchange {
+        /// Who takes over.
+        new: Peer,
+        /// Who steps back.
+        old: Peer,
+    },
     /// The peer is gone. If it leads, another voter takes over first.
     Remove {
         /// Which.
@@ -63,99 +77,6 @@ pub enum Step {
     },
 }
 
-/// What the leader of a region is told to do. The store refuses it if the epoch is another one.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Order {
-    /// The region.
-    pub region: GroupId,
-    /// The epoch the order was made for.
-    pub epoch: RegionEpoch,
-    /// Who carries it out.
-    pub leader: Peer,
-    /// What.
-    pub change: Change,
-}
-
-/// What a leader can be told to do.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Change {
-    /// Add this learner.
-    AddLearner(Peer),
-    /// Make this learner a voter.
-    Promote(Peer),
-    /// Remove this peer.
-    Remove(Peer),
-    /// Hand leadership to this peer.
-    TransferLeader(Peer),
-    /// Split at these keys; empty: in the middle.
-    Split(Vec<Bytes>),
-}
-
-/// What comes next for an operator.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Progress {
-    /// Send this (again).
-    Order(Order),
-    /// Nothing to send now; a heartbeat will tell.
-    Wait,
-    /// It is over.
-    Ended(Ending),
-}
-
-/// How an operator ended.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Ending {
-    /// All steps are done.
-    Success,
-    /// A step took too long.
-    Timeout,
-    /// It was given up. Rules make a new plan; what was asked by hand has to be asked again.
-    Cancelled(Cause),
-}
-
-/// Why an operator was given up. `Display` is one sentence.
-#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-pub enum Cause {
-    /// Somebody asked for that.
-    #[error("it was cancelled by hand")]
-    ByHand,
-    /// No route leads to the region any more.
-    #[error("the region is not there any more")]
-    RegionGone,
-    /// The store got another peer of the region meanwhile.
-    #[error("store {store} has peer {peer} of the region by now")]
-    StoreHasPeer {
-        /// Where.
-        store: StoreId,
-        /// Who is there.
-        peer: PeerId,
-    },
-    /// The peer left the region meanwhile.
-    #[error("peer {peer} is no part of the region any more")]
-    PeerGone {
-        /// Which.
-        peer: PeerId,
-    },
-    /// Without the peer too few would be left (M10).
-    #[error("without peer {peer} the region would have no majority of healthy voters")]
-    PeerNeeded {
-        /// Which.
-        peer: PeerId,
-    },
-    /// The peer cannot lead now.
-    #[error("peer {peer} cannot lead: it is not a caught-up voter on a store that is heard")]
-    PeerUnfit {
-        /// Which.
-        peer: PeerId,
-    },
-    /// The region was split, and not there.
-    #[error("the region was split elsewhere meanwhile: the key lies inside region {region} now")]
-    SplitElsewhere {
-        /// Which region the key fell into.
-        region: GroupId,
-    },
-}
-
 impl Step {
     pub(super) fn is_done(&self, view: &ClusterView, region: &RegionView) -> bool {
         match self {
@@ -166,6 +87,11 @@ impl Step {
                 .region
                 .peer(*peer)
                 .is_some_and(|known| known.role == PeerRole::Voter),
+            // An old peer that votes still is left to the removal.
+            Step::Exchange { new, .. } => {
+                let known = region.region.peer(new.id);
+                !region.is_joint() && known.is_some_and(|known| known.role == PeerRole::Voter)
+            }
             Step::Remove { peer, .. } => region.region.peer(*peer).is_none(),
             Step::TransferLeader { peer, .. } => {
                 region.leader.is_some_and(|leader| leader.id == *peer)
@@ -178,7 +104,7 @@ impl Step {
 
     pub(super) fn time_max(&self, region: &RegionView) -> Duration {
         match self {
-            Step::AddLearner { .. } | Step::Promote { .. } => {
+            Step::AddLearner { .. } | Step::Promote { .. } | Step::Exchange { .. } => {
                 let seconds = region.stats.size_bytes / LEARNER_BYTES_PER_SECOND;
                 LEARNER_TIME_MAX + Duration::from_secs(seconds)
             }
@@ -217,6 +143,13 @@ impl Step {
                 Some(_) if !region.is_current(*peer) => return Progress::Wait,
                 Some(_) => Change::Promote(Peer::voter(*peer, *store)),
             },
+            Step::Exchange { new, old } => {
+                match exchange(view, region, *new, *old, settings, now) {
+                    Ok(Some(change)) => change,
+                    Ok(None) => return Progress::Wait,
+                    Err(cause) => return cancelled(cause),
+                }
+            }
             Step::Remove { peer, .. } => {
                 let Some(there) = region.region.peer(*peer) else {
                     return Progress::Wait;
@@ -227,10 +160,7 @@ impl Step {
                 }
                 // A leader cannot remove itself: whoever can takes over first.
                 if leader.id == *peer {
-                    let healthy = |other: &Peer| {
-                        other.id != *peer && is_healthy(view, region, *other, settings, now)
-                    };
-                    match region.voters().find(healthy) {
+                    match successor(view, region, *peer, settings, now) {
                         Some(successor) => Change::TransferLeader(successor),
                         None => return cancelled(Cause::PeerNeeded { peer: *peer }),
                     }
@@ -258,6 +188,54 @@ impl Step {
             change,
         })
     }
+}
+
+/// What to order so that `new` votes and `old` does not; nothing while `new` is not caught up.
+fn exchange(
+    view: &ClusterView,
+    region: &RegionView,
+    new: Peer,
+    old: Peer,
+    settings: &Settings,
+    now: Duration,
+) -> Result<Option<Change>, Cause> {
+    let Some(learner) = region.region.peer(new.id) else {
+        return Err(Cause::PeerGone { peer: new.id });
+    };
+    if !region.is_current(new.id) {
+        return Ok(None);
+    }
+    let there = region.region.peer(old.id);
+    if there.is_none_or(|there| there.role != PeerRole::Voter) {
+        return Ok(Some(Change::Promote(new)));
+    }
+    // Asked now, with what is known now (M10).
+    if !may_exchange(view, region, learner, old.id, settings, now) {
+        return Err(Cause::PeerNeeded { peer: old.id });
+    }
+    let leads = region.leader.is_some_and(|leader| leader.id == old.id);
+    let successor = successor(view, region, old.id, settings, now).filter(|_| leads);
+    Ok(Some(match successor {
+        Some(successor) => Change::TransferLeader(successor),
+        // A leader that is alone hands over to the new voter when it leaves the joint state.
+        None => Change::Joint {
+            promote: vec![new],
+            demote: vec![old],
+        },
+    }))
+}
+
+/// A healthy voter that could lead instead of `peer`.
+fn successor(
+    view: &ClusterView,
+    region: &RegionView,
+    peer: PeerId,
+    settings: &Settings,
+    now: Duration,
+) -> Option<Peer> {
+    let healthy =
+        |other: &Peer| other.id != peer && is_healthy(view, region, *other, settings, now);
+    region.voters().find(healthy)
 }
 
 /// Whether a region begins at each of the keys.
@@ -294,6 +272,11 @@ impl fmt::Display for Step {
         match self {
             Step::AddLearner { peer, store } => write!(f, "add learner {peer} on store {store}"),
             Step::Promote { peer, store } => write!(f, "promote {peer} on store {store}"),
+            Step::Exchange { new, old } => write!(
+                f,
+                "exchange {} on store {} for {} on store {}",
+                old.id, old.store, new.id, new.store
+            ),
             Step::Remove { peer, store } => write!(f, "remove {peer} from store {store}"),
             Step::TransferLeader { to, peer } => {
                 write!(f, "transfer leader to {peer} on store {to}")
@@ -304,15 +287,5 @@ impl fmt::Display for Step {
                 count => write!(f, "split at {count} keys"),
             },
         }
-    }
-}
-
-impl fmt::Display for Ending {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(match self {
-            Ending::Success => "success",
-            Ending::Timeout => "timeout",
-            Ending::Cancelled(_) => "cancelled",
-        })
     }
 }

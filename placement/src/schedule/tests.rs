@@ -3,6 +3,7 @@
 mod balancing;
 mod damage;
 mod driving;
+mod exchanging;
 mod manual;
 mod planning;
 mod safety;
@@ -210,6 +211,7 @@ impl World {
                 decision,
                 PeerId(self.next_peer),
                 &region,
+                &self.settings,
                 NOW,
             )
             .expect("the plan fits the view");

@@ -249,6 +249,13 @@ pub(super) fn order_to_proto(order: &Order) -> pdpb::RegionHeartbeatResponse {
     match &order.change {
         Change::AddLearner(peer) => response.change_peer = Some(change(*peer, AddLearnerNode)),
         Change::Promote(peer) => response.change_peer = Some(change(*peer, AddNode)),
+        Change::Joint { promote, demote } => {
+            let promoted = promote.iter().map(|peer| change(*peer, AddNode));
+            let demoted = demote.iter().map(|peer| change(*peer, AddLearnerNode));
+            response.change_peer_v2 = Some(pdpb::ChangePeerV2 {
+                changes: promoted.chain(demoted).collect(),
+            });
+        }
         Change::Remove(peer) => response.change_peer = Some(change(*peer, RemoveNode)),
         Change::TransferLeader(peer) => {
             response.transfer_leader = Some(pdpb::TransferLeader {
@@ -279,3 +286,6 @@ pub(super) fn node_state(state: StoreState) -> metapb::NodeState {
         StoreState::Tombstone => metapb::NodeState::Removed,
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -34,6 +34,12 @@ pub enum DecodeError {
         /// The field being read.
         field: &'static str,
     },
+    /// A setting that this release does not know, or not so.
+    #[error("{what}")]
+    Setting {
+        /// One sentence that names it.
+        what: String,
+    },
     /// Bytes after the end.
     #[error("{left} bytes are left over")]
     Trailing {

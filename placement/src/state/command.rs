@@ -8,9 +8,8 @@ use tinykv_raft::GroupId;
 use tinykv_replica::{Region, StoreId};
 
 use super::codec::{DecodeError, Reader, Writer, unknown};
-use super::records::{
-    MemberRecord, Settings, StoreLife, StoreRecord, decode_region, encode_region,
-};
+use super::records::{MemberRecord, StoreLife, StoreRecord, decode_region, encode_region};
+use super::settings::Settings;
 
 /// The format version of commands. Another one is refused, never guessed at.
 const VERSION: u8 = 1;
@@ -59,6 +58,13 @@ pub enum Command {
     },
     /// Replaces the settings.
     ChangeSettings(Settings),
+    /// Changes one setting.
+    ChangeSetting {
+        /// One of [`Settings::NAMES`].
+        name: String,
+        /// As it is shown.
+        value: String,
+    },
 }
 
 impl Command {
@@ -81,6 +87,10 @@ impl Command {
             }
             Command::UpdateRegions { regions } => encode_regions(regions, &mut out),
             Command::ChangeSettings(settings) => settings.encode(&mut out),
+            Command::ChangeSetting { name, value } => {
+                out.text(name);
+                out.text(value);
+            }
         }
         out.finish()
     }
@@ -112,6 +122,10 @@ impl Command {
                 regions: decode_regions(&mut from)?,
             },
             9 => Command::ChangeSettings(Settings::decode(&mut from)?),
+            10 => Command::ChangeSetting {
+                name: from.text("setting name")?,
+                value: from.text("setting")?,
+            },
             other => return Err(unknown("command tag", other)),
         };
         from.finish()?;
@@ -129,6 +143,7 @@ impl Command {
             Command::SetStoreLife { .. } => 7,
             Command::UpdateRegions { .. } => 8,
             Command::ChangeSettings(_) => 9,
+            Command::ChangeSetting { .. } => 10,
         }
     }
 }

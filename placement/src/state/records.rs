@@ -1,7 +1,6 @@
-//! What the group remembers about stores, members and settings, and their encodings.
+//! What the group remembers about stores and members, and their encodings.
 
 use std::collections::BTreeMap;
-use std::time::Duration;
 
 use tinykv_raft::{GroupId, PeerId};
 use tinykv_replica::{Peer, PeerRole, Region, RegionEpoch, StoreId};
@@ -57,94 +56,6 @@ pub struct MemberRecord {
     pub incarnation: u64,
     /// How often that directory was started (D9).
     pub start_number: u64,
-}
-
-/// What an operator may tune while the cluster runs.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Settings {
-    /// Voters a region should have once enough stores joined. 1 to 7, odd.
-    pub replica_count: u32,
-    /// A store silent for longer than this gets no new peers or leaders, and is named to nobody
-    /// as a leader. Milliseconds.
-    pub disconnected_after_ms: u64,
-    /// A store silent for longer than this loses its peers to other stores. Milliseconds.
-    pub down_after_ms: u64,
-    /// How long a store must have been heard without a gap, and a leader have led, before leaders
-    /// are balanced over them. Milliseconds.
-    pub leader_settle_ms: u64,
-    /// The difference of leader counts between two stores that is left alone. At least 1.
-    pub leader_difference_max: u32,
-    /// Leader transfers running at once in the whole cluster.
-    pub transfers_max: u32,
-    /// Peers being added to one store at once.
-    pub additions_per_store_max: u32,
-}
-
-/// How often a store sends its heartbeat; told to it in every reply. Milliseconds.
-pub const STORE_HEARTBEAT_INTERVAL_MS: u32 = 1_000;
-
-impl Default for Settings {
-    fn default() -> Settings {
-        Settings {
-            replica_count: 3,
-            disconnected_after_ms: 5_000,
-            down_after_ms: 10 * 60 * 1_000,
-            leader_settle_ms: 3_000,
-            leader_difference_max: 1,
-            transfers_max: 4,
-            additions_per_store_max: 8,
-        }
-    }
-}
-
-impl Settings {
-    /// Checks that the values make sense together; the error is one sentence naming the value.
-    pub fn validate(&self) -> Result<(), String> {
-        if !(1..=7).contains(&self.replica_count) || self.replica_count.is_multiple_of(2) {
-            return Err(format!(
-                "replica_count must be 1, 3, 5 or 7, not {}",
-                self.replica_count
-            ));
-        }
-        if self.disconnected_after_ms < 2 * u64::from(STORE_HEARTBEAT_INTERVAL_MS) {
-            return Err(format!(
-                "disconnected_after_ms must be at least two heartbeats ({} ms), not {}",
-                2 * STORE_HEARTBEAT_INTERVAL_MS,
-                self.disconnected_after_ms
-            ));
-        }
-        if self.down_after_ms < self.disconnected_after_ms {
-            return Err(format!(
-                "down_after_ms ({}) must not be below disconnected_after_ms ({})",
-                self.down_after_ms, self.disconnected_after_ms
-            ));
-        }
-        for (name, value) in [
-            ("leader_difference_max", self.leader_difference_max),
-            ("transfers_max", self.transfers_max),
-            ("additions_per_store_max", self.additions_per_store_max),
-        ] {
-            if value == 0 {
-                return Err(format!("{name} must be at least 1"));
-            }
-        }
-        Ok(())
-    }
-
-    /// See [`Settings::disconnected_after_ms`].
-    pub fn disconnected_after(&self) -> Duration {
-        Duration::from_millis(self.disconnected_after_ms)
-    }
-
-    /// See [`Settings::down_after_ms`].
-    pub fn down_after(&self) -> Duration {
-        Duration::from_millis(self.down_after_ms)
-    }
-
-    /// See [`Settings::leader_settle_ms`].
-    pub fn leader_settle(&self) -> Duration {
-        Duration::from_millis(self.leader_settle_ms)
-    }
 }
 
 #[cfg(test)]
@@ -241,30 +152,6 @@ impl MemberRecord {
             url: from.text("member url")?,
             incarnation: from.u64("member incarnation")?,
             start_number: from.u64("member start number")?,
-        })
-    }
-}
-
-impl Settings {
-    pub(crate) fn encode(&self, out: &mut Writer) {
-        out.u32(self.replica_count);
-        out.u64(self.disconnected_after_ms);
-        out.u64(self.down_after_ms);
-        out.u64(self.leader_settle_ms);
-        out.u32(self.leader_difference_max);
-        out.u32(self.transfers_max);
-        out.u32(self.additions_per_store_max);
-    }
-
-    pub(crate) fn decode(from: &mut Reader<'_>) -> Result<Settings, DecodeError> {
-        Ok(Settings {
-            replica_count: from.u32("replica count")?,
-            disconnected_after_ms: from.u64("disconnected_after_ms")?,
-            down_after_ms: from.u64("down_after_ms")?,
-            leader_settle_ms: from.u64("leader_settle_ms")?,
-            leader_difference_max: from.u32("leader_difference_max")?,
-            transfers_max: from.u32("transfers_max")?,
-            additions_per_store_max: from.u32("additions_per_store_max")?,
         })
     }
 }

@@ -16,7 +16,8 @@ use tinykv_raft::GroupId;
 use tinykv_replica::Region;
 
 use super::codec::{DecodeError, Reader, Writer};
-use super::records::{MemberRecord, Settings, StoreRecord, decode_region, encode_region};
+use super::records::{MemberRecord, StoreRecord, decode_region, encode_region};
+use super::settings::Settings;
 use super::{FIRST_ID, State};
 
 const VERSION: u8 = 1;

@@ -3,7 +3,7 @@
 use super::*;
 
 /// The next order of region 1's operator, in words, or how it ended.
-fn step(world: &mut World, now: Duration) -> String {
+pub(super) fn step(world: &mut World, now: Duration) -> String {
     let id = GroupId(1);
     let mut operator = world.view.operators.remove(&id).expect("under way");
     let progress = operator.advance(&world.view, &world.settings, now);
@@ -14,6 +14,10 @@ fn step(world: &mut World, now: Duration) -> String {
             match order.change {
                 Change::AddLearner(peer) => format!("add learner {} on {}", peer.id, peer.store),
                 Change::Promote(peer) => format!("promote {}", peer.id),
+                Change::Joint { promote, demote } => {
+                    let ids = |peers: Vec<Peer>| peers[0].id;
+                    format!("joint: {} for {}", ids(promote), ids(demote))
+                }
                 Change::Remove(peer) => format!("remove {}", peer.id),
                 Change::TransferLeader(peer) => format!("transfer to {}", peer.id),
                 Change::Split(keys) => format!("split at {keys:?}"),
@@ -149,7 +153,10 @@ fn a_decision_for_an_older_epoch_becomes_no_operator() {
     let decision = world.plan().remove(0);
     world.known(1).region.epoch.conf_ver += 1;
     let region = world.view.regions[&GroupId(1)].clone();
-    assert_eq!(Operator::new(1, decision, PeerId(5), &region, NOW), None);
+    assert_eq!(
+        Operator::new(1, decision, PeerId(5), &region, &world.settings, NOW),
+        None
+    );
 }
 
 #[test]

@@ -12,6 +12,8 @@ struct Seed {
     stores: Vec<(u64, bool)>,
     /// Per region: stores with a peer, which of them is a learner, pending or down.
     regions: Vec<(Vec<u64>, Vec<u8>)>,
+    /// Whether peers that move are exchanged in one joint change.
+    joint_changes: bool,
     /// What is asked for by hand at first: region, which wish, and two stores.
     wishes: Vec<(u64, u8, u64, u64)>,
 }
@@ -28,8 +30,9 @@ fn seed() -> impl Strategy<Value = Seed> {
         );
         let regions = prop::collection::vec(region, 1..8);
         let wishes = prop::collection::vec((1..8_u64, 0..4_u8, 1..8_u64, 1..8_u64), 0..6);
-        (regions, wishes).prop_map(move |(regions, wishes)| Seed {
+        (regions, wishes, any::<bool>()).prop_map(move |(regions, wishes, joint_changes)| Seed {
             wanted,
+            joint_changes,
             stores: stores.clone(),
             regions,
             wishes,
@@ -39,12 +42,8 @@ fn seed() -> impl Strategy<Value = Seed> {
 
 fn build(seed: &Seed) -> World {
     let mut world = World::new(seed.stores.len() as u64, seed.wanted);
-    for (id, (silence, leaving)) in (1..).zip(&seed.stores) {
-        world.silent_for(id, *silence);
-        if *leaving {
-            world.join(id, StoreLife::Leaving);
-        }
-    }
+    world.settings.joint_changes = seed.joint_changes;
+    let mut damaged: BTreeMap<u64, Vec<u64>> = BTreeMap::new();
     for (id, (stores, conditions)) in (1..).zip(&seed.regions) {
         world.region(id, stores);
         let known = world.known(id);
@@ -58,8 +57,16 @@ fn build(seed: &Seed) -> World {
                 2 => {
                     known.down.insert(peer.id, Duration::from_secs(9));
                 }
+                3 => damaged.entry(peer.store.0).or_default().push(id),
                 _ => {}
             }
+        }
+    }
+    for (id, (silence, leaving)) in (1..).zip(&seed.stores) {
+        world.damage(id, damaged.remove(&id).unwrap_or_default());
+        world.silent_for(id, *silence);
+        if *leaving {
+            world.join(id, StoreLife::Leaving);
         }
     }
     world
@@ -85,13 +92,21 @@ fn ask(world: &mut World, seed: &Seed) {
         let region = world.view.regions[&id].clone();
         world.next_peer += 1;
         let peer = PeerId(world.next_peer);
-        let operator = Operator::new(world.next_peer, decision, peer, &region, NOW);
+        let operator = Operator::new(
+            world.next_peer,
+            decision,
+            peer,
+            &region,
+            &world.settings,
+            NOW,
+        );
         let operator = operator.expect("it was decided just now");
         world.view.operators.insert(id, operator);
     }
 }
 
-/// Voters that answer, are caught up, and whose store is heard.
+/// Voters that answer, are caught up, and whose store is heard; of a joint configuration the
+/// incoming ones.
 fn healthy(world: &World, region: &Region) -> usize {
     let view = &world.view;
     let known = &view.regions[&region.id];
@@ -102,7 +117,10 @@ fn healthy(world: &World, region: &Region) -> usize {
         .count()
 }
 
-fn safety_of(world: &World, known: &crate::view::RegionView, peer: Peer) -> bool {
+fn safety_of(world: &World, known: &crate::view::RegionView, mut peer: Peer) -> bool {
+    if peer.role == PeerRole::IncomingVoter {
+        peer.role = PeerRole::Voter;
+    }
     crate::schedule::safety::is_healthy(&world.view, known, peer, &world.settings, NOW)
 }
 
@@ -110,8 +128,31 @@ fn voters(region: &Region) -> usize {
     region
         .peers
         .iter()
-        .filter(|peer| peer.role == PeerRole::Voter)
+        .filter(|peer| matches!(peer.role, PeerRole::Voter | PeerRole::IncomingVoter))
         .count()
+}
+
+/// The leader leaves the joint configuration, as it does by itself.
+fn leave_joint(world: &mut World, id: GroupId) {
+    let leader = world.view.regions[&id].leader.expect("it led into it");
+    world.report(id.0, leader.store.0, |report| {
+        for peer in &mut report.region.peers {
+            peer.role = match peer.role {
+                PeerRole::Voter | PeerRole::IncomingVoter => PeerRole::Voter,
+                PeerRole::Learner | PeerRole::DemotingVoter => PeerRole::Learner,
+            };
+        }
+        report.region.epoch.conf_ver += 1;
+    });
+    // A leader that does not vote any more has handed over.
+    let region = &world.view.regions[&id].region;
+    let votes = |peer: &&Peer| peer.role == PeerRole::Voter;
+    let mut voters = region.peers.iter().filter(votes);
+    if !voters.any(|voter| voter.id == leader.id) {
+        let heir = region.peers.iter().find(votes).expect("somebody votes");
+        let store = heir.store.0;
+        world.report(id.0, store, |_| ());
+    }
 }
 
 /// Carries an order out as a perfect leader would.
@@ -130,6 +171,17 @@ fn carry_out(world: &mut World, order: Order) {
                 let known = peers.iter_mut().find(|known| known.id == peer.id);
                 known.expect("there").role = PeerRole::Voter;
             }
+            Change::Joint { promote, demote } => {
+                for peer in peers {
+                    if promote.iter().any(|named| named.id == peer.id) {
+                        assert_eq!(peer.role, PeerRole::Learner);
+                        peer.role = PeerRole::IncomingVoter;
+                    } else if demote.iter().any(|named| named.id == peer.id) {
+                        assert_eq!(peer.role, PeerRole::Voter);
+                        peer.role = PeerRole::DemotingVoter;
+                    }
+                }
+            }
             Change::Remove(peer) => peers.retain(|known| known.id != peer.id),
             Change::TransferLeader(_) | Change::Split(_) => return,
         }
@@ -147,18 +199,22 @@ proptest! {
                 prop_assert!(!world.view.operators.contains_key(&decision.region));
             }
             world.admit();
+            let regions = world.view.regions.values();
+            let joint: Vec<GroupId> = regions.filter(|known| known.is_joint()).map(|known| known.region.id).collect();
             let ids: Vec<GroupId> = world.view.operators.keys().copied().collect();
             for id in ids {
                 let mut operator = world.view.operators.remove(&id).expect("listed");
                 let progress = operator.advance(&world.view, &world.settings, NOW);
                 if let Progress::Order(order) = progress.clone() {
                     let before = world.view.regions[&id].region.clone();
+                    prop_assert!(!joint.contains(&id), "{order:?} although {before:?}");
+                    let exchanged = matches!(order.change, Change::Joint { .. });
                     let healthy_before = healthy(&world, &before);
                     let learner_removed = matches!(order.change, Change::Remove(peer) if peer.role == PeerRole::Learner);
                     carry_out(&mut world, order);
                     let after = &world.view.regions[&id].region;
                     prop_assert!(voters(after) >= 1, "the last voter was removed");
-                    if voters(after) < voters(&before) {
+                    if exchanged || voters(after) < voters(&before) {
                         let left = healthy(&world, after);
                         prop_assert!(left >= 1, "the last healthy voter was removed");
                         prop_assert!(left > voters(after) / 2, "{left} of {}", voters(after));
@@ -171,11 +227,16 @@ proptest! {
                     world.view.operators.insert(id, operator);
                 }
             }
+            for id in joint {
+                leave_joint(&mut world, id);
+            }
         }
         // What is still under way waits for peers that never catch up in this world.
         for operator in world.view.operators.values() {
             let waits = operator.remaining().iter().any(|step| match step {
-                Step::AddLearner { peer, .. } | Step::Promote { peer, .. } => {
+                Step::AddLearner { peer, .. }
+                | Step::Promote { peer, .. }
+                | Step::Exchange { new: Peer { id: peer, .. }, .. } => {
                     !world.view.regions[&operator.region].is_current(*peer)
                 }
                 Step::Remove { .. } | Step::TransferLeader { .. } | Step::Split { .. } => false,

@@ -29,6 +29,10 @@ fn samples() -> Vec<Command> {
             regions: vec![region(1_001, "a", "b", &[1, 2, 3])],
         },
         Command::ChangeSettings(Settings::default()),
+        Command::ChangeSetting {
+            name: "joint_changes".into(),
+            value: "true".into(),
+        },
     ]
 }
 
@@ -75,7 +79,7 @@ proptest! {
     fn any_bytes_give_a_command_or_an_error(bytes in prop::collection::vec(any::<u8>(), 0..200)) {
         // Either outcome is fine; only a panic is not.
         let _ = Command::decode(&bytes);
-        let mut headed = vec![1, bytes.len() as u8 % 10];
+        let mut headed = vec![1, bytes.len() as u8 % 11];
         headed.extend_from_slice(&bytes);
         let _ = Command::decode(&headed);
     }

@@ -46,6 +46,13 @@ fn command() -> impl Strategy<Value = Command> {
         1 => (0..6_u32).prop_map(|replica_count| {
             Command::ChangeSettings(Settings { replica_count, ..Settings::default() })
         }),
+        1 => (0..Settings::NAMES.len(), 0..9_000_u32).prop_map(|(name, value)| {
+            let value = match value {
+                0 => "true".into(),
+                number => number.to_string(),
+            };
+            Command::ChangeSetting { name: Settings::NAMES[name].into(), value }
+        }),
     ]
 }
 

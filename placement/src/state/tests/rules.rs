@@ -284,6 +284,71 @@ fn settings_that_make_no_sense_are_refused_by_name() {
 }
 
 #[test]
+fn settings_are_changed_one_by_one_or_refused_in_one_sentence() {
+    let mut state = State::default();
+    let change = |name: &str, value: &str| Command::ChangeSetting {
+        name: name.into(),
+        value: value.into(),
+    };
+    let cases = [
+        (
+            "replicas",
+            "3",
+            "there is no setting `replicas`: it is one of replica_count, disconnected",
+        ),
+        (
+            "replica_count",
+            "4",
+            "replica_count must be 1, 3, 5 or 7, not 4",
+        ),
+        (
+            "replica_count",
+            "many",
+            "replica_count must be a whole number, not `many`",
+        ),
+        (
+            "transfers_max",
+            "-1",
+            "transfers_max must be a whole number, not `-1`",
+        ),
+        (
+            "down_after_ms",
+            "10m",
+            "a whole number of milliseconds, not `10m`",
+        ),
+        (
+            "joint_changes",
+            "1",
+            "joint_changes must be true or false, not `1`",
+        ),
+        (
+            "down_after_ms",
+            "4000",
+            "must not be below disconnected_after_ms (5000)",
+        ),
+    ];
+    for (name, value, sentence) in cases {
+        let refusal = refused(&mut state, change(name, value)).to_string();
+        assert!(refusal.contains(sentence), "{refusal}");
+    }
+    for (name, value) in [
+        ("transfers_max", "9"),
+        ("joint_changes", "true"),
+        ("down_after_ms", "60000"),
+    ] {
+        assert_eq!(apply(&mut state, change(name, value)), Reply::Done);
+        assert!(state.settings().list().contains(&(name, value.into())));
+    }
+    let expected = Settings {
+        transfers_max: 9,
+        joint_changes: true,
+        down_after_ms: 60_000,
+        ..Settings::default()
+    };
+    assert_eq!(*state.settings(), expected);
+}
+
+#[test]
 fn regions_name_known_stores_and_ids_only() {
     let mut state = bootstrapped();
     let update = |region| Command::UpdateRegions {

@@ -227,6 +227,11 @@ impl Store {
             Change::AddLearner(peer) => change(PeerChange::AddLearner(peer)),
             Change::Promote(peer) => change(PeerChange::Promote(peer.id)),
             Change::Remove(peer) => change(PeerChange::Remove(peer.id)),
+            // Ordered only where stores can do it.
+            Change::Joint { .. } => {
+                context.report.probe("joint_order_ignored");
+                return;
+            }
             Change::TransferLeader(peer) => AdminAction::TransferLeader { to: Some(peer.id) },
             Change::Split(keys) => {
                 let keys = match keys.is_empty() {
