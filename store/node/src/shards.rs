@@ -123,6 +123,6 @@ fn carries_entries(message: &PeerMessage) -> bool {
             MessageBody::Append(append) => !append.entries.is_empty(),
             _ => false,
         },
-        PeerBody::Gone | PeerBody::Probe => false,
+        PeerBody::Gone | PeerBody::Probe | PeerBody::Rest(_) => false,
     }
 }

@@ -45,7 +45,15 @@ impl Raft {
     /// Sleeps from now on, if there is nothing left to do; says whether it does. Ticks have no
     /// effect until something wakes it.
     pub fn hibernate(&mut self) -> bool {
-        self.asleep = self.asleep || self.may_hibernate();
+        if !self.asleep && self.may_hibernate() {
+            self.asleep = true;
+            if let Office::Leader(lead) = &mut self.office {
+                // A call that was due would wake those who were just told to sleep.
+                for progress in lead.progress.values_mut() {
+                    progress.heartbeat_due = false;
+                }
+            }
+        }
         self.asleep
     }
 

@@ -48,11 +48,21 @@ pub struct ShardConfig {
     pub busy_wait: Duration,
     /// Time between the campaigns of two groups whose leaders died together. Default 1 ms.
     pub campaign_stagger: Duration,
+    /// How long the campaigns of all groups whose leaders died together may take to begin. Default
+    /// 500 ms.
+    pub campaign_spread_max: Duration,
+    /// Ticks without any request after which a group that is at rest sleeps ([`crate::Rest`]), if its
+    /// stores are [fresh](crate::Event::StoreFresh). `None`, the default, is never;
+    /// [`ShardConfig::HIBERNATE_AFTER_TICKS`] is what stores should have.
+    pub hibernate_after_ticks: Option<u32>,
     /// Whether [`crate::Effects::observed`] is filled. Default false.
     pub observe: bool,
 }
 
 impl ShardConfig {
+    /// Three seconds.
+    pub const HIBERNATE_AFTER_TICKS: u32 = 60;
+
     /// The defaults.
     pub fn new(store: StoreId, seed: u64) -> ShardConfig {
         ShardConfig {
@@ -75,6 +85,8 @@ impl ShardConfig {
             promote_lag_max: 1_024,
             busy_wait: Duration::from_millis(20),
             campaign_stagger: Duration::from_millis(1),
+            campaign_spread_max: Duration::from_millis(500),
+            hibernate_after_ticks: None,
             observe: false,
         }
     }

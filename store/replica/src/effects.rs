@@ -11,7 +11,7 @@ use tinykv_wal::Batch;
 use crate::event::PeerMessage;
 use crate::machine::{KeyRange, Observation, ReadError};
 use crate::outcome::{Outcome, WaiterId};
-use crate::region::{Peer, Region, RegionEpoch, RegionState};
+use crate::region::{Peer, Region, RegionEpoch, RegionState, StoreId};
 
 /// What [`crate::Shard::run_once`] wants done. The shell does it **in the order of the fields**,
 /// and writes `apply` before it runs the shard again. Nothing in here may be dropped but messages.
@@ -64,6 +64,9 @@ pub struct Effects<R> {
     pub damaged: Vec<(GroupId, PeerId, ReadError)>,
     /// Messages that were not processed, to be counted by reason.
     pub dropped: Vec<Dropped>,
+    /// If set, the stores that this shard shares groups with that sleep or would like to: what it
+    /// needs of [`crate::Neighbours`] from now on.
+    pub neighbours: Option<Vec<StoreId>>,
 }
 
 impl<R> Effects<R> {
@@ -87,6 +90,7 @@ impl<R> Effects<R> {
             && self.flushes.is_empty()
             && self.damaged.is_empty()
             && self.dropped.is_empty()
+            && self.neighbours.is_none()
     }
 }
 

@@ -101,6 +101,12 @@ pub enum Event {
     StoreUnreachable(StoreId),
     /// A store is gone for good or restarted: groups led from there should elect soon.
     StoreDead(StoreId),
+    /// A store that this shard needs ([`crate::Effects::neighbours`]) lives, as far as its
+    /// heartbeats tell ([`crate::Neighbours`]). Until it is said, no group shared with it sleeps.
+    StoreFresh(StoreId),
+    /// A store that was fresh is silent, or has started again: groups shared with it wake, and those
+    /// that it led elect, one after the other.
+    StoreLost(StoreId),
     /// All leaders here are to be handed to others, as far as possible.
     EvictLeaders {
         /// When to give up, per group.
@@ -144,6 +150,42 @@ pub enum PeerBody {
     /// "Am I still a member?", asked by those that hear of no leader and cannot campaign. A leader
     /// answers [`PeerBody::Gone`], or nothing.
     Probe,
+    /// About the sleep of the group.
+    Rest(Rest),
+}
+
+/// What the peers of a group say to each other about its sleep. A leader asks all others; when all
+/// agree, it tells them and sleeps. Any of these may be lost: who sleeps alone is woken by the others,
+/// and who wakes alone wakes the leader.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Rest {
+    /// The leader: "I lead this term, everything up to this entry, the last, is applied, and I have
+    /// nothing to do. And you?"
+    Ask {
+        /// The leader's term.
+        term: Term,
+        /// The last entry.
+        last: LogIndex,
+    },
+    /// The answer, if it is yes.
+    Agree {
+        /// As asked.
+        term: Term,
+        /// As asked.
+        last: LogIndex,
+    },
+    /// The leader: "All have agreed. Sleep."
+    Sleep {
+        /// As asked.
+        term: Term,
+        /// As asked.
+        last: LogIndex,
+    },
+    /// To the leader: "Somebody wants something of the group. Call us."
+    Wake,
+    /// The answer to it of those that do not lead, or of a leader that cannot go on: "Do not wait for
+    /// me."
+    Disown,
 }
 
 /// A command to be proposed. Its epoch travels in the command.

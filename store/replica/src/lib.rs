@@ -63,6 +63,25 @@
 //! ([`PeerBody::Gone`]): its vote may be needed by those who do not know yet that the removal is
 //! committed.
 //!
+//! # Sleep
+//!
+//! A group in which nothing happens sleeps: no ticks, no messages, and its lease lapses
+//! ([`ShardConfig::hibernate_after_ticks`]). Its leader asks all peers, and only when all are caught up
+//! and have agreed it tells them and sleeps itself ([`Rest`]). The shard ticks only who is awake. Sleep
+//! changes cost, never safety: what binds a peer binds it asleep, too.
+//!
+//! * Any request, entry or heartbeat wakes. A sleeping voter that is asked for its vote refuses once,
+//!   wakes, and wakes the leader ([`Rest::Wake`]), which calls at once; if it does not, the voter is
+//!   free. Likewise a sleeping follower that a client asks. Who is asked for a vote by the very leader it
+//!   sleeps under, or is disowned by it ([`Rest::Disown`]), waits for nobody.
+//! * Nobody sleeps unless the stores that matter to it are fresh: for a leader those of all peers, for
+//!   the others the leader's. When one is lost, those wake that slept because it was fresh, and those
+//!   that it led campaign, staggered ([`ShardConfig::campaign_stagger`]).
+//! * A leader with a removed peer to dismiss, a snapshot to send, a child to wait for, or a membership
+//!   or split under way does not sleep. A sleeping one still dismisses, and still cuts its log.
+//!
+//! The shell has one [`Neighbours`] a process, whose documentation says how it is driven.
+//!
 //! # Where merges will stand
 //!
 //! In [`AdminCommand`], too. Joint changes: [`PeerRole`] and the formats know them already.
@@ -78,6 +97,7 @@ mod config;
 mod effects;
 mod event;
 mod machine;
+mod neighbours;
 mod record;
 
 mod apply;
@@ -96,12 +116,13 @@ pub use effects::{
 };
 pub use event::{
     AdminAction, AdminRequest, Birth, Event, InstallError, PeerBody, PeerMessage, Proposal,
-    ReadRequest, ReceivedSnapshot,
+    ReadRequest, ReceivedSnapshot, Rest,
 };
 pub use machine::{
     ApplyContext, KeyRange, Lookup, NeedsKeys, Observation, ObservationKind, ReadError, Reader,
     StateMachine,
 };
+pub use neighbours::{Heartbeat, NeighbourConfig, NeighbourNews, Neighbours};
 pub use outcome::{
     Answer, BusyReason, Doubt, MembershipRefusal, Outcome, ReadGrant, Refusal, SplitRefusal,
     WaiterId,

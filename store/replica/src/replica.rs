@@ -8,6 +8,7 @@ mod membership;
 mod ready;
 mod receiving;
 mod requests;
+mod resting;
 mod snapshot;
 mod splitting;
 mod status;
@@ -33,6 +34,7 @@ pub use self::status::GroupStatus;
 
 use self::log::LogExtent;
 use self::requests::Requests;
+use self::resting::Resting;
 use self::splitting::{ProposedSplit, Splitting};
 use self::transfer::Transfer;
 
@@ -86,6 +88,7 @@ pub struct Replica<S: StateMachine> {
     strangers: BTreeMap<PeerId, Peer>,
     /// Of a leader: when each peer was last heard from.
     heard: BTreeMap<PeerId, Duration>,
+    rest: Resting,
     /// The leader's store is dead: when to campaign.
     campaign_at: Option<Duration>,
     /// Ticks since a leader was last known.

@@ -1,5 +1,6 @@
 //! What a replica sees of the run it takes part in.
 
+use std::collections::BTreeSet;
 use std::time::Duration;
 
 use tinykv_lsm::WriteBatch;
@@ -10,6 +11,7 @@ use crate::config::ShardConfig;
 use crate::effects::{DropReason, Dropped, Effects, RegionChange};
 use crate::machine::Reader;
 use crate::outcome::{Outcome, Refusal, WaiterId};
+use crate::region::StoreId;
 
 /// One run of the shard: the time, the view, and the effects so far.
 pub(crate) struct Run<'a, R> {
@@ -17,6 +19,8 @@ pub(crate) struct Run<'a, R> {
     pub(crate) config: &'a ShardConfig,
     pub(crate) reader: &'a dyn Reader,
     pub(crate) effects: Effects<R>,
+    /// Stores known to live. Belongs to the shard and is lent to the run.
+    pub(crate) fresh: BTreeSet<StoreId>,
     /// Whom the run's token is for.
     pub(crate) awaiting: Vec<Awaiting>,
 }
@@ -50,6 +54,7 @@ impl<'a, R> Run<'a, R> {
             config,
             reader,
             effects: Effects::default(),
+            fresh: BTreeSet::new(),
             awaiting: Vec::new(),
         }
     }
@@ -104,6 +109,7 @@ impl<R> Default for Effects<R> {
             flushes: Vec::new(),
             damaged: Vec::new(),
             dropped: Vec::new(),
+            neighbours: None,
         }
     }
 }

@@ -2,6 +2,7 @@
 
 mod recovery;
 mod routing;
+mod sleeping;
 mod splitting;
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
@@ -15,10 +16,12 @@ use crate::effects::{Effects, PersistToken, RegionChange};
 use crate::event::Event;
 use crate::grave::Grave;
 use crate::machine::{Reader, StateMachine};
-use crate::region::Peer;
+use crate::region::{Peer, StoreId};
 use crate::replica::{GroupStatus, Replica};
 use crate::run::{Awaiting, Run};
 use crate::territory::Territory;
+
+use self::sleeping::Sleepers;
 
 pub use self::recovery::{RecoverError, RecoveredReplica, RecoveredTombstone};
 
@@ -43,6 +46,9 @@ pub struct Shard<S: StateMachine> {
     newly_awake: BTreeSet<GroupId>,
     /// Graves whose parents have yet to apply the split.
     graves_awaiting: BTreeSet<GroupId>,
+    sleepers: Sleepers,
+    /// Stores known to live ([`Event::StoreFresh`]).
+    fresh: BTreeSet<StoreId>,
     /// What the groups of the whole store hold.
     territory: Arc<Territory>,
     /// The clock of the last run.
@@ -65,6 +71,8 @@ impl<S: StateMachine> Shard<S> {
             children: BTreeMap::new(),
             newly_awake: BTreeSet::new(),
             graves_awaiting: BTreeSet::new(),
+            sleepers: Sleepers::default(),
+            fresh: BTreeSet::new(),
             territory: Arc::default(),
             now: Duration::ZERO,
             is_shut_down: false,
@@ -87,6 +95,7 @@ impl<S: StateMachine> Shard<S> {
         self.now = now;
         let config = self.config.clone();
         let mut run = Run::new(now, &config, reader);
+        run.fresh = std::mem::take(&mut self.fresh);
         self.after_splits(&mut run);
         for event in inbox.drain(..) {
             self.dispatch(event, &mut run);
@@ -136,7 +145,10 @@ impl<S: StateMachine> Shard<S> {
             if let Some(replica) = self.replicas.get_mut(&group) {
                 replica.end_run();
             }
+            self.note_sleep(group);
         }
+        run.effects.neighbours = self.sleepers.take_news();
+        self.fresh = std::mem::take(&mut run.fresh);
         self.complete_regions(&mut run);
         self.hold_regions(&run);
         let must_persist = !run.effects.wal.is_empty()

@@ -13,7 +13,7 @@ use tinykv_raft::{
     Append, AppendOutcome, AppendReply, Force, Message, MessageBody, Pulse, Refusal, Seq, Snapshot,
     TimeoutNow, VoteKind, VoteReply, VoteRequest,
 };
-use tinykv_replica::{PeerBody, PeerMessage, RegionState, RoutingRange};
+use tinykv_replica::{PeerBody, PeerMessage, RegionState, Rest, RoutingRange};
 
 use values::{Input, Output};
 
@@ -38,7 +38,7 @@ pub(crate) fn size(message: &PeerMessage) -> usize {
             body: MessageBody::Append(append),
             ..
         }) => append.entries.iter().map(|entry| entry.size()).sum(),
-        PeerBody::Raft(_) | PeerBody::Gone | PeerBody::Probe => 0,
+        PeerBody::Raft(_) | PeerBody::Gone | PeerBody::Probe | PeerBody::Rest(_) => 0,
     };
     OVERHEAD + payload
 }
@@ -103,6 +103,7 @@ fn put_message(out: &mut Output, message: &PeerMessage) {
     match &message.body {
         PeerBody::Gone => out.u8(0),
         PeerBody::Probe => out.u8(7),
+        PeerBody::Rest(rest) => put_rest(out, *rest),
         PeerBody::Raft(raft) => {
             assert_eq!(
                 (raft.from, raft.to),
@@ -131,6 +132,9 @@ fn get_message(input: &mut Input<'_>) -> Result<PeerMessage, CodecError> {
     let body = match input.u8()? {
         0 => PeerBody::Gone,
         7 => PeerBody::Probe,
+        8 => PeerBody::Rest(Rest::Wake),
+        9 => PeerBody::Rest(Rest::Disown),
+        kind @ 10..=12 => PeerBody::Rest(get_rest(input, kind)?),
         kind => {
             let term = input.term()?;
             let body = get_body(input, kind)?;
@@ -150,6 +154,30 @@ fn get_message(input: &mut Input<'_>) -> Result<PeerMessage, CodecError> {
         keep_after,
         range,
         body,
+    })
+}
+
+fn put_rest(out: &mut Output, rest: Rest) {
+    let (kind, at) = match rest {
+        Rest::Wake => (8, None),
+        Rest::Disown => (9, None),
+        Rest::Ask { term, last } => (10, Some((term, last))),
+        Rest::Agree { term, last } => (11, Some((term, last))),
+        Rest::Sleep { term, last } => (12, Some((term, last))),
+    };
+    out.u8(kind);
+    if let Some((term, last)) = at {
+        out.term(term);
+        out.index(last);
+    }
+}
+
+fn get_rest(input: &mut Input<'_>, kind: u8) -> Result<Rest, CodecError> {
+    let (term, last) = (input.term()?, input.index()?);
+    Ok(match kind {
+        10 => Rest::Ask { term, last },
+        11 => Rest::Agree { term, last },
+        _ => Rest::Sleep { term, last },
     })
 }
 

@@ -14,6 +14,7 @@ use crate::run::{Run, busy};
 
 impl<S: StateMachine> Replica<S> {
     pub(crate) fn on_propose(&mut self, proposal: Proposal, run: &mut Run<'_, S::Reply>) {
+        self.on_use(run);
         if let Err(refusal) = self.admit_proposal(&proposal, run) {
             return run.refuse(Some(proposal.waiter), refusal);
         }
@@ -32,6 +33,7 @@ impl<S: StateMachine> Replica<S> {
     }
 
     pub(crate) fn on_read(&mut self, request: &ReadRequest, run: &mut Run<'_, S::Reply>) {
+        self.on_use(run);
         let admitted = self
             .admit(request.peer, None, request.deadline, run)
             .and_then(|()| self.check_version(request.epoch));
@@ -46,6 +48,7 @@ impl<S: StateMachine> Replica<S> {
     }
 
     pub(crate) fn on_admin(&mut self, request: AdminRequest, run: &mut Run<'_, S::Reply>) {
+        self.on_use(run);
         if let Err(refusal) = self.admit(None, None, request.deadline, run) {
             return run.refuse(request.waiter, refusal);
         }

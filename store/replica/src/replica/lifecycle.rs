@@ -11,6 +11,7 @@ use tinykv_wal::{Record, RecoveredGroup};
 
 use super::log::LogExtent;
 use super::requests::Requests;
+use super::resting::Resting;
 use super::{Install, Replica};
 use crate::apply::Overlay;
 use crate::config::ShardConfig;
@@ -182,6 +183,7 @@ impl<S: StateMachine> Replica<S> {
             dismissing: Vec::new(),
             strangers: BTreeMap::new(),
             heard: BTreeMap::new(),
+            rest: Resting::default(),
             campaign_at: None,
             leaderless_ticks: 0,
             damaged: false,
@@ -210,6 +212,7 @@ impl<S: StateMachine> Replica<S> {
         if self.damaged {
             return;
         }
+        self.disown(run);
         self.damaged = true;
         let is_idle = |install: &mut Install| install.is_refused;
         // What the shell could not start will not be asked for again; it must not keep the peer

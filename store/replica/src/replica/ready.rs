@@ -37,6 +37,7 @@ impl<S: StateMachine> Replica<S> {
         self.send_snapshots(run);
         self.watch_transfer(run);
         self.publish_lease(run);
+        self.note_waking(run);
     }
 
     /// The run's batch is complete: from the next one on it is read from the engine.

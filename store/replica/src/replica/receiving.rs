@@ -1,12 +1,14 @@
 //! What reaches one group from outside: messages, time, answers of the shell.
 
+use std::time::Duration;
+
 use bytes::Bytes;
 use tinykv_raft::{Entry, EntryId, LogIndex, Message, MessageBody, ReadyNumber, Role};
 use tinykv_wal::Record;
 
 use super::{Replica, STRANGERS_MAX};
 use crate::effects::{DropReason, EntryFetch, RegionChange};
-use crate::event::{PeerBody, PeerMessage};
+use crate::event::{PeerBody, PeerMessage, Rest};
 use crate::machine::{ReadError, StateMachine};
 use crate::outcome::{Doubt, Outcome, Refusal};
 use crate::region::{Peer, PeerRole, StoreId};
@@ -34,6 +36,9 @@ impl<S: StateMachine> Replica<S> {
             return self.on_gone(&message);
         }
         if self.damaged {
+            if let PeerBody::Rest(Rest::Wake) = message.body {
+                self.on_rest(message.from, Rest::Wake, run);
+            }
             return Err(DropReason::OutOfService);
         }
         if self.knows_removed(&message) {
@@ -47,6 +52,11 @@ impl<S: StateMachine> Replica<S> {
                 return Err(DropReason::NotMember);
             }
         }
+        if let PeerBody::Rest(rest) = message.body {
+            self.on_rest(message.from, rest, run);
+            return Ok(());
+        }
+        let is_asked_asleep = self.is_asked_asleep(&message);
         let PeerBody::Raft(raft) = message.body else {
             return Ok(());
         };
@@ -57,6 +67,9 @@ impl<S: StateMachine> Replica<S> {
         self.remember(message.from);
         let from = raft.from;
         self.raft.step(raft, run.now).map_err(DropReason::Refused)?;
+        if is_asked_asleep {
+            self.rouse(run);
+        }
         if self.raft.leader() == Some(from) {
             self.log.leader_keeps_after = message.keep_after;
         }
@@ -130,6 +143,7 @@ impl<S: StateMachine> Replica<S> {
             self.leaderless_ticks += 1;
             self.probe_membership(run);
         }
+        self.doze(run);
     }
 
     /// Who cannot campaign would never learn that it was removed while away. So it asks.
@@ -232,10 +246,19 @@ impl<S: StateMachine> Replica<S> {
         }
     }
 
-    /// The leader's store is dead. `nth` counts the groups of this shard it concerns: they do not
-    /// all campaign in the same tick, and the peers of one group take turns. Whether this peer led
-    /// before does not matter; the core waits out its own promise.
-    pub(crate) fn on_leader_dead(&mut self, nth: u32, dead: StoreId, run: &Run<'_, S::Reply>) {
+    /// The leader's store is dead. This group's turn comes after `wait`, and its peers take turns.
+    /// Nobody is sent to that leader any more, but what was promised to it holds: the core waits
+    /// that out.
+    pub(crate) fn on_leader_dead(
+        &mut self,
+        wait: Duration,
+        dead: StoreId,
+        run: &Run<'_, S::Reply>,
+    ) {
+        if self.damaged {
+            return;
+        }
+        self.raft.forget_leader();
         let voters = || {
             self.region
                 .peers
@@ -253,8 +276,7 @@ impl<S: StateMachine> Replica<S> {
         let turn_ticks = u32::try_from(turn)
             .unwrap_or(u32::MAX)
             .saturating_mul(TURN_TICKS);
-        let wait = run.config.campaign_stagger * nth + run.config.tick * turn_ticks;
-        self.campaign_at = Some(run.now + wait);
+        self.campaign_at = Some(run.now + wait + run.config.tick * turn_ticks);
     }
 
     /// The LSM is durable up to here: cut the log behind what nobody needs.

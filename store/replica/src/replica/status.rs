@@ -35,6 +35,8 @@ pub struct GroupStatus {
     pub waiters: usize,
     /// Found damaged: it takes no part.
     pub damaged: bool,
+    /// It sleeps: until it wakes nobody is silent for long.
+    pub hibernating: bool,
 }
 
 impl<S: StateMachine> Replica<S> {
@@ -46,9 +48,13 @@ impl<S: StateMachine> Replica<S> {
             .iter()
             .filter(|(_, peer)| !self.keeps_up(peer, lag_max));
         let pending_peers = pending.map(|(id, _)| *id).collect();
+        let hibernating = self.raft.is_hibernating();
         let heard = self.heard.iter().filter(|_| raft.role == Role::Leader);
         let silent = heard
-            .map(|(id, at)| (*id, now.saturating_sub(*at)))
+            .map(|(id, at)| match hibernating {
+                true => (*id, Duration::ZERO),
+                false => (*id, now.saturating_sub(*at)),
+            })
             .collect();
         GroupStatus {
             peer: self.peer,
@@ -60,6 +66,7 @@ impl<S: StateMachine> Replica<S> {
             log_bytes: self.log.bytes(),
             waiters: self.requests.len(),
             damaged: self.damaged,
+            hibernating,
             raft,
         }
     }

@@ -3,17 +3,17 @@
 use std::sync::Arc;
 
 use tinykv_mutants::{Mutant, planted};
-use tinykv_raft::{GroupId, MessageBody, PeerId};
+use tinykv_raft::{GroupId, LogIndex, MessageBody, PeerId};
 
 use tinykv_wal::Record;
 
 use super::Shard;
 use crate::effects::{DropReason, PersistToken};
-use crate::event::{AdminRequest, Birth, Event, PeerBody, PeerMessage, ReceivedSnapshot};
+use crate::event::{AdminRequest, Birth, Event, PeerBody, PeerMessage, ReceivedSnapshot, Rest};
 use crate::grave::{Grave, Stage};
 use crate::machine::StateMachine;
 use crate::outcome::{Doubt, Refusal, WaiterId};
-use crate::region::{Peer, StoreId};
+use crate::region::{Peer, RegionEpoch, StoreId};
 use crate::replica::Replica;
 use crate::run::{Durable, Run};
 
@@ -97,6 +97,10 @@ impl<S: StateMachine> Shard<S> {
             Event::ForgetTombstone { group, peer } => self.on_forget(group, peer, run),
             Event::StoreUnreachable(store) => self.on_store_unreachable(store),
             Event::StoreDead(store) => self.on_store_dead(store, run),
+            Event::StoreFresh(store) => {
+                run.fresh.insert(store);
+            }
+            Event::StoreLost(store) => self.on_store_lost(store, run),
             Event::EvictLeaders { deadline } => {
                 for (group, replica) in &mut self.replicas {
                     replica.evict(deadline, run);
@@ -141,9 +145,11 @@ impl<S: StateMachine> Shard<S> {
         if self.is_shut_down {
             return;
         }
-        for (group, replica) in &mut self.replicas {
-            replica.on_tick(run);
-            self.touched.insert(*group);
+        // Whoever is still awake at the end of the run is noted again.
+        for group in std::mem::take(&mut self.sleepers.awake) {
+            if let Some(replica) = self.touch(group) {
+                replica.on_tick(run);
+            }
         }
     }
 
@@ -220,7 +226,27 @@ impl<S: StateMachine> Shard<S> {
                 replica.hear_range(&message, &territory);
                 replica.on_message(message, run);
             }
-            Err(reason) => run.drop_message(group, from, reason),
+            Err(reason) => {
+                if let PeerBody::Rest(Rest::Wake) = message.body {
+                    self.disown(message, run);
+                }
+                run.drop_message(group, from, reason);
+            }
+        }
+    }
+
+    /// Whoever waits for a peer that is not here waits for nobody.
+    fn disown(&self, message: PeerMessage, run: &mut Run<'_, S::Reply>) {
+        if message.to.store == self.config.store {
+            run.effects.messages.push(PeerMessage {
+                from: message.to,
+                to: message.from,
+                epoch: RegionEpoch::default(),
+                keep_after: LogIndex(0),
+                range: None,
+                body: PeerBody::Rest(Rest::Disown),
+                ..message
+            });
         }
     }
 
@@ -350,16 +376,6 @@ impl<S: StateMachine> Shard<S> {
         for (group, replica) in &mut self.replicas {
             replica.on_store_unreachable(store);
             self.touched.insert(*group);
-        }
-    }
-
-    fn on_store_dead(&mut self, store: StoreId, run: &mut Run<'_, S::Reply>) {
-        let mut concerned = 0;
-        for replica in self.replicas.values_mut() {
-            if replica.leader().is_some_and(|leader| leader.store == store) {
-                replica.on_leader_dead(concerned, store, run);
-                concerned += 1;
-            }
         }
     }
 

@@ -8,8 +8,8 @@ use std::time::Duration;
 use bytes::Bytes;
 use tinykv_raft::{GroupId, PeerId, Role};
 use tinykv_replica::{
-    Answer, Birth, Event, Outcome, Peer, PeerMessage, Refusal, Region, RegionEpoch, RegionState,
-    StoreId, WaiterId,
+    Answer, Birth, Event, Heartbeat, Outcome, Peer, PeerMessage, Refusal, Region, RegionEpoch,
+    RegionState, StoreId, WaiterId,
 };
 
 mod asking;
@@ -49,11 +49,14 @@ pub(crate) struct Figures {
     pub(crate) children_waited: usize,
     /// Requests refused with regions that hold the key.
     pub(crate) outdated: usize,
+    /// Groups that fell asleep.
+    pub(crate) slept: usize,
 }
 
 enum Packet {
     Message(PeerMessage),
     Snapshot(PeerMessage, RegionState, Vec<(Bytes, Bytes)>),
+    Heartbeat(StoreId, StoreId, Heartbeat),
 }
 
 /// Who waits at which store for what.
@@ -169,6 +172,7 @@ impl Cluster {
             flush_one_in: random.pick(&[10, 50, 200]).unwrap_or(50),
             log_bytes_max: random.pick(&[200, 2_000, 100_000]).unwrap_or(2_000),
             clock_rate: random.pick(&[820, 1_000, 1_000, 1_180]).unwrap_or(1_000),
+            hibernate_after: random.pick(&[None, Some(2), Some(10)]).flatten(),
         }
     }
 
@@ -274,6 +278,10 @@ impl Cluster {
         for message in out.messages {
             self.transmit(from, message.to.store.0, Packet::Message(message));
         }
+        for (to, heartbeat) in out.heartbeats {
+            let packet = Packet::Heartbeat(StoreId(from), to, heartbeat);
+            self.transmit(from, to.0, packet);
+        }
         for (message, state, data) in out.snapshots {
             self.figures.snapshots += 1;
             let to = message.to.store.0;
@@ -366,7 +374,7 @@ impl Cluster {
                 to: message.to.id,
                 delivered,
             }),
-            Packet::Message(_) => None,
+            Packet::Message(_) | Packet::Heartbeat(..) => None,
         };
         if let Some(event) = status(!is_lost, &packet) {
             self.stores[from as usize - 1].inbox.push(event);
@@ -383,6 +391,7 @@ impl Cluster {
             self.next_packet += 1;
             let packet = match &packet {
                 Packet::Message(message) => Packet::Message(message.clone()),
+                Packet::Heartbeat(from, to, it) => Packet::Heartbeat(*from, *to, *it),
                 Packet::Snapshot(..) if copy > 0 => continue,
                 Packet::Snapshot(message, state, data) => {
                     Packet::Snapshot(message.clone(), state.clone(), data.clone())
@@ -396,10 +405,12 @@ impl Cluster {
     fn deliver(&mut self) {
         let later = self.packets.split_off(&(self.now + 1, 0));
         for (at, packet) in std::mem::replace(&mut self.packets, later) {
-            let message = match &packet {
-                Packet::Message(message) | Packet::Snapshot(message, ..) => message,
+            let (from, to) = match &packet {
+                Packet::Message(message) | Packet::Snapshot(message, ..) => {
+                    (message.from.store.0, message.to.store.0)
+                }
+                Packet::Heartbeat(from, to, _) => (from.0, to.0),
             };
-            let (from, to) = (message.from.store.0, message.to.store.0);
             self.trace = Random::new(self.trace ^ at.0 ^ (from << 32) ^ (to << 48)).next();
             let store = &mut self.stores[to as usize - 1];
             if !store.is_up() || self.cut.contains_key(&(from, to)) {
@@ -407,6 +418,7 @@ impl Cluster {
             }
             match packet {
                 Packet::Message(message) => store.inbox.push(Event::Message(message)),
+                Packet::Heartbeat(from, _, it) => store.hear(from, it, self.now),
                 Packet::Snapshot(message, state, data) => {
                     store.receive_snapshot(message, state, data);
                 }

@@ -50,6 +50,7 @@ fn clusters_keep_their_word() {
             total.split_under_fire,
             total.children_waited,
             total.outdated,
+            total.slept,
         ];
         assert!(
             must_hit.iter().all(|count| *count > 0),
@@ -96,6 +97,7 @@ fn run(seed: u64) -> Figures {
         "hardly anything was acknowledged: {:?}",
         cluster.figures
     );
+    cluster.figures.slept = cluster.stores.iter().map(|it| it.slept).sum();
     cluster.figures.children_waited = cluster.stores.iter().map(|it| it.children_waited).sum();
     cluster.figures
 }
@@ -116,6 +118,7 @@ fn add(total: &mut Figures, figures: &Figures) {
     total.split_under_fire += figures.split_under_fire;
     total.children_waited += figures.children_waited;
     total.outdated += figures.outdated;
+    total.slept += figures.slept;
 }
 
 fn seeds() -> Range<u64> {

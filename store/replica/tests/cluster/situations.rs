@@ -42,6 +42,7 @@ impl Lone {
             flush_one_in: 0,
             log_bytes_max: 1 << 20,
             clock_rate: 1_000,
+            hibernate_after: None,
         };
         let mut lone = Lone {
             store: Store::new(StoreId(1), habits, 1),

@@ -8,9 +8,10 @@ use std::time::Duration;
 use bytes::Bytes;
 use tinykv_raft::{GroupId, LogIndex, PeerId};
 use tinykv_replica::{
-    BirthRecord, Destroy, Effects, Event, KeyRange, LeaseCell, Outcome, PeerMessage, PersistToken,
-    ReceivedSnapshot, RecoveredReplica, RegionChange, RegionState, Shard, ShardConfig,
-    SnapshotHandle, SnapshotInstall, StateMachine, StoreId, WaiterId,
+    BirthRecord, Destroy, Effects, Event, Heartbeat, KeyRange, LeaseCell, NeighbourConfig,
+    Neighbours, Outcome, PeerMessage, PersistToken, ReceivedSnapshot, RecoveredReplica,
+    RegionChange, RegionState, Shard, ShardConfig, SnapshotHandle, SnapshotInstall, StateMachine,
+    StoreId, WaiterId,
 };
 
 use crate::disk::{Lsm, Pending, View, Wal, recover};
@@ -27,6 +28,7 @@ pub(crate) struct Outbox {
     /// Snapshots with their data.
     pub(crate) snapshots: Vec<(PeerMessage, RegionState, Pairs)>,
     pub(crate) replies: Vec<(WaiterId, Outcome<Vec<u32>>)>,
+    pub(crate) heartbeats: Vec<(StoreId, Heartbeat)>,
 }
 
 /// How a store's machine behaves under this seed.
@@ -42,6 +44,8 @@ pub(crate) struct Habits {
     pub(crate) log_bytes_max: u64,
     /// Local microseconds per simulated millisecond: 800 to 1200 is within the drift allowed.
     pub(crate) clock_rate: u64,
+    /// Ticks until an idle group sleeps.
+    pub(crate) hibernate_after: Option<u32>,
 }
 
 /// A background job: what it changes, it changes when it ends.
@@ -74,6 +78,10 @@ pub(crate) struct Store {
     flush_wanted: bool,
     /// Durable batches of which the shard has yet to hear, and when it does.
     notices: VecDeque<(u64, PersistToken)>,
+    neighbours: Neighbours,
+    /// Groups that fell asleep here, and how many do.
+    pub(crate) slept: usize,
+    asleep: usize,
     /// Children that a restart found before their parent had applied the split again.
     pub(crate) children_waited: usize,
 }
@@ -99,6 +107,9 @@ impl Store {
             starts: 0,
             flush_wanted: false,
             notices: VecDeque::new(),
+            neighbours: Neighbours::new(0, NeighbourConfig::default()),
+            slept: 0,
+            asleep: 0,
             children_waited: 0,
         };
         store.start(0, &mut Outbox::default());
@@ -119,6 +130,8 @@ impl Store {
         self.starts += 1;
         let mut config = ShardConfig::new(self.id, self.random.next());
         config.observe = true;
+        config.hibernate_after_ticks = self.habits.hibernate_after;
+        self.neighbours = Neighbours::new(self.starts, NeighbourConfig::default());
         config.log_bytes_max = self.habits.log_bytes_max;
         config.log_bytes_silent_max = self.habits.log_bytes_max / 4;
         config.memory_bytes_max = 4 << 10;
@@ -205,6 +218,7 @@ impl Store {
             self.next_tick = now + 50;
             self.inbox.push(Event::Tick);
         }
+        self.ask_neighbours(now, out);
         if self.inbox.is_empty() {
             return;
         }
@@ -218,7 +232,29 @@ impl Store {
         let shard = self.shard.as_mut().expect("it is up");
         let effects = shard.run_once(&mut inbox, clock, &view);
         assert!(inbox.is_empty(), "all events are taken");
+        self.slept += shard.asleep().saturating_sub(self.asleep);
+        self.asleep = shard.asleep();
         self.execute(effects, now, out, probe);
+    }
+
+    fn ask_neighbours(&mut self, now: u64, out: &mut Outbox) {
+        let news = self.neighbours.poll(self.clock(now));
+        out.heartbeats.extend(news.heartbeats);
+        self.inbox
+            .extend(news.lost.into_iter().map(Event::StoreLost));
+        let fresh = news.fresh.into_iter().map(Event::StoreFresh);
+        self.inbox.extend(fresh);
+    }
+
+    pub(crate) fn hear(&mut self, from: StoreId, heartbeat: Heartbeat, now: u64) {
+        let clock = self.clock(now);
+        self.neighbours.on_heartbeat(from, heartbeat, clock);
+    }
+
+    /// The transport lost its connection.
+    pub(crate) fn lose_connection(&mut self, to: StoreId, now: u64) {
+        let clock = self.clock(now);
+        self.neighbours.on_unreachable(to, clock);
     }
 
     /// A received snapshot: its files are durable before the shard hears of it.
@@ -246,6 +282,9 @@ impl Store {
         probe: &mut dyn FnMut(&Store, Duration),
     ) {
         let clock = self.clock(now);
+        if let Some(stores) = effects.neighbours {
+            self.neighbours.need(0, stores, clock);
+        }
         for group in &effects.lease_voids {
             self.leases.remove(group);
         }

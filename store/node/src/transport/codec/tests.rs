@@ -156,6 +156,7 @@ fn message(random: &mut Prng) -> PeerMessage {
         body: match random.below(10) {
             0 => PeerBody::Gone,
             1 => PeerBody::Probe,
+            2 => PeerBody::Rest(rest(random)),
             _ => PeerBody::Raft(Message {
                 from: from.id,
                 to: to.id,
@@ -163,6 +164,17 @@ fn message(random: &mut Prng) -> PeerMessage {
                 body: body(random),
             }),
         },
+    }
+}
+
+fn rest(random: &mut Prng) -> Rest {
+    let (term, last) = (Term(random.below(9)), LogIndex(random.below(9)));
+    match random.below(5) {
+        0 => Rest::Ask { term, last },
+        1 => Rest::Agree { term, last },
+        2 => Rest::Sleep { term, last },
+        3 => Rest::Wake,
+        _ => Rest::Disown,
     }
 }
 

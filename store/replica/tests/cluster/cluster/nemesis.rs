@@ -59,8 +59,12 @@ impl Cluster {
             1 => Some(Event::StoreUnreachable(StoreId(victim))),
             _ => None,
         };
+        let is_connection_lost = self.random.chance(2);
         for store in self.stores.iter_mut().filter(|store| store.is_up()) {
             store.inbox.extend(news.clone());
+            if is_connection_lost {
+                store.lose_connection(StoreId(victim), self.now);
+            }
         }
     }
 
