@@ -17,7 +17,7 @@ pub(super) fn peer_to_proto(peer: Peer) -> metapb::Peer {
         PeerRole::Voter => metapb::PeerRole::Voter,
         PeerRole::Learner => metapb::PeerRole::Learner,
         PeerRole::IncomingVoter => metapb::PeerRole::IncomingVoter,
-        PeerRole::DemotingVoter => metapb::PeerRole::DemotingVoter,
+        PeerRole::DemotingVoter | PeerRole::LeavingVoter => metapb::PeerRole::DemotingVoter,
     };
     metapb::Peer {
         id: peer.id.0,

@@ -201,6 +201,7 @@ fn role_number(role: PeerRole) -> u8 {
         PeerRole::Learner => 1,
         PeerRole::IncomingVoter => 2,
         PeerRole::DemotingVoter => 3,
+        PeerRole::LeavingVoter => 4,
     }
 }
 
@@ -210,6 +211,7 @@ fn role_from_number(number: u8) -> Result<PeerRole, DecodeError> {
         1 => Ok(PeerRole::Learner),
         2 => Ok(PeerRole::IncomingVoter),
         3 => Ok(PeerRole::DemotingVoter),
+        4 => Ok(PeerRole::LeavingVoter),
         other => Err(unknown("peer role", other)),
     }
 }

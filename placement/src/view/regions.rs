@@ -153,7 +153,7 @@ impl RegionView {
         self.region
             .peers
             .iter()
-            .any(|peer| matches!(peer.role, PeerRole::IncomingVoter | PeerRole::DemotingVoter))
+            .any(|peer| peer.role.is_joint())
     }
 
     /// Whether the leader says that the peer answers and is caught up.

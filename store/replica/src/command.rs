@@ -6,7 +6,7 @@
 //! network and apply.
 
 use bytes::{BufMut, Bytes, BytesMut};
-use tinykv_raft::{GroupId, PeerId};
+use tinykv_raft::{GroupId, MembershipStep, PeerId};
 
 use crate::codec::{Decoder, Encoder, FormatError};
 use crate::region::{Peer, RegionEpoch, decode_peer, encode_peer};
@@ -194,16 +194,37 @@ fn header(epoch: RegionEpoch, kind: u8, body_len: usize) -> BytesMut {
     out
 }
 
-/// One step of a change of membership, as asked for by placement. A change is one step in this
-/// format; joint changes will carry several.
+/// One step of a change of membership, as asked for by placement.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum PeerChange {
     /// A new peer that receives the log without a vote. Its role is set to learner.
     AddLearner(Peer),
     /// The learner becomes a voter.
     Promote(PeerId),
+    /// The voter becomes a learner.
+    Demote(PeerId),
     /// The peer leaves, and destroys itself once it knows.
     Remove(PeerId),
+}
+
+impl PeerChange {
+    /// The peer it is about.
+    pub fn peer(&self) -> PeerId {
+        match *self {
+            PeerChange::AddLearner(peer) => peer.id,
+            PeerChange::Promote(id) | PeerChange::Demote(id) | PeerChange::Remove(id) => id,
+        }
+    }
+
+    /// What it is to Raft.
+    pub(crate) fn step(&self) -> MembershipStep {
+        match *self {
+            PeerChange::AddLearner(peer) => MembershipStep::AddLearner(peer.id),
+            PeerChange::Promote(id) => MembershipStep::AddVoter(id),
+            PeerChange::Demote(id) => MembershipStep::AddLearner(id),
+            PeerChange::Remove(id) => MembershipStep::Remove(id),
+        }
+    }
 }
 
 /// The context of a membership entry: what Raft does not know about the change.
@@ -233,6 +254,10 @@ impl MembershipContext {
                     to.u8(2);
                     to.u64(id.0);
                 }
+                PeerChange::Demote(id) => {
+                    to.u8(3);
+                    to.u64(id.0);
+                }
             }
         }
         to.finish()
@@ -251,6 +276,7 @@ impl MembershipContext {
                 0 => PeerChange::AddLearner(decode_peer(&mut from)?),
                 1 => PeerChange::Promote(PeerId(from.u64()?)),
                 2 => PeerChange::Remove(PeerId(from.u64()?)),
+                3 => PeerChange::Demote(PeerId(from.u64()?)),
                 _ => return Err(from.error("unknown kind of change")),
             });
         }

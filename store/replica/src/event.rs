@@ -242,12 +242,17 @@ pub enum AdminAction {
         /// The new leader.
         to: Option<PeerId>,
     },
-    /// Change the membership.
-    ChangePeer {
+    /// Change the membership, by one step or by several at once. Several steps that change who votes
+    /// lead into a joint membership, in which majorities of the voters before *and* after decide;
+    /// the outcome, [`crate::Answer::Changed`], then shows the joint region. The leader leaves it by
+    /// itself as soon as it is in force; each of both raises `conf_ver`. Refused with
+    /// [`crate::Refusal::Membership`], or with [`crate::Refusal::Busy`] while another change is under
+    /// way or a learner to be promoted is behind.
+    ChangePeers {
         /// The epoch the asker believes in, compared in whole.
         epoch: RegionEpoch,
-        /// The change.
-        change: PeerChange,
+        /// The steps; no peer is named twice.
+        changes: Vec<PeerChange>,
     },
     /// Cut the region into parts ([`AdminCommand::Split`]). The outcome is
     /// [`crate::Answer::Split`]; or, before anything was proposed, [`crate::Refusal::Split`] for

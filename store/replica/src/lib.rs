@@ -57,6 +57,12 @@
 //!   snapshot, calls them into life when it asks for their votes.
 //! * Whoever asks with an outdated epoch is told the region and those split from it.
 //!
+//! # Changes of membership
+//!
+//! [`AdminAction::ChangePeers`] takes one step or several. Several that change who votes go through a
+//! joint membership, whose roles ([`PeerRole`]) the region shows until the leader, or the next one, has
+//! left it; a leader that is no voter afterwards hands over. A joint region is not split.
+//!
 //! # Removed peers
 //!
 //! A removed peer goes on voting, without a region of its own to serve, until a leader dismisses it
@@ -84,7 +90,7 @@
 //!
 //! # Where merges will stand
 //!
-//! In [`AdminCommand`], too. Joint changes: [`PeerRole`] and the formats know them already.
+//! In [`AdminCommand`], too.
 
 mod codec;
 

@@ -156,8 +156,20 @@ pub enum MembershipRefusal {
     NotALearner(PeerId),
     /// The last voter cannot leave.
     LastVoter,
-    /// The leader has to hand over its office before it can be removed.
+    /// The leader has to hand over its office before it can be removed or demoted by itself. Together
+    /// with other steps it can be: it hands over when it is no voter any more.
     RemovesLeader(PeerId),
+    /// Only a voter can be demoted.
+    NotAVoter(PeerId),
+    /// A peer is named by two steps.
+    NamedTwice(PeerId),
+    /// There is no step, or there are more than are allowed at once.
+    StepCount {
+        /// How many there are.
+        steps: usize,
+        /// How many there may be; at least one.
+        steps_max: usize,
+    },
 }
 
 /// Why a split is refused.

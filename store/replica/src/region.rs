@@ -17,8 +17,7 @@ impl fmt::Display for StoreId {
     }
 }
 
-/// What a peer does in its group. The joint roles exist from the start, so that joint consensus
-/// needs no new format.
+/// What a peer does in its group.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum PeerRole {
     /// Votes, now and after.
@@ -30,6 +29,21 @@ pub enum PeerRole {
     IncomingVoter,
     /// Joint: votes in the outgoing half only, and becomes a learner.
     DemotingVoter,
+    /// Joint: votes in the outgoing half only, and is removed. To those who speak TiKV's protocol it
+    /// is a demoting voter.
+    LeavingVoter,
+}
+
+impl PeerRole {
+    /// Whether its vote counts, in whichever half.
+    pub fn votes(self) -> bool {
+        self != PeerRole::Learner
+    }
+
+    /// Whether it is one of those that exist only while a region is between two memberships.
+    pub fn is_joint(self) -> bool {
+        !matches!(self, PeerRole::Voter | PeerRole::Learner)
+    }
 }
 
 /// One replica of a region.
@@ -166,13 +180,15 @@ impl Region {
         self.peers.iter().copied().find(|peer| peer.store == store)
     }
 
+    /// Whether it is between two memberships: majorities of both decide.
+    pub fn is_joint(&self) -> bool {
+        self.peers.iter().any(|peer| peer.role.is_joint())
+    }
+
     /// The Raft configuration these peers stand for.
     pub fn configuration(&self) -> Configuration {
         let mut configuration = Configuration::default();
-        let joint = self
-            .peers
-            .iter()
-            .any(|peer| matches!(peer.role, PeerRole::IncomingVoter | PeerRole::DemotingVoter));
+        let joint = self.is_joint();
         for peer in &self.peers {
             match peer.role {
                 PeerRole::Voter => {
@@ -190,6 +206,9 @@ impl Region {
                 PeerRole::DemotingVoter => {
                     configuration.voters_outgoing.insert(peer.id);
                     configuration.learners_next.insert(peer.id);
+                }
+                PeerRole::LeavingVoter => {
+                    configuration.voters_outgoing.insert(peer.id);
                 }
             }
         }
@@ -275,6 +294,7 @@ pub(crate) fn encode_peer(peer: Peer, to: &mut Encoder) {
         PeerRole::Learner => 1,
         PeerRole::IncomingVoter => 2,
         PeerRole::DemotingVoter => 3,
+        PeerRole::LeavingVoter => 4,
     });
 }
 
@@ -308,6 +328,7 @@ pub(crate) fn decode_peer(from: &mut Decoder<'_>) -> Result<Peer, FormatError> {
         1 => PeerRole::Learner,
         2 => PeerRole::IncomingVoter,
         3 => PeerRole::DemotingVoter,
+        4 => PeerRole::LeavingVoter,
         _ => return Err(from.error("unknown peer role")),
     };
     Ok(Peer { id, store, role })

@@ -4,7 +4,7 @@ use bytes::Bytes;
 use tinykv_raft::{GroupId, PeerId};
 
 use crate::outcome::SplitRefusal;
-use crate::region::{Peer, PeerRole, Region};
+use crate::region::{Peer, Region};
 
 /// Parts a split may cut off at once.
 pub(crate) const CHILDREN_MAX: usize = 64;
@@ -50,12 +50,6 @@ pub(crate) fn parts_of(
         ..region.clone()
     };
     Ok((parent, children))
-}
-
-/// Whether the membership is between two configurations: such a region is not split.
-pub(crate) fn is_joint(region: &Region) -> bool {
-    let is_joint = |role| matches!(role, PeerRole::IncomingVoter | PeerRole::DemotingVoter);
-    region.peers.iter().any(|peer| is_joint(peer.role))
 }
 
 fn check_keys(region: &Region, keys: &[Bytes]) -> Result<(), SplitRefusal> {

@@ -60,8 +60,8 @@ impl<S: StateMachine> Replica<S> {
         } = request;
         match action {
             AdminAction::TransferLeader { to } => self.begin_transfer(to, deadline, waiter, run),
-            AdminAction::ChangePeer { epoch, change } => {
-                let proposed = self.propose_change(epoch, change, run);
+            AdminAction::ChangePeers { epoch, changes } => {
+                let proposed = self.propose_changes(epoch, changes, run);
                 self.await_admin(proposed, deadline, waiter, run);
             }
             AdminAction::Split { epoch, keys, ids }

@@ -1,24 +1,26 @@
-//! Changes of membership, proposed and applied. One step at a time; the peers' stores travel in
-//! the entry's context.
+//! Changes of membership, proposed and applied; the peers' stores travel in the entry's context.
+//!
+//! One step is in force at once. Several that change who votes lead into a joint membership, which
+//! the roles of the region's peers tell; an entry without steps, proposed by the core of whoever
+//! leads then, leaves it. So a leader may fail at any point of it (M11).
 
-use bytes::Bytes;
-use tinykv_raft::{
-    EntryId, MembershipChange, MembershipStep, MessageBody, PeerId, PeerState, PeerStatus,
-};
+use std::collections::BTreeSet;
+
+use tinykv_raft::{EntryId, MembershipChange, MessageBody, PeerId, PeerState, PeerStatus};
 
 use super::Replica;
 use crate::command::{MembershipContext, PeerChange};
 use crate::event::{PeerBody, PeerMessage};
 use crate::machine::{ReadError, StateMachine};
 use crate::outcome::{BusyReason, MembershipRefusal, Refusal};
-use crate::region::{Peer, PeerRole, Region, RegionEpoch, RoutingRange};
+use crate::region::{Peer, PeerRole, Region, RegionEpoch, RegionState, RoutingRange};
 use crate::run::{Run, busy};
 
 impl<S: StateMachine> Replica<S> {
-    pub(super) fn propose_change(
+    pub(super) fn propose_changes(
         &mut self,
         epoch: RegionEpoch,
-        change: PeerChange,
+        changes: Vec<PeerChange>,
         run: &Run<'_, S::Reply>,
     ) -> Result<EntryId, Refusal> {
         if self.transfer.is_some() {
@@ -27,32 +29,33 @@ impl<S: StateMachine> Replica<S> {
         if epoch != self.region.epoch {
             return Err(self.epoch_not_match());
         }
-        changed(&self.region, &[change]).map_err(Refusal::Membership)?;
-        match change {
-            PeerChange::Remove(id) if id == self.peer.id => {
-                return Err(Refusal::Membership(MembershipRefusal::RemovesLeader(id)));
-            }
-            PeerChange::Promote(id) => {
-                let peers = self.raft.status().peers;
-                let lag_max = run.config.promote_lag_max;
-                if !peers
-                    .get(&id)
-                    .is_some_and(|peer| self.keeps_up(peer, lag_max))
-                {
-                    return Err(busy(run.config, BusyReason::LearnerBehind));
-                }
-            }
-            _ => {}
+        if self.raft.is_membership_pending() || self.region.is_joint() {
+            return Err(busy(run.config, BusyReason::MembershipPending));
         }
-        let context = MembershipContext {
-            epoch,
-            changes: vec![change],
+        changed(&self.region, &changes).map_err(Refusal::Membership)?;
+        if let [PeerChange::Remove(id) | PeerChange::Demote(id)] = changes[..]
+            && id == self.peer.id
+        {
+            return Err(Refusal::Membership(MembershipRefusal::RemovesLeader(id)));
         }
-        .encode();
-        let steps = vec![step(change)];
+        let is_behind = |change: &PeerChange| match change {
+            PeerChange::Promote(id) => !self.may_promote(*id, run),
+            _ => false,
+        };
+        if changes.iter().any(is_behind) {
+            return Err(busy(run.config, BusyReason::LearnerBehind));
+        }
+        let steps = changes.iter().map(PeerChange::step).collect();
+        let context = MembershipContext { epoch, changes }.encode();
         self.raft
             .propose_membership(MembershipChange { steps, context })
             .map_err(|error| self.refusal_of(&error, run))
+    }
+
+    fn may_promote(&self, learner: PeerId, run: &Run<'_, S::Reply>) -> bool {
+        let peers = self.raft.status().peers;
+        let learner = peers.get(&learner);
+        learner.is_some_and(|peer| self.keeps_up(peer, run.config.promote_lag_max))
     }
 
     /// Applies a committed change. A refused one changes nothing, on every replica alike.
@@ -61,32 +64,47 @@ impl<S: StateMachine> Replica<S> {
         change: &MembershipChange,
         run: &mut Run<'_, S::Reply>,
     ) -> Result<Result<(), Refusal>, ReadError> {
-        let context = MembershipContext::decode(&change.context)
-            .map_err(|error| ReadError(error.to_string()))?;
-        let outcome = if context.epoch.conf_ver == self.region.epoch.conf_ver {
-            changed(&self.region, &context.changes).map_err(Refusal::Membership)
-        } else {
-            Err(self.epoch_not_match())
-        };
-        let peers = match outcome {
-            Ok(peers) => peers,
-            Err(refusal) => {
-                let nothing = MembershipChange {
-                    steps: Vec::new(),
-                    context: Bytes::new(),
-                };
-                self.raft.apply_membership(&nothing);
-                return Ok(Err(refusal));
-            }
-        };
         let Some(state) = &self.state else {
             return Err(ReadError(
                 "a membership change before the first state".to_owned(),
             ));
         };
         let mut state = state.as_ref().clone();
-        state.region.peers = peers;
-        state.region.epoch.conf_ver += context.changes.len() as u64;
+        if change.steps.is_empty() {
+            // Proposed by the leader's core to leave a joint membership.
+            state.region.epoch.conf_ver += settle(&mut state.region.peers);
+        } else {
+            let context = MembershipContext::decode(&change.context)
+                .map_err(|error| ReadError(error.to_string()))?;
+            let steps = context.changes.iter().map(PeerChange::step);
+            if !steps.eq(change.steps.iter().copied()) {
+                return Err(ReadError(
+                    "a membership change whose context says something else".to_owned(),
+                ));
+            }
+            match self.changed_in_order(&context) {
+                Ok(peers) => state.region.peers = peers,
+                Err(refusal) => return Ok(Err(refusal)),
+            }
+            state.region.epoch.conf_ver += context.changes.len() as u64;
+        }
+        self.take_membership(change, state, run);
+        Ok(Ok(()))
+    }
+
+    fn changed_in_order(&self, context: &MembershipContext) -> Result<Vec<Peer>, Refusal> {
+        if context.epoch.conf_ver != self.region.epoch.conf_ver || self.region.is_joint() {
+            return Err(self.epoch_not_match());
+        }
+        changed(&self.region, &context.changes).map_err(Refusal::Membership)
+    }
+
+    fn take_membership(
+        &mut self,
+        change: &MembershipChange,
+        state: RegionState,
+        run: &mut Run<'_, S::Reply>,
+    ) {
         let configuration = self.raft.apply_membership(change);
         assert_eq!(
             configuration,
@@ -97,17 +115,12 @@ impl<S: StateMachine> Replica<S> {
         let before = self.region.clone();
         self.change_state(state, run);
         if self.is_leader() {
-            for peer in self
-                .region
-                .peers
-                .iter()
-                .filter(|peer| peer.id != self.peer.id)
-            {
+            let others = self.region.peers.iter();
+            for peer in others.filter(|peer| peer.id != self.peer.id) {
                 self.heard.entry(peer.id).or_insert(run.now);
             }
         }
         self.remember_removed(&before);
-        Ok(Ok(()))
     }
 
     /// Whoever was removed is told so by a leader, once nobody can need its vote any more
@@ -178,48 +191,80 @@ impl<S: StateMachine> Replica<S> {
     }
 }
 
-fn step(change: PeerChange) -> MembershipStep {
-    match change {
-        PeerChange::AddLearner(peer) => MembershipStep::AddLearner(peer.id),
-        PeerChange::Promote(id) => MembershipStep::AddVoter(id),
-        PeerChange::Remove(id) => MembershipStep::Remove(id),
-    }
-}
+/// Steps of one change.
+const STEPS_MAX: usize = 16;
 
 /// The peers after some changes, or what is wrong with these.
 fn changed(region: &Region, changes: &[PeerChange]) -> Result<Vec<Peer>, MembershipRefusal> {
+    if changes.is_empty() || changes.len() > STEPS_MAX {
+        return Err(MembershipRefusal::StepCount {
+            steps: changes.len(),
+            steps_max: STEPS_MAX,
+        });
+    }
     let mut peers = region.peers.clone();
+    let mut named = BTreeSet::new();
     for change in changes {
-        let position = |id: PeerId, peers: &[Peer]| peers.iter().position(|peer| peer.id == id);
-        match *change {
-            PeerChange::AddLearner(peer) => {
-                if position(peer.id, &peers).is_some() {
-                    return Err(MembershipRefusal::PeerExists(peer.id));
-                }
-                if peers.iter().any(|other| other.store == peer.store) {
-                    return Err(MembershipRefusal::StoreHasPeer(peer.store));
-                }
-                peers.push(Peer {
-                    role: PeerRole::Learner,
-                    ..peer
-                });
-                peers.sort_by_key(|peer| peer.id);
-            }
-            PeerChange::Promote(id) => {
-                let at = position(id, &peers).ok_or(MembershipRefusal::PeerUnknown(id))?;
-                if peers[at].role != PeerRole::Learner {
-                    return Err(MembershipRefusal::NotALearner(id));
-                }
-                peers[at].role = PeerRole::Voter;
-            }
-            PeerChange::Remove(id) => {
-                let at = position(id, &peers).ok_or(MembershipRefusal::PeerUnknown(id))?;
-                peers.remove(at);
-                if !peers.iter().any(|peer| peer.role == PeerRole::Voter) {
-                    return Err(MembershipRefusal::LastVoter);
-                }
-            }
+        if !named.insert(change.peer()) {
+            return Err(MembershipRefusal::NamedTwice(change.peer()));
+        }
+        take(&mut peers, *change)?;
+    }
+    let voters = |peers: &[Peer], role| -> BTreeSet<PeerId> {
+        let of_role = peers.iter().filter(|peer| peer.role == role);
+        of_role.map(|peer| peer.id).collect()
+    };
+    let mut after = voters(&peers, PeerRole::Voter);
+    after.append(&mut voters(&peers, PeerRole::IncomingVoter));
+    if after.is_empty() {
+        return Err(MembershipRefusal::LastVoter);
+    }
+    let is_simple = changes.len() == 1 || after == voters(&region.peers, PeerRole::Voter);
+    if is_simple {
+        settle(&mut peers);
+    }
+    peers.sort_by_key(|peer| peer.id);
+    Ok(peers)
+}
+
+/// One step towards a joint membership.
+fn take(peers: &mut Vec<Peer>, change: PeerChange) -> Result<(), MembershipRefusal> {
+    let id = change.peer();
+    let at = peers.iter().position(|peer| peer.id == id);
+    if let PeerChange::AddLearner(peer) = change {
+        if at.is_some() {
+            return Err(MembershipRefusal::PeerExists(id));
+        }
+        if peers.iter().any(|other| other.store == peer.store) {
+            return Err(MembershipRefusal::StoreHasPeer(peer.store));
+        }
+        peers.push(Peer::learner(id, peer.store));
+        return Ok(());
+    }
+    let at = at.ok_or(MembershipRefusal::PeerUnknown(id))?;
+    match (change, peers[at].role) {
+        (PeerChange::Promote(_), PeerRole::Learner) => peers[at].role = PeerRole::IncomingVoter,
+        (PeerChange::Promote(_), _) => return Err(MembershipRefusal::NotALearner(id)),
+        (PeerChange::Demote(_), PeerRole::Voter) => peers[at].role = PeerRole::DemotingVoter,
+        (PeerChange::Demote(_), _) => return Err(MembershipRefusal::NotAVoter(id)),
+        (_, PeerRole::Voter) => peers[at].role = PeerRole::LeavingVoter,
+        _ => {
+            peers.remove(at);
         }
     }
-    Ok(peers)
+    Ok(())
+}
+
+/// What a joint membership becomes when it is left; says how many peers that concerns.
+fn settle(peers: &mut Vec<Peer>) -> u64 {
+    let concerned = peers.iter().filter(|peer| peer.role.is_joint()).count() as u64;
+    peers.retain(|peer| peer.role != PeerRole::LeavingVoter);
+    for peer in peers {
+        match peer.role {
+            PeerRole::IncomingVoter => peer.role = PeerRole::Voter,
+            PeerRole::DemotingVoter => peer.role = PeerRole::Learner,
+            PeerRole::Voter | PeerRole::Learner | PeerRole::LeavingVoter => {}
+        }
+    }
+    concerned
 }

@@ -11,7 +11,7 @@ use crate::effects::{DropReason, EntryFetch, RegionChange};
 use crate::event::{PeerBody, PeerMessage, Rest};
 use crate::machine::{ReadError, StateMachine};
 use crate::outcome::{Doubt, Outcome, Refusal};
-use crate::region::{Peer, PeerRole, StoreId};
+use crate::region::{Peer, StoreId};
 use crate::run::Run;
 
 impl<S: StateMachine> Replica<S> {
@@ -149,7 +149,7 @@ impl<S: StateMachine> Replica<S> {
     /// Who cannot campaign would never learn that it was removed while away. So it asks.
     fn probe_membership(&mut self, run: &mut Run<'_, S::Reply>) {
         let own = self.region.peer(self.peer.id);
-        let votes = self.state.is_some() && own.is_some_and(|own| own.role == PeerRole::Voter);
+        let votes = self.state.is_some() && own.is_some_and(|own| own.role.votes());
         let every = run.config.election_ticks_max * 2;
         if votes || !self.birth_is_durable || !self.leaderless_ticks.is_multiple_of(every) {
             return;
@@ -259,16 +259,8 @@ impl<S: StateMachine> Replica<S> {
             return;
         }
         self.raft.forget_leader();
-        let voters = || {
-            self.region
-                .peers
-                .iter()
-                .filter(|p| p.role == PeerRole::Voter)
-        };
-        let alive: Vec<Peer> = voters()
-            .filter(|peer| peer.store != dead)
-            .copied()
-            .collect();
+        let voters = self.region.peers.iter().filter(|peer| peer.role.votes());
+        let alive: Vec<Peer> = voters.filter(|peer| peer.store != dead).copied().collect();
         let Some(rank) = alive.iter().position(|peer| peer.id == self.peer.id) else {
             return;
         };

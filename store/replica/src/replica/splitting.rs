@@ -21,7 +21,7 @@ use crate::outcome::{Answer, BusyReason, Refusal};
 use crate::record::{BirthRecord, SplitPoint};
 use crate::region::{FIRST_ENTRY, Region, RegionEpoch, RegionState};
 use crate::run::{Durable, Run, busy};
-use crate::split::{SplitIds, is_joint, parts_of};
+use crate::split::{SplitIds, parts_of};
 
 /// A split that this leader proposed and has not applied. The lease is not renewed meanwhile.
 #[derive(Clone, Copy, Debug)]
@@ -56,7 +56,7 @@ impl<S: StateMachine> Replica<S> {
         if epoch != self.region.epoch {
             return Err(self.epoch_not_match());
         }
-        if self.raft.is_membership_pending() || is_joint(&self.region) {
+        if self.raft.is_membership_pending() || self.region.is_joint() {
             return Err(busy(run.config, BusyReason::MembershipPending));
         }
         if self.proposed_split.is_some() || self.splitting.is_some() {
@@ -118,7 +118,7 @@ impl<S: StateMachine> Replica<S> {
         if epoch != self.region.epoch {
             return Ok(Progress::Done(Err(self.epoch_not_match())));
         }
-        if is_joint(&self.region) {
+        if self.region.is_joint() {
             let refusal = busy(run.config, BusyReason::MembershipPending);
             return Ok(Progress::Done(Err(refusal)));
         }

@@ -46,7 +46,7 @@ impl<S: StateMachine> Replica<S> {
                 return run.reply(waiter, Outcome::Ok(Answer::Transferred(id)));
             }
             Some(id) => match self.region.peer(id) {
-                Some(peer) if peer.role == PeerRole::Voter => id,
+                Some(peer) if will_vote(peer.role) => id,
                 _ => {
                     let unknown = Refusal::Membership(MembershipRefusal::PeerUnknown(id));
                     return run.refuse(waiter, unknown);
@@ -117,7 +117,7 @@ impl<S: StateMachine> Replica<S> {
             .region
             .peers
             .iter()
-            .filter(|peer| peer.role == PeerRole::Voter && peer.id != self.peer.id);
+            .filter(|peer| will_vote(peer.role) && peer.id != self.peer.id);
         voters
             .filter_map(|peer| {
                 status
@@ -129,4 +129,9 @@ impl<S: StateMachine> Replica<S> {
             .max_by_key(|(id, progress)| (progress.matched, std::cmp::Reverse(*id)))
             .map(|(id, _)| id)
     }
+}
+
+/// Whether it votes now and, if the region is joint, afterwards.
+fn will_vote(role: PeerRole) -> bool {
+    matches!(role, PeerRole::Voter | PeerRole::IncomingVoter)
 }

@@ -49,6 +49,9 @@ pub(crate) struct Figures {
     pub(crate) children_waited: usize,
     /// Requests refused with regions that hold the key.
     pub(crate) outdated: usize,
+    /// Joint changes that were asked for, and joint regions that were seen.
+    pub(crate) joint: usize,
+    pub(crate) joint_seen: usize,
     /// Groups that fell asleep.
     pub(crate) slept: usize,
 }

@@ -51,6 +51,7 @@ fn clusters_keep_their_word() {
             total.children_waited,
             total.outdated,
             total.slept,
+            total.joint_seen,
         ];
         assert!(
             must_hit.iter().all(|count| *count > 0),
@@ -119,6 +120,8 @@ fn add(total: &mut Figures, figures: &Figures) {
     total.children_waited += figures.children_waited;
     total.outdated += figures.outdated;
     total.slept += figures.slept;
+    total.joint += figures.joint;
+    total.joint_seen += figures.joint_seen;
 }
 
 fn seeds() -> Range<u64> {

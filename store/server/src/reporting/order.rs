@@ -99,9 +99,9 @@ fn change_peer(
         }
         ConfChangeType::RemoveNode => PeerChange::Remove(id),
     };
-    Ok(AdminAction::ChangePeer {
+    Ok(AdminAction::ChangePeers {
         epoch: epoch(for_epoch),
-        change,
+        changes: vec![change],
     })
 }
 
@@ -167,13 +167,13 @@ mod tests {
             .expect("an order");
         assert_eq!(order.group, GroupId(7));
         match order.task {
-            Task::Admin(AdminAction::ChangePeer { epoch, change }) => {
+            Task::Admin(AdminAction::ChangePeers { epoch, changes }) => {
                 let expected = RegionEpoch {
                     conf_ver: 3,
                     version: 1,
                 };
-                assert_eq!(epoch, expected);
-                change
+                assert_eq!((epoch, changes.len()), (expected, 1));
+                changes[0]
             }
             other => panic!("{other:?}"),
         }

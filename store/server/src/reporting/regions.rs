@@ -281,7 +281,7 @@ fn describe(action: &AdminAction) -> String {
     match action {
         AdminAction::TransferLeader { to: Some(to) } => format!("hand leadership to peer {to}"),
         AdminAction::TransferLeader { to: None } => "hand leadership to any peer".to_owned(),
-        AdminAction::ChangePeer { change, .. } => format!("{change:?}"),
+        AdminAction::ChangePeers { changes, .. } => format!("{changes:?}"),
         AdminAction::Split { keys, .. } => format!("split into {} parts", keys.len() + 1),
         AdminAction::Command { command, .. } => format!("{command:?}"),
     }

@@ -222,7 +222,10 @@ impl Store {
             context.report.probe("outdated_order_ignored");
             return;
         }
-        let change = |change| AdminAction::ChangePeer { epoch, change };
+        let change = |change| AdminAction::ChangePeers {
+            epoch,
+            changes: vec![change],
+        };
         let action = match order.change {
             Change::AddLearner(peer) => change(PeerChange::AddLearner(peer)),
             Change::Promote(peer) => change(PeerChange::Promote(peer.id)),

@@ -127,7 +127,8 @@ impl World {
         let group = region.id;
         self.context.trace(format_args!("group {group} {change:?}"));
         let epoch = region.epoch;
-        self.admin(index, group, AdminAction::ChangePeer { epoch, change });
+        let changes = vec![change];
+        self.admin(index, group, AdminAction::ChangePeers { epoch, changes });
         // Sometimes a split races with it.
         if self.healed.is_none() && self.context.random.chance(4) {
             self.split(index, region);

@@ -25,6 +25,7 @@ fn peer(random: &mut Prng) -> Peer {
         PeerRole::Learner,
         PeerRole::IncomingVoter,
         PeerRole::DemotingVoter,
+        PeerRole::LeavingVoter,
     ];
     Peer {
         id: PeerId(random.next_u64()),

@@ -77,6 +77,7 @@ impl Output {
             PeerRole::Learner => 1,
             PeerRole::IncomingVoter => 2,
             PeerRole::DemotingVoter => 3,
+            PeerRole::LeavingVoter => 4,
         });
     }
 
@@ -217,6 +218,7 @@ impl<'a> Input<'a> {
             1 => PeerRole::Learner,
             2 => PeerRole::IncomingVoter,
             3 => PeerRole::DemotingVoter,
+            4 => PeerRole::LeavingVoter,
             _ => return Err(self.error("unknown role of a peer")),
         };
         Ok(Peer { id, store, role })

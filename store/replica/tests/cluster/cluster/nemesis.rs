@@ -109,30 +109,41 @@ impl Cluster {
             .copied()
             .find(|peer| peer.role == PeerRole::Learner);
         let choice = if is_growing { 1 } else { self.random.below(4) };
-        let change = match (choice, learner, peer) {
+        let changes = match (choice, learner, peer) {
             (0, _, Some(peer)) => {
                 let action = AdminAction::TransferLeader { to: Some(peer.id) };
                 return self.administrate(leader, group, action);
             }
-            (1 | 2, Some(learner), _) => PeerChange::Promote(learner.id),
+            (1 | 2, Some(learner), Some(peer))
+                if peer.role == PeerRole::Voter && voters >= 3 && self.random.chance(2) =>
+            {
+                self.figures.joint += 1;
+                let other = match self.random.chance(2) {
+                    true => PeerChange::Demote(peer.id),
+                    false => PeerChange::Remove(peer.id),
+                };
+                vec![PeerChange::Promote(learner.id), other]
+            }
+            (1 | 2, Some(learner), _) => vec![PeerChange::Promote(learner.id)],
             (1 | 2, None, _) => {
                 let Some(store) = self.random.pick(&free) else {
                     return;
                 };
                 self.next_peer += 1;
-                PeerChange::AddLearner(Peer::learner(PeerId(self.next_peer), StoreId(store)))
+                let learner = Peer::learner(PeerId(self.next_peer), StoreId(store));
+                vec![PeerChange::AddLearner(learner)]
             }
             (_, _, Some(peer)) if voters > 3 || peer.role == PeerRole::Learner => {
-                PeerChange::Remove(peer.id)
+                vec![PeerChange::Remove(peer.id)]
             }
             (_, None, Some(peer)) if voters == 3 && self.random.chance(2) => {
-                PeerChange::Remove(peer.id)
+                vec![PeerChange::Remove(peer.id)]
             }
             _ => return,
         };
-        let action = AdminAction::ChangePeer {
+        let action = AdminAction::ChangePeers {
             epoch: region.epoch,
-            change,
+            changes,
         };
         self.administrate(leader, group, action);
     }

@@ -191,6 +191,7 @@ impl Cluster {
                     let told = self.acked_children.contains(&region.id);
                     let is_child = region.id.0 > 100;
                     self.figures.split_under_fire += usize::from(is_child && !told);
+                    self.figures.joint_seen += usize::from(region.is_joint());
                     region.clone()
                 });
                 assert_eq!(first, region, "one epoch, two regions (M1)");
