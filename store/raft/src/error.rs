@@ -80,6 +80,16 @@ pub enum StepError {
     /// It contradicts itself.
     #[error("malformed message: {0}")]
     Malformed(&'static str),
+    /// Its term is later than any group can have come to since this peer heard of it last.
+    #[error("peer {from} speaks of term {term}, which is absurd after term {here}")]
+    AbsurdTerm {
+        /// Its sender.
+        from: PeerId,
+        /// The term.
+        term: Term,
+        /// The own term.
+        here: Term,
+    },
     /// A reply about something that this leader never sent.
     #[error("peer {from} replies to what was never sent: {what}")]
     NeverSent {

@@ -6,7 +6,7 @@
 //! network and apply.
 
 use bytes::{BufMut, Bytes, BytesMut};
-use tinykv_raft::{GroupId, MembershipStep, PeerId};
+use tinykv_raft::{Entry, GroupId, MembershipChange, MembershipStep, Payload, PeerId};
 
 use crate::codec::{Decoder, Encoder, FormatError};
 use crate::region::{Peer, RegionEpoch, decode_peer, encode_peer};
@@ -137,6 +137,19 @@ pub(crate) fn decode_entry(encoded: &Bytes) -> Result<Decoded, FormatError> {
     }
 }
 
+/// Whether [`decode_entry`] and [`MembershipContext::decode`] will know what an entry says. The body of
+/// a state machine's command is its own affair.
+pub(crate) fn is_readable(entry: &Entry) -> bool {
+    match &entry.payload {
+        Payload::Empty => true,
+        Payload::Command(encoded) => decode_entry(encoded).is_ok(),
+        Payload::Membership(change) if change.steps.is_empty() => true,
+        Payload::Membership(change) => {
+            MembershipContext::decode(&change.context).is_ok_and(|context| context.says(change))
+        }
+    }
+}
+
 fn encode_split(keys: &[Bytes], ids: &[SplitIds]) -> Bytes {
     let count = |length: usize| u32::try_from(length).expect("they are few");
     let mut to = Encoder::new(FORMAT_SPLIT);
@@ -235,6 +248,12 @@ pub(crate) struct MembershipContext {
 }
 
 impl MembershipContext {
+    /// Whether Raft and the region would be told the same.
+    pub(crate) fn says(&self, change: &MembershipChange) -> bool {
+        let steps = self.changes.iter().map(PeerChange::step);
+        steps.eq(change.steps.iter().copied())
+    }
+
     pub(crate) fn encode(&self) -> Bytes {
         let mut to = Encoder::new(FORMAT_MEMBERSHIP);
         to.u64(self.epoch.conf_ver);

@@ -2,6 +2,8 @@
 
 use std::time::Duration;
 
+use tinykv_raft::Willingness;
+
 use crate::region::StoreId;
 
 /// Settings of a [`crate::Shard`] and of every group in it.
@@ -55,6 +57,9 @@ pub struct ShardConfig {
     /// stores are [fresh](crate::Event::StoreFresh). `None`, the default, is never;
     /// [`ShardConfig::HIBERNATE_AFTER_TICKS`] is what stores should have.
     pub hibernate_after_ticks: Option<u32>,
+    /// Whether this store wants to lead. Default willing. [`crate::Event::SetWillingness`] changes
+    /// it.
+    pub willingness: Willingness,
     /// Whether [`crate::Effects::observed`] is filled. Default false.
     pub observe: bool,
 }
@@ -87,6 +92,7 @@ impl ShardConfig {
             campaign_stagger: Duration::from_millis(1),
             campaign_spread_max: Duration::from_millis(500),
             hibernate_after_ticks: None,
+            willingness: Willingness::Willing,
             observe: false,
         }
     }

@@ -125,6 +125,9 @@ pub enum DropReason {
     /// Another group of this store holds some of the keys: a region that has yet to be split or
     /// moved away, or one whose data is being dropped.
     Overlap(GroupId),
+    /// It carries an entry that says nothing: no command or change of membership that this version
+    /// can read. It must not get into the log, where it would have to be applied.
+    BadEntry(EntryId),
     /// The snapshot is older than what is here, or one is being installed.
     SnapshotNotWanted,
     /// The Raft core refused it. `TwoLeaders` and `CommittedConflict` are alarms.

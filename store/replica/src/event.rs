@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use bytes::Bytes;
-use tinykv_raft::{Entry, EntryId, GroupId, LogIndex, Message, PeerId, Term};
+use tinykv_raft::{Entry, EntryId, GroupId, LogIndex, Message, PeerId, Term, Willingness};
 
 use crate::command::{AdminCommand, Command, PeerChange};
 use crate::effects::{EntryFetch, PersistToken, SnapshotHandle};
@@ -107,6 +107,10 @@ pub enum Event {
     /// A store that was fresh is silent, or has started again: groups shared with it wake, and those
     /// that it led elect, one after the other.
     StoreLost(StoreId),
+    /// Whether this store wants to lead, from now on ([`ShardConfig::willingness`](crate::ShardConfig)).
+    /// A reluctant one hands its offices to others one by one, declines new ones, and leads only
+    /// what nobody else does.
+    SetWillingness(Willingness),
     /// All leaders here are to be handed to others, as far as possible.
     EvictLeaders {
         /// When to give up, per group.

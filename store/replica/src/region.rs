@@ -93,6 +93,12 @@ impl RegionEpoch {
         version: 1,
     };
 
+    /// Whether a region can have come so far: both numbers are far from their end.
+    pub(crate) fn is_possible(self) -> bool {
+        const END: u64 = 1 << 62;
+        self.conf_ver < END && self.version < END
+    }
+
     /// Whether this epoch is older than the other in any respect.
     pub fn is_behind(self, other: RegionEpoch) -> bool {
         self.conf_ver < other.conf_ver || self.version < other.version

@@ -93,6 +93,12 @@ impl<S: StateMachine> Shard<S> {
             self.now
         );
         self.now = now;
+        for event in inbox.iter() {
+            // Also for whoever is born in this run.
+            if let Event::SetWillingness(willingness) = event {
+                self.config.willingness = *willingness;
+            }
+        }
         let config = self.config.clone();
         let mut run = Run::new(now, &config, reader);
         run.fresh = std::mem::take(&mut self.fresh);

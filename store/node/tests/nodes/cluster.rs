@@ -283,7 +283,10 @@ impl Cluster {
         let leader = self.node(self.leader(group).await);
         let entry = leader.directory().group(GroupId(group)).expect("it leads");
         let epoch = entry.view().state.as_ref().expect("it serves").region.epoch;
-        let action = AdminAction::ChangePeers { epoch, change };
+        let action = AdminAction::ChangePeers {
+            epoch,
+            changes: vec![change],
+        };
         let deadline = target(&leader, group).deadline;
         let changed = leader.admin(GroupId(group), action, deadline).await;
         assert!(

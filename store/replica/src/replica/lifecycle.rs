@@ -330,6 +330,7 @@ fn raft_config(group: GroupId, peer: Peer, config: &ShardConfig) -> tinykv_raft:
         uncommitted_bytes_max: config.uncommitted_bytes_max,
         memory_bytes_max: config.memory_bytes_max,
         promise: config.promise,
+        willingness: config.willingness,
         ..tinykv_raft::Config::new(peer.id, seed)
     }
 }

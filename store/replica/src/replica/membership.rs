@@ -29,7 +29,7 @@ impl<S: StateMachine> Replica<S> {
         if epoch != self.region.epoch {
             return Err(self.epoch_not_match());
         }
-        if self.raft.is_membership_pending() || self.region.is_joint() {
+        if self.region.is_joint() {
             return Err(busy(run.config, BusyReason::MembershipPending));
         }
         changed(&self.region, &changes).map_err(Refusal::Membership)?;
@@ -76,8 +76,7 @@ impl<S: StateMachine> Replica<S> {
         } else {
             let context = MembershipContext::decode(&change.context)
                 .map_err(|error| ReadError(error.to_string()))?;
-            let steps = context.changes.iter().map(PeerChange::step);
-            if !steps.eq(change.steps.iter().copied()) {
+            if !context.says(change) {
                 return Err(ReadError(
                     "a membership change whose context says something else".to_owned(),
                 ));

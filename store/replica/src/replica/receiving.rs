@@ -7,6 +7,7 @@ use tinykv_raft::{Entry, EntryId, LogIndex, Message, MessageBody, ReadyNumber, R
 use tinykv_wal::Record;
 
 use super::{Replica, STRANGERS_MAX};
+use crate::command::is_readable;
 use crate::effects::{DropReason, EntryFetch, RegionChange};
 use crate::event::{PeerBody, PeerMessage, Rest};
 use crate::machine::{ReadError, StateMachine};
@@ -110,6 +111,10 @@ impl<S: StateMachine> Replica<S> {
                     && self.committed_bytes > run.config.apply_backlog_bytes_max =>
             {
                 Err(DropReason::Backlog)
+            }
+            MessageBody::Append(append) => {
+                let bad = append.entries.iter().find(|entry| !is_readable(entry));
+                bad.map_or(Ok(()), |entry| Err(DropReason::BadEntry(entry.id)))
             }
             _ => Ok(()),
         }

@@ -151,6 +151,7 @@ impl<S: StateMachine> Replica<S> {
         let is_consistent = raft.from == message.from.id
             && raft.to == self.peer.id
             && state.region.id == self.group
+            && state.region.epoch.is_possible()
             && state.region.configuration() == snapshot.metadata.configuration;
         if !is_consistent {
             return Err(DropReason::Misaddressed);

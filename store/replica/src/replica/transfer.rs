@@ -3,7 +3,7 @@
 
 use std::time::Duration;
 
-use tinykv_raft::{PeerId, Role, Term};
+use tinykv_raft::{PeerId, Role, Term, Willingness};
 
 use super::Replica;
 use crate::machine::StateMachine;
@@ -28,6 +28,18 @@ impl<S: StateMachine> Replica<S> {
     pub(crate) fn evict(&mut self, deadline: Duration, run: &mut Run<'_, S::Reply>) {
         if self.is_leader() && self.transfer.is_none() && !self.is_leaving {
             self.begin_transfer(None, deadline, None, run);
+        }
+    }
+
+    /// The store wants to lead, or does not.
+    pub(crate) fn set_willingness(&mut self, willingness: Willingness, run: &Run<'_, S::Reply>) {
+        if self.damaged {
+            return;
+        }
+        self.raft.set_willingness(willingness);
+        if self.is_leader() && willingness == Willingness::Reluctant {
+            // Asleep it would hand over to nobody.
+            self.raft.wake(run.now);
         }
     }
 

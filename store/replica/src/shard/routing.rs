@@ -101,6 +101,12 @@ impl<S: StateMachine> Shard<S> {
                 run.fresh.insert(store);
             }
             Event::StoreLost(store) => self.on_store_lost(store, run),
+            Event::SetWillingness(willingness) => {
+                for (group, replica) in &mut self.replicas {
+                    replica.set_willingness(willingness, run);
+                    self.touched.insert(*group);
+                }
+            }
             Event::EvictLeaders { deadline } => {
                 for (group, replica) in &mut self.replicas {
                     replica.evict(deadline, run);
