@@ -13,8 +13,10 @@ use tinykv_replica::{
 };
 
 mod asking;
+mod membership;
 mod nemesis;
 mod settling;
+mod sleep;
 
 use crate::history::{Ending, History};
 use crate::random::Random;
@@ -52,6 +54,8 @@ pub(crate) struct Figures {
     /// Joint changes that were asked for, and joint regions that were seen.
     pub(crate) joint: usize,
     pub(crate) joint_seen: usize,
+    /// Messages of groups.
+    pub(crate) messages: usize,
     /// Groups that fell asleep.
     pub(crate) slept: usize,
 }
@@ -70,6 +74,7 @@ enum Open {
 }
 
 /// The faults of this seed, each as "once in so many" chances; 0 is never.
+#[derive(Default)]
 struct Faults {
     loss: u64,
     duplicate: u64,
@@ -128,7 +133,46 @@ impl Cluster {
             membership: random.pick(&[0, 40, 80]).unwrap_or(0),
             split: random.pick(&[0, 60, 150, 400]).unwrap_or(0),
         };
-        let mut cluster = Cluster {
+        let mut cluster = Cluster::empty(random, faults);
+        for id in 1..=stores {
+            let habits = cluster.habits();
+            let seed = cluster.random.next();
+            cluster.stores.push(Store::new(StoreId(id), habits, seed));
+        }
+        cluster.founded = cluster.random.between(1, 4);
+        for group in 1..=cluster.founded {
+            let founders = if cluster.random.chance(2) { 1 } else { 3 };
+            cluster.found_group(GroupId(group), founders);
+        }
+        cluster
+    }
+
+    /// Good weather: only what the test does goes wrong. All groups have three peers.
+    fn calm(stores: u64, groups: u64, hibernate_after: Option<u32>) -> Cluster {
+        let mut cluster = Cluster::empty(Random::new(1), Faults::default());
+        for id in 1..=stores {
+            let habits = Habits {
+                sync_ms_max: 1,
+                job_ms_max: 0,
+                notice_ms_max: 0,
+                miss_one_in: 0,
+                tail_max: 1_000,
+                flush_one_in: 50,
+                log_bytes_max: 1 << 20,
+                clock_rate: 1_000,
+                hibernate_after,
+            };
+            cluster.stores.push(Store::new(StoreId(id), habits, id));
+        }
+        cluster.founded = groups;
+        for group in 1..=groups {
+            cluster.found_group(GroupId(group), 3);
+        }
+        cluster
+    }
+
+    fn empty(random: Random, faults: Faults) -> Cluster {
+        Cluster {
             stores: Vec::new(),
             now: 0,
             down_until: BTreeMap::new(),
@@ -151,17 +195,7 @@ impl Cluster {
             figures: Figures::default(),
             trace: 0,
             random,
-        };
-        for id in 1..=stores {
-            let habits = cluster.habits();
-            let seed = cluster.random.next();
-            cluster.stores.push(Store::new(StoreId(id), habits, seed));
         }
-        cluster.founded = cluster.random.between(1, 4);
-        for group in 1..=cluster.founded {
-            cluster.found_group(GroupId(group));
-        }
-        cluster
     }
 
     fn habits(&mut self) -> Habits {
@@ -179,9 +213,8 @@ impl Cluster {
         }
     }
 
-    fn found_group(&mut self, id: GroupId) {
+    fn found_group(&mut self, id: GroupId, founders: u64) {
         let edge = |at: u64| Bytes::from(format!("g{at}"));
-        let founders = if self.random.chance(2) { 1 } else { 3 };
         let mut homes: Vec<u64> = (1..=self.stores.len() as u64).collect();
         let mut peers = Vec::new();
         for _ in 0..founders {
@@ -369,6 +402,7 @@ impl Cluster {
     }
 
     fn transmit(&mut self, from: u64, to: u64, packet: Packet) {
+        self.figures.messages += usize::from(matches!(packet, Packet::Message(_)));
         let copies = 1 + u64::from(self.random.chance(self.faults.duplicate));
         let is_lost = self.random.chance(self.faults.loss) || self.cut.contains_key(&(from, to));
         let status = |delivered: bool, packet: &Packet| match packet {
@@ -427,6 +461,20 @@ impl Cluster {
                 }
             }
         }
+    }
+
+    /// Steps until something is so; says after how many simulated milliseconds it was.
+    fn until(&mut self, what: &str, mut is_so: impl FnMut(&Cluster) -> bool) -> u64 {
+        let from = self.now;
+        while !is_so(self) {
+            assert!(
+                self.now < from + 20_000,
+                "it never happens that {what}\n{}",
+                self.picture()
+            );
+            self.step();
+        }
+        self.now - from
     }
 
     /// The newest view of a region on any store.

@@ -38,16 +38,7 @@ impl Cluster {
     }
 
     pub(super) fn heal(&mut self) {
-        self.faults = Faults {
-            loss: 0,
-            duplicate: 0,
-            slow: 0,
-            crash: 0,
-            pause: 0,
-            partition: 0,
-            membership: 0,
-            split: 0,
-        };
+        self.faults = Faults::default();
         self.cut.clear();
         for at in self.down_until.values_mut() {
             *at = self.now;
