@@ -61,6 +61,9 @@ mod key;
 mod prefix;
 mod range;
 
+#[cfg(any(test, feature = "fuzzing"))]
+pub mod fuzzing;
+
 pub use batch::{AppliedChange, Operation, OriginId, WriteBatch};
 pub use compaction::CompactionFilter;
 pub use error::LsmError;

@@ -82,6 +82,8 @@ mod segment;
 mod stored;
 mod writer;
 
+#[cfg(any(test, feature = "fuzzing"))]
+pub mod fuzzing;
 #[cfg(test)]
 mod tests;
 

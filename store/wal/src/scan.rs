@@ -178,7 +178,11 @@ pub(crate) fn contents(file: &FileHandle) -> Result<Vec<u8>, WalError> {
 }
 
 /// All frames of one file, of whatever life.
-fn frames_of(log_id: u64, contents: &[u8], path: &Path) -> Result<Vec<FrameHeader>, WalError> {
+pub(crate) fn frames_of(
+    log_id: u64,
+    contents: &[u8],
+    path: &Path,
+) -> Result<Vec<FrameHeader>, WalError> {
     let mut frames = Vec::new();
     let mut offset = 0u32;
     while (offset as usize) < contents.len() {

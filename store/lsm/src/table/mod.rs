@@ -25,6 +25,9 @@ mod reader;
 mod stretch;
 mod writer;
 
+#[cfg(any(test, feature = "fuzzing"))]
+pub(crate) mod fuzz;
+
 pub(crate) use block::Block;
 pub(crate) use filter::Filter;
 pub(crate) use format::Properties;

@@ -387,7 +387,7 @@ impl Table {
     }
 }
 
-fn decode_top_index(bytes: Bytes) -> Result<Vec<Partition>, Malformed> {
+pub(super) fn decode_top_index(bytes: Bytes) -> Result<Vec<Partition>, Malformed> {
     let mut iter = BlockIter::new(Arc::new(Block::parse(bytes)?), None);
     let mut partitions: Vec<Partition> = Vec::new();
     iter.first()?;

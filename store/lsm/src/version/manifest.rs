@@ -281,10 +281,11 @@ fn replay(path: &Path, number: u64, bytes: &[u8]) -> Result<ManifestState, LsmEr
             // A torn end: the edit was never acted upon.
             Err(_) => return Ok(state),
         };
-        offset += frame_bytes(edit.len()) as u64;
+        let next = offset + frame_bytes(edit.len()) as u64;
         VersionEdit::decode(edit)
             .and_then(|edit| state.apply(&edit))
             .map_err(|Malformed(reason)| corrupt(offset, reason))?;
+        offset = next;
     }
 }
 
