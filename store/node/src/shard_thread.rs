@@ -240,10 +240,12 @@ fn reason(reason: &DropReason) -> &'static str {
         DropReason::Backlog => "backlog",
         DropReason::OutOfService => "out_of_service",
         DropReason::Overlap(_) => "overlap",
+        DropReason::BadEntry(_) => "bad_entry",
         DropReason::SnapshotNotWanted => "snapshot_not_wanted",
         DropReason::Refused(refused) => match refused {
             StepError::WrongReceiver { .. } => "wrong_receiver",
             StepError::Malformed(_) => "malformed",
+            StepError::AbsurdTerm { .. } => "absurd_term",
             StepError::NeverSent { .. } => "never_sent",
             StepError::TwoLeaders { .. } => "two_leaders",
             StepError::CommittedConflict { .. } => "committed_conflict",
