@@ -1,8 +1,10 @@
 //! A batch of keys, cut into what one region can take.
 
+use std::ops::Deref;
+
 use bytes::Bytes;
 
-use crate::routing::Route;
+use crate::routing::{Point, Route};
 
 /// Keys in one request at most.
 pub const PART_KEYS_MAX: usize = 512;
@@ -70,6 +72,53 @@ pub fn sort_and_deduplicate<T: Item>(items: Vec<T>) -> Vec<T> {
         }
     }
     kept
+}
+
+/// A sorted batch on its way: parts, one after the other, each what one request can carry by the
+/// route it is sent by.
+#[derive(Clone, Debug)]
+pub struct Parts<S> {
+    /// The batch.
+    items: S,
+    /// How many of its items are done with.
+    done: usize,
+    /// How many more the last request carried.
+    covered: usize,
+}
+
+impl<T: Item, S: Deref<Target = [T]>> Parts<S> {
+    /// Nothing of the batch was sent yet. Items are sorted.
+    pub fn new(items: S) -> Parts<S> {
+        Parts {
+            items,
+            done: 0,
+            covered: 0,
+        }
+    }
+
+    /// Where the next request goes; `None`: nothing is left.
+    pub fn point(&self) -> Option<Point> {
+        let first = self.items.get(self.done)?;
+        Some(Point::At(first.key().clone()))
+    }
+
+    /// What a request by this route carries.
+    pub fn part(&mut self, route: &Route) -> &[T] {
+        let rest = &self.items[self.done..];
+        self.covered = part_len(rest, route);
+        &rest[..self.covered]
+    }
+
+    /// The call is over, well or not: the items it was about. If nothing was ever sent, that is
+    /// all there is, because no time is left.
+    pub fn take(&mut self) -> &[T] {
+        let from = self.done;
+        self.done = match std::mem::take(&mut self.covered) {
+            0 => self.items.len(),
+            covered => from + covered,
+        };
+        &self.items[from..self.done]
+    }
 }
 
 #[cfg(test)]

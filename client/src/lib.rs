@@ -19,15 +19,16 @@
 //! repeated (every read, and a write that was provably not applied) until the call's deadline, and
 //! nothing else: a write whose fate is unknown is never sent again. Errors tell every attempt.
 //!
-//! The parts, from the core outwards; the first four do no I/O, read no clock and draw no
+//! The parts, from the core outwards; all but the last two do no I/O, read no clock and draw no
 //! randomness, so the simulator drives them as they are:
 //!
 //! * [`routing`]: what is known about regions and stores.
 //! * [`retry`]: the life of one call: the only retry loop of the system.
-//! * [`batch`] and [`walk`]: calls over many regions, cut into calls for one.
+//! * [`batch`], [`walk`] and [`range`]: calls over many regions, cut into calls for one.
 //! * the story of a call and the errors.
-//! * the shell: connections, the stream that many calls to a store share, the wire's messages, the
-//!   link to placement, the driver of a call.
+//! * [`wire`]: the messages of stores and placement, and what an answer amounts to.
+//! * the shell: connections, the stream that many calls to a store share, the link to placement,
+//!   the driver of a call.
 //! * [`RawClient`].
 
 pub mod routing;
@@ -35,19 +36,22 @@ pub mod routing;
 pub mod retry;
 
 pub mod batch;
+pub mod range;
 pub mod walk;
 
 mod error;
 mod random;
 mod story;
 
+pub mod wire;
+
 mod shell;
 
 mod raw;
 
 pub use error::{BatchError, Conflict, Doubt, Error, FailedPart, RangeError, Reason};
+pub use range::{Checksum, Scan};
 pub use raw::{
-    Checksum, Condition, Expired, Expiry, Location, Options, PutOptions, RawClient, Scan,
-    ScanStream, Swap,
+    Condition, Expired, Expiry, Location, Options, PutOptions, RawClient, ScanStream, Swap,
 };
 pub use story::{Chapter, Story, Tried};

@@ -55,6 +55,11 @@ impl Walk {
         }
     }
 
+    /// The same; `None` if nothing is left.
+    pub fn next_point(&self) -> Option<Point> {
+        (!self.done).then(|| self.point())
+    }
+
     /// What is left of the range: first key, and end (empty: none).
     pub fn rest(&self) -> (&Bytes, &Bytes) {
         (&self.lower, &self.upper)

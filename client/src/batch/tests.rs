@@ -66,3 +66,28 @@ fn the_last_of_equal_keys_stays() {
     ]);
     assert_eq!(sorted, [pair(b"a", b"4"), pair(b"b", b"5")]);
 }
+
+#[test]
+fn parts_follow_each_other_by_the_routes_they_are_sent_by() {
+    let items = keys(&["a", "b", "c", "d"]);
+    let mut parts = Parts::new(&items[..]);
+    assert_eq!(parts.point(), Some(Point::At(Bytes::from("a"))));
+    // The first attempt went by an outdated route, the second by a newer one.
+    assert_eq!(parts.part(&route("", "d")), &items[..3]);
+    assert_eq!(parts.part(&route("", "b")), &items[..1]);
+    assert_eq!(parts.take(), &items[..1]);
+    assert_eq!(parts.point(), Some(Point::At(Bytes::from("b"))));
+    assert_eq!(parts.part(&route("b", "")), &items[1..]);
+    assert_eq!(parts.take(), &items[1..]);
+    assert_eq!(parts.point(), None);
+}
+
+#[test]
+fn what_was_never_sent_ends_as_a_whole() {
+    let items = keys(&["a", "b", "c"]);
+    let mut parts = Parts::new(items);
+    parts.part(&route("", "b"));
+    assert_eq!(parts.take().len(), 1);
+    assert_eq!(parts.take().len(), 2);
+    assert_eq!(parts.point(), None);
+}

@@ -13,8 +13,9 @@ use tinykv_proto::store::RawRemoveRequest;
 
 use super::RawClient;
 use super::expiry::ttl_ms;
-use crate::batch::{Item, part_len, sort_and_deduplicate};
+use crate::batch::{Item, Parts, part_len, sort_and_deduplicate};
 use crate::error::{BatchError, Error, FailedPart};
+use crate::retry::Target;
 use crate::routing::Point;
 use crate::shell::Rpc;
 
@@ -166,12 +167,13 @@ impl RawClient {
         request: impl Fn(&[Bytes]) -> kvrpcpb::RawBatchGetRequest + Send + Sync + Copy,
     ) -> Result<Vec<(Bytes, Bytes)>, Error> {
         let mut pairs = Vec::new();
-        let mut rest = group;
-        while !rest.is_empty() {
-            let (response, covered) = self.part(rest, deadline, request).await?;
+        let mut parts = Parts::new(group);
+        while let Some(point) = parts.point() {
+            let request = |target: &Target| request(parts.part(&target.route));
+            let (response, _) = self.driver.call(point, deadline, request).await?;
             let found = response.pairs.into_iter();
             pairs.extend(found.map(|pair| (pair.key, pair.value)));
-            rest = &rest[covered..];
+            parts.take();
         }
         Ok(pairs)
     }
@@ -194,21 +196,11 @@ impl RawClient {
             failed: Vec::new(),
         };
         let mut total = 0;
-        let mut rest = group;
-        while let Some(first) = rest.first() {
-            let mut covered = 0;
-            let point = Point::At(first.key().clone());
-            let written = self
-                .driver
-                .call(point, deadline, |target| {
-                    covered = part_len(rest, &target.route);
-                    request(&rest[..covered])
-                })
-                .await;
-            // Without any attempt there is no time left, for all that is left.
-            let taken = if covered == 0 { rest.len() } else { covered };
-            let (part, after) = rest.split_at(taken);
-            let keys = part.iter().map(|item| item.key().clone());
+        let mut parts = Parts::new(group);
+        while let Some(point) = parts.point() {
+            let request = |target: &Target| request(parts.part(&target.route));
+            let written = self.driver.call(point, deadline, request).await;
+            let keys = parts.take().iter().map(|item| item.key().clone());
             match written {
                 Ok((response, _)) => {
                     total += tally(&response);
@@ -219,32 +211,8 @@ impl RawClient {
                     error,
                 }),
             }
-            rest = after;
         }
         (report, total)
-    }
-
-    /// Reads what one request can carry of these items; returns how many that were.
-    async fn part<T, R>(
-        &self,
-        items: &[T],
-        deadline: Duration,
-        request: impl Fn(&[T]) -> R + Send + Sync,
-    ) -> Result<(R::Response, usize), Error>
-    where
-        T: Item + Send + Sync,
-        R: Rpc,
-    {
-        let mut covered = 0;
-        let point = Point::At(items[0].key().clone());
-        let (response, _) = self
-            .driver
-            .call(point, deadline, |target| {
-                covered = part_len(items, &target.route);
-                request(&items[..covered])
-            })
-            .await?;
-        Ok((response, covered))
     }
 
     /// Cuts sorted items into what one request each can carry, by the routes known now.

@@ -14,13 +14,14 @@ use tinykv_keys::{check_key, check_value};
 use tinykv_proto::kvrpcpb;
 
 use crate::error::{Error, Reason};
+use crate::range::Visit;
+use crate::retry::Target;
 use crate::routing::{Peer, Point, Route};
-use crate::shell::Driver;
+use crate::shell::{Driver, Rpc};
 
 pub use atomic::{Condition, PutOptions, Swap};
 pub use expiry::{Expired, Expiry};
-pub use range::Checksum;
-pub use scan::{Scan, ScanStream};
+pub use scan::ScanStream;
 
 /// What can be set for a client. The defaults are good for most.
 #[derive(Clone, Debug)]
@@ -144,14 +145,39 @@ impl RawClient {
     }
 
     /// One call for the region of a key.
-    async fn call<R: crate::shell::Rpc>(
+    async fn call<R: Rpc>(
         &self,
         key: &Bytes,
-        request: impl FnMut(&crate::retry::Target) -> R + Send,
+        request: impl FnMut(&Target) -> R + Send,
     ) -> Result<(R::Response, Arc<Route>), Error> {
         self.driver
             .call(Point::At(key.clone()), self.deadline(), request)
             .await
+    }
+
+    /// Makes the next call of a visit.
+    async fn go_on<V>(&self, visit: &mut V) -> Result<(), Error>
+    where
+        V: Visit<Request: Rpc> + Send + Sync,
+    {
+        let Some(point) = visit.point() else {
+            return Ok(());
+        };
+        let request = |target: &Target| visit.request(&target.route);
+        let (response, route) = self.driver.call(point, self.deadline(), request).await?;
+        visit.on_answer(&route, response);
+        Ok(())
+    }
+
+    /// Makes all calls of a visit.
+    async fn finish<V>(&self, visit: &mut V) -> Result<(), Error>
+    where
+        V: Visit<Request: Rpc> + Send + Sync,
+    {
+        while visit.point().is_some() {
+            self.go_on(visit).await?;
+        }
+        Ok(())
     }
 
     /// When a call that begins now has to be over.

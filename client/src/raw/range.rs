@@ -1,24 +1,10 @@
 //! Calls over a whole range: removing it and counting it, region by region.
 
 use bytes::Bytes;
-use tinykv_proto::kvrpcpb::{self, KeyRange};
-use tinykv_proto::store::RawCountRequest;
 
 use super::{RawClient, check_bound};
 use crate::error::{Error, RangeError};
-use crate::walk::{Direction, Walk};
-
-/// A checksum over a range: two ranges with the same keys and values have the same.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Checksum {
-    /// CRC-64 of each key and value together, combined by exclusive or: neither the order nor the
-    /// regions matter.
-    pub crc64_xor: u64,
-    /// Keys.
-    pub keys: u64,
-    /// Bytes of keys and values.
-    pub bytes: u64,
-}
+use crate::range::{Checksum, Count, Removal, Sum};
 
 impl RawClient {
     /// Removes every key from `lower` to below `upper`; an empty `upper` means all from there.
@@ -30,32 +16,16 @@ impl RawClient {
         upper: impl Into<Bytes>,
     ) -> Result<(), RangeError> {
         let (lower, upper) = (lower.into(), upper.into());
-        let stopped_at = |at: &Bytes, error| RangeError {
-            removed_below: at.clone(),
-            error,
+        let checked = check_bound(&lower).and_then(|()| check_bound(&upper));
+        let mut removal = Removal::new(lower, upper);
+        let removed = match checked {
+            Ok(()) => self.finish(&mut removal).await,
+            Err(refused) => Err(refused),
         };
-        for bound in [&lower, &upper] {
-            check_bound(bound).map_err(|error| stopped_at(&lower, error))?;
-        }
-        let mut walk = Walk::new(Direction::Forward, lower, upper);
-        while !walk.is_done() {
-            let removed = self
-                .driver
-                .call(walk.point(), self.deadline(), |target| {
-                    let (start_key, end_key) = walk.rest_in(&target.route);
-                    kvrpcpb::RawDeleteRangeRequest {
-                        start_key,
-                        end_key,
-                        ..Default::default()
-                    }
-                })
-                .await;
-            match removed {
-                Ok((_, route)) => walk.finish_region(&route),
-                Err(error) => return Err(stopped_at(walk.rest().0, error)),
-            }
-        }
-        Ok(())
+        removed.map_err(|error| RangeError {
+            removed_below: removal.rest().0.clone(),
+            error,
+        })
     }
 
     /// How many keys there are from `lower` to below `upper`; an empty `upper` means all from
@@ -68,28 +38,9 @@ impl RawClient {
         let (lower, upper) = (lower.into(), upper.into());
         check_bound(&lower)?;
         check_bound(&upper)?;
-        let mut walk = Walk::new(Direction::Forward, lower, upper);
-        let mut count = 0;
-        while !walk.is_done() {
-            let (response, route) = self
-                .driver
-                .call(walk.point(), self.deadline(), |target| {
-                    let (start_key, end_key) = walk.rest_in(&target.route);
-                    RawCountRequest {
-                        start_key,
-                        end_key,
-                        ..Default::default()
-                    }
-                })
-                .await?;
-            count += response.count;
-            if response.resume_key.is_empty() {
-                walk.finish_region(&route);
-            } else {
-                walk.go_on_from(response.resume_key);
-            }
-        }
-        Ok(count)
+        let mut count = Count::new(lower, upper);
+        self.finish(&mut count).await?;
+        Ok(count.count)
     }
 
     /// A checksum from `lower` to below `upper`; an empty `upper` means all from there. Of each
@@ -102,24 +53,8 @@ impl RawClient {
         let (lower, upper) = (lower.into(), upper.into());
         check_bound(&lower)?;
         check_bound(&upper)?;
-        let mut walk = Walk::new(Direction::Forward, lower, upper);
-        let mut sum = Checksum::default();
-        while !walk.is_done() {
-            let (response, route) = self
-                .driver
-                .call(walk.point(), self.deadline(), |target| {
-                    let (start_key, end_key) = walk.rest_in(&target.route);
-                    kvrpcpb::RawChecksumRequest {
-                        ranges: vec![KeyRange { start_key, end_key }],
-                        ..Default::default()
-                    }
-                })
-                .await?;
-            sum.crc64_xor ^= response.checksum;
-            sum.keys += response.total_kvs;
-            sum.bytes += response.total_bytes;
-            walk.finish_region(&route);
-        }
-        Ok(sum)
+        let mut sum = Sum::new(lower, upper);
+        self.finish(&mut sum).await?;
+        Ok(sum.sum)
     }
 }

@@ -4,35 +4,14 @@ use std::collections::VecDeque;
 
 use bytes::Bytes;
 use futures::stream::{self, StreamExt, TryStreamExt};
-use tinykv_proto::kvrpcpb::{self, KvPair};
+use tinykv_proto::kvrpcpb::KvPair;
 
 use super::{RawClient, check_bound};
 use crate::error::Error;
-use crate::walk::{Direction, Walk, successor};
-
-/// Pairs asked for at a time.
-const PAGE_PAIRS: u32 = 1_024;
-
-/// Bytes after which a store cuts a page.
-const PAGE_BYTES: u32 = 2 << 20;
+use crate::range::{Pages, Scan, Visit};
 
 /// Ranges read at once.
 const SCANS_AT_ONCE: usize = 8;
-
-/// What to scan. The default is everything, from the lowest key up.
-#[derive(Clone, Debug, Default)]
-pub struct Scan {
-    /// First key of the range.
-    pub lower: Bytes,
-    /// First key after the range; empty means that there is none.
-    pub upper: Bytes,
-    /// From which end to go.
-    pub direction: Direction,
-    /// Leave out the values; they come as empty.
-    pub keys_only: bool,
-    /// How many pairs at most.
-    pub limit: Option<u64>,
-}
 
 /// Pairs of a range in the order of the scan.
 ///
@@ -41,11 +20,8 @@ pub struct Scan {
 #[derive(Debug)]
 pub struct ScanStream {
     client: RawClient,
-    walk: Walk,
-    direction: Direction,
-    keys_only: bool,
-    /// Pairs still wanted, those in `page` not counted.
-    left: u64,
+    pages: Pages,
+    /// What is left of the page that was read last.
     page: VecDeque<KvPair>,
     /// A bound that no key can have; told by the first `next`.
     refused: Option<Error>,
@@ -58,10 +34,7 @@ impl RawClient {
         ScanStream {
             refused: checked.err(),
             client: self.clone(),
-            walk: Walk::new(scan.direction, scan.lower, scan.upper),
-            direction: scan.direction,
-            keys_only: scan.keys_only,
-            left: scan.limit.unwrap_or(u64::MAX),
+            pages: Pages::new(scan),
             page: VecDeque::new(),
         }
     }
@@ -92,10 +65,14 @@ impl ScanStream {
             if let Some(pair) = self.page.pop_front() {
                 return Ok(Some((pair.key, pair.value)));
             }
-            if self.walk.is_done() || self.left == 0 {
+            if self.pages.point().is_none() {
                 return Ok(None);
             }
-            self.fetch().await?;
+            if let Some(error) = &self.refused {
+                return Err(error.clone());
+            }
+            self.client.go_on(&mut self.pages).await?;
+            self.page = std::mem::take(&mut self.pages.page).into();
         }
     }
 
@@ -106,54 +83,5 @@ impl ScanStream {
             pairs.push(pair);
         }
         Ok(pairs)
-    }
-
-    /// Reads one page.
-    async fn fetch(&mut self) -> Result<(), Error> {
-        if let Some(error) = &self.refused {
-            return Err(error.clone());
-        }
-        let limit = u32::try_from(self.left)
-            .unwrap_or(PAGE_PAIRS)
-            .min(PAGE_PAIRS);
-        let (walk, direction, key_only) = (&self.walk, self.direction, self.keys_only);
-        let request = |target: &crate::retry::Target| {
-            let (lower, upper) = walk.rest_in(&target.route);
-            let (start_key, end_key) = match direction {
-                Direction::Forward => (lower, upper),
-                Direction::Reverse => (upper, lower),
-            };
-            kvrpcpb::RawScanRequest {
-                start_key,
-                end_key,
-                limit,
-                key_only,
-                reverse: direction == Direction::Reverse,
-                bytes_max: PAGE_BYTES,
-                ..Default::default()
-            }
-        };
-        let deadline = self.client.deadline();
-        let (response, route) = self
-            .client
-            .driver
-            .call(walk.point(), deadline, request)
-            .await?;
-        if !response.resume_key.is_empty() {
-            self.walk.go_on_from(response.resume_key);
-        } else if let Some(last) = response.kvs.last()
-            && response.kvs.len() >= limit as usize
-        {
-            let from = match direction {
-                Direction::Forward => successor(&last.key),
-                Direction::Reverse => last.key.clone(),
-            };
-            self.walk.go_on_from(from);
-        } else {
-            self.walk.finish_region(&route);
-        }
-        self.left -= (response.kvs.len() as u64).min(self.left);
-        self.page = response.kvs.into();
-        Ok(())
     }
 }

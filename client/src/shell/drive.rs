@@ -8,7 +8,6 @@ use tokio::time::sleep_until;
 
 use super::clock::{Clock, random_seed};
 use super::connections::Connections;
-use super::convert;
 use super::exchange::exchange;
 use super::placement::Placement;
 use super::rpc::Rpc;
@@ -16,6 +15,7 @@ use crate::error::Error;
 use crate::random::Random;
 use crate::retry::{Call, Step, Target};
 use crate::routing::{Point, Route, Routes, StoreId};
+use crate::wire;
 
 /// Everything calls share.
 #[derive(Debug)]
@@ -53,7 +53,7 @@ impl Driver {
         let mut call = self.new_call(R::ACCESS, point, deadline);
         loop {
             let target = self.until_sent(&mut call).await?;
-            let context = convert::context(&target, self.placement.cluster_id());
+            let context = wire::context(&target, self.placement.cluster_id());
             let request = request(&target);
             let answer = exchange(&self.connections, self.clock, &target, context, request).await;
             match answer {

@@ -10,10 +10,10 @@ use tonic::{Code, ConnectError, Request, Status};
 
 use super::clock::Clock;
 use super::connections::{Connection, Connections, last_cause};
-use super::convert;
 use super::lane::{Broken, REQUEST_BYTES_MAX};
 use super::rpc::Rpc;
 use crate::retry::{Failure, Target};
+use crate::wire::verdict;
 
 /// Sends a request where the target says. The deadline travels with it (K5).
 pub(super) async fn exchange<R: Rpc>(
@@ -106,25 +106,6 @@ fn on_stream<R: Rpc>(
     }
 }
 
-/// What a response amounts to.
-///
-/// The region error goes first: of an undetermined write a store tells in both fields, because
-/// other clients show the text to their users, and the text alone would pass for a refusal (K1).
-/// The text decides only where the region error has no name. A conflict with what is stored is
-/// more than its text.
-fn verdict<R: Rpc>(mut response: R::Response) -> Result<R::Response, Failure> {
-    let refusal = R::refusal(&response);
-    let failure = R::region_error(&mut response).map(convert::failure);
-    if let (None, Some(conflict)) = (&failure, R::conflict(&response)) {
-        return Err(Failure::Conflict(conflict));
-    }
-    match (failure, refusal) {
-        (None, None) => Ok(response),
-        (None | Some(Failure::NotNow { .. }), Some(message)) => Err(Failure::Refused { message }),
-        (Some(failure), _) => Err(failure),
-    }
-}
-
 /// What a failed call amounts to, and what that says about its connection.
 fn failed(
     connections: &Connections,
@@ -186,56 +167,4 @@ fn has_cause<E: Error + 'static>(status: &Status) -> bool {
         cause = error.source();
     }
     false
-}
-
-#[cfg(test)]
-mod tests {
-    use tinykv_proto::errorpb;
-
-    use super::*;
-
-    fn told(region_error: Option<errorpb::Error>, text: &str) -> Option<Failure> {
-        let response = kvrpcpb::RawPutResponse {
-            region_error,
-            error: text.to_owned(),
-        };
-        verdict::<kvrpcpb::RawPutRequest>(response).err()
-    }
-
-    #[test]
-    fn doubt_is_no_refusal_although_it_comes_with_a_text() {
-        let doubt = errorpb::Error {
-            message: "perhaps".to_owned(),
-            undetermined_result: Some(errorpb::UndeterminedResult {
-                message: "perhaps".to_owned(),
-            }),
-            ..errorpb::Error::default()
-        };
-        let failure = told(Some(doubt), "perhaps").expect("no success");
-        assert!(
-            matches!(failure, Failure::Undetermined { .. }),
-            "{failure:?}"
-        );
-        assert!(!failure.proves_not_applied());
-    }
-
-    #[test]
-    fn a_text_refuses_unless_the_region_error_has_a_name() {
-        let refused = Some(Failure::Refused {
-            message: "too long".to_owned(),
-        });
-        let unnamed = errorpb::Error {
-            message: "too long".to_owned(),
-            ..errorpb::Error::default()
-        };
-        assert_eq!(told(None, ""), None);
-        assert_eq!(told(None, "too long"), refused);
-        assert_eq!(told(Some(unnamed.clone()), "too long"), refused);
-        assert_eq!(
-            told(Some(unnamed), ""),
-            Some(Failure::NotNow {
-                what: "too long".to_owned()
-            })
-        );
-    }
 }

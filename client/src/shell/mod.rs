@@ -1,13 +1,11 @@
 //! What touches the network: connections, placement, stores, and the driver of a call.
 //!
 //! Nothing here decides anything. The driver ([`drive`]) carries out the steps of a
-//! [`crate::retry::Call`]; [`convert`] is the only place that knows both the messages of the wire
-//! and the types of the core; [`exchange`] is the only place that sends a request to a store, so
-//! that many calls share one stream there ([`lane`]) without anybody noticing.
+//! [`crate::retry::Call`]; [`exchange`] is the only place that sends a request to a store, so that
+//! many calls share one stream there ([`lane`]) without anybody noticing.
 
 mod clock;
 mod connections;
-mod convert;
 mod drive;
 mod exchange;
 mod lane;

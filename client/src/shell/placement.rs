@@ -22,10 +22,10 @@ use tonic::{Code, Request, Response, Status};
 
 use super::clock::Clock;
 use super::connections::{Connections, last_cause};
-use super::convert;
 use super::members::{Members, bare_address};
 use crate::retry::LookupFailure;
 use crate::routing::{Point, Route, StoreId};
+use crate::wire;
 
 /// How long the leader may be silent before the members are asked who leads.
 const SILENCE: Duration = Duration::from_millis(300);
@@ -296,7 +296,7 @@ fn to_route(response: pdpb::GetRegionResponse) -> Result<Route, LookupFailure> {
     let leader = response.leader;
     let route = response
         .region
-        .and_then(|region| convert::route(region, leader.as_ref()));
+        .and_then(|region| wire::route(region, leader.as_ref()));
     route.ok_or_else(|| unknown("it has no region for the key".to_owned()))
 }
 

@@ -1,8 +1,6 @@
-//! The calls of a store that this client makes.
+//! The calls of a store that this client makes: how each is sent.
 
-use prost::Message;
-use tinykv_proto::errorpb;
-use tinykv_proto::kvrpcpb::{self, KvPair};
+use tinykv_proto::kvrpcpb;
 use tinykv_proto::store;
 use tinykv_proto::store::store_client::StoreClient;
 use tinykv_proto::tikvpb::batch_commands_request::request::Cmd as Asked;
@@ -11,23 +9,13 @@ use tinykv_proto::tikvpb::tikv_client::TikvClient;
 use tonic::transport::Channel;
 use tonic::{Request, Response, Status};
 
-use crate::error::Conflict;
-use crate::retry::Access;
+use crate::wire::Ask;
 
 /// Bytes of a response at most. Stores keep pages far below; a single value has up to 8 MiB.
 pub(super) const RESPONSE_BYTES_MAX: usize = 256 << 20;
 
-/// A request to a store.
-pub(crate) trait Rpc: Message + 'static {
-    /// What the store answers.
-    type Response: Send;
-
-    /// Whether the request may be repeated.
-    const ACCESS: Access;
-
-    /// Says which region the request is for.
-    fn set_context(&mut self, context: kvrpcpb::Context);
-
+/// A request that can be sent.
+pub(crate) trait Rpc: Ask {
     /// Sends the request as a call of its own.
     fn unary(
         channel: Channel,
@@ -48,60 +36,11 @@ pub(crate) trait Rpc: Message + 'static {
     fn from_command(_answer: Answer) -> Option<Self::Response> {
         None
     }
-
-    /// Takes out why the region could not serve the request.
-    fn region_error(response: &mut Self::Response) -> Option<errorpb::Error>;
-
-    /// Why the store refuses the request, or nothing.
-    fn refusal(response: &Self::Response) -> Option<String>;
-
-    /// What about the stored value forbids the update, or nothing.
-    fn conflict(_response: &Self::Response) -> Option<Conflict> {
-        None
-    }
-}
-
-/// A refusal in a response that has a text for it.
-fn told(error: &str) -> Option<String> {
-    (!error.is_empty()).then(|| error.to_owned())
-}
-
-/// What a store says about the stored value. A kind this client does not know leaves the decision
-/// to the text beside it.
-fn conflict(told: store::Conflict) -> Option<Conflict> {
-    match told {
-        store::Conflict::None => None,
-        store::Conflict::NotAnInteger => Some(Conflict::NotAnInteger),
-        store::Conflict::Overflow => Some(Conflict::Overflow),
-        store::Conflict::TooLong => Some(Conflict::TooLong),
-    }
-}
-
-/// A refusal in a response of pairs: it stands in one of them.
-fn told_in_pairs(pairs: &[KvPair]) -> Option<String> {
-    let error = pairs.iter().find_map(|pair| pair.error.as_ref())?;
-    Some(if error.abort.is_empty() {
-        error.retryable.clone()
-    } else {
-        error.abort.clone()
-    })
 }
 
 macro_rules! rpc {
-    (
-        $request:ty, $response:ty, $access:ident, $client:ident.$method:ident, $refusal:expr
-        $(, conflict: $conflict:ident)?
-        $(, command: $command:ident)?
-    ) => {
+    ($request:ty, $client:ident.$method:ident $(, command: $command:ident)?) => {
         impl Rpc for $request {
-            type Response = $response;
-
-            const ACCESS: Access = Access::$access;
-
-            fn set_context(&mut self, context: kvrpcpb::Context) {
-                self.context = Some(context);
-            }
-
             async fn unary(
                 channel: Channel,
                 request: Request<Self>,
@@ -116,158 +55,31 @@ macro_rules! rpc {
                     Ok(Asked::$command(self))
                 }
 
-                fn from_command(answer: Answer) -> Option<$response> {
+                fn from_command(answer: Answer) -> Option<Self::Response> {
                     match answer {
                         Answer::$command(response) => Some(response),
                         _ => None,
                     }
                 }
             )?
-
-            fn region_error(response: &mut $response) -> Option<errorpb::Error> {
-                response.region_error.take()
-            }
-
-            fn refusal(response: &$response) -> Option<String> {
-                let refusal: fn(&$response) -> Option<String> = $refusal;
-                refusal(response)
-            }
-
-            $(
-                fn $conflict(response: &$response) -> Option<Conflict> {
-                    conflict(response.conflict())
-                }
-            )?
         }
     };
 }
 
-rpc!(
-    kvrpcpb::RawGetRequest,
-    kvrpcpb::RawGetResponse,
-    Read,
-    TikvClient.raw_get,
-    |it| told(&it.error),
-    command: RawGet
-);
-rpc!(
-    kvrpcpb::RawBatchGetRequest,
-    kvrpcpb::RawBatchGetResponse,
-    Read,
-    TikvClient.raw_batch_get,
-    |it| told_in_pairs(&it.pairs),
-    command: RawBatchGet
-);
-rpc!(
-    kvrpcpb::RawScanRequest,
-    kvrpcpb::RawScanResponse,
-    Read,
-    TikvClient.raw_scan,
-    |it| { told_in_pairs(&it.kvs) },
-    command: RawScan
-);
-rpc!(
-    store::RawCountRequest,
-    store::RawCountResponse,
-    Read,
-    StoreClient.raw_count,
-    |it| told(&it.error)
-);
-rpc!(
-    kvrpcpb::RawPutRequest,
-    kvrpcpb::RawPutResponse,
-    Write,
-    TikvClient.raw_put,
-    |it| told(&it.error),
-    command: RawPut
-);
-rpc!(
-    kvrpcpb::RawBatchPutRequest,
-    kvrpcpb::RawBatchPutResponse,
-    Write,
-    TikvClient.raw_batch_put,
-    |it| told(&it.error),
-    command: RawBatchPut
-);
-rpc!(
-    kvrpcpb::RawDeleteRequest,
-    kvrpcpb::RawDeleteResponse,
-    Write,
-    TikvClient.raw_delete,
-    |it| told(&it.error),
-    command: RawDelete
-);
-rpc!(
-    kvrpcpb::RawBatchDeleteRequest,
-    kvrpcpb::RawBatchDeleteResponse,
-    Write,
-    TikvClient.raw_batch_delete,
-    |it| told(&it.error),
-    command: RawBatchDelete
-);
-rpc!(
-    kvrpcpb::RawDeleteRangeRequest,
-    kvrpcpb::RawDeleteRangeResponse,
-    Write,
-    TikvClient.raw_delete_range,
-    |it| told(&it.error),
-    command: RawDeleteRange
-);
-rpc!(
-    kvrpcpb::RawCasRequest,
-    kvrpcpb::RawCasResponse,
-    Write,
-    TikvClient.raw_compare_and_swap,
-    |it| told(&it.error)
-);
-rpc!(
-    kvrpcpb::RawChecksumRequest,
-    kvrpcpb::RawChecksumResponse,
-    Read,
-    TikvClient.raw_checksum,
-    |it| told(&it.error)
-);
-rpc!(
-    store::RawGetExpiryRequest,
-    store::RawGetExpiryResponse,
-    Read,
-    StoreClient.raw_get_expiry,
-    |it| told(&it.error)
-);
-rpc!(
-    store::RawIncrementRequest,
-    store::RawIncrementResponse,
-    Write,
-    StoreClient.raw_increment,
-    |it| told(&it.error),
-    conflict: conflict
-);
-rpc!(
-    store::RawAppendRequest,
-    store::RawAppendResponse,
-    Write,
-    StoreClient.raw_append,
-    |it| told(&it.error),
-    conflict: conflict
-);
-rpc!(
-    store::RawPutIfRequest,
-    store::RawPutIfResponse,
-    Write,
-    StoreClient.raw_put_if,
-    |it| told(&it.error)
-);
-rpc!(
-    store::RawRemoveRequest,
-    store::RawRemoveResponse,
-    Write,
-    StoreClient.raw_remove,
-    |it| told(&it.error)
-);
-rpc!(
-    store::RawExpireRequest,
-    store::RawExpireResponse,
-    Write,
-    StoreClient.raw_expire,
-    |it| told(&it.error)
-);
+rpc!(kvrpcpb::RawGetRequest, TikvClient.raw_get, command: RawGet);
+rpc!(kvrpcpb::RawBatchGetRequest, TikvClient.raw_batch_get, command: RawBatchGet);
+rpc!(kvrpcpb::RawScanRequest, TikvClient.raw_scan, command: RawScan);
+rpc!(store::RawCountRequest, StoreClient.raw_count);
+rpc!(kvrpcpb::RawPutRequest, TikvClient.raw_put, command: RawPut);
+rpc!(kvrpcpb::RawBatchPutRequest, TikvClient.raw_batch_put, command: RawBatchPut);
+rpc!(kvrpcpb::RawDeleteRequest, TikvClient.raw_delete, command: RawDelete);
+rpc!(kvrpcpb::RawBatchDeleteRequest, TikvClient.raw_batch_delete, command: RawBatchDelete);
+rpc!(kvrpcpb::RawDeleteRangeRequest, TikvClient.raw_delete_range, command: RawDeleteRange);
+rpc!(kvrpcpb::RawCasRequest, TikvClient.raw_compare_and_swap);
+rpc!(kvrpcpb::RawChecksumRequest, TikvClient.raw_checksum);
+rpc!(store::RawGetExpiryRequest, StoreClient.raw_get_expiry);
+rpc!(store::RawIncrementRequest, StoreClient.raw_increment);
+rpc!(store::RawAppendRequest, StoreClient.raw_append);
+rpc!(store::RawPutIfRequest, StoreClient.raw_put_if);
+rpc!(store::RawRemoveRequest, StoreClient.raw_remove);
+rpc!(store::RawExpireRequest, StoreClient.raw_expire);

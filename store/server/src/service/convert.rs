@@ -1,4 +1,5 @@
-//! Between the messages on the wire and the values of the store.
+//! Between the messages on the wire and the values of the store. Pure: the simulated store answers
+//! by it, too.
 
 use std::sync::Arc;
 
@@ -13,7 +14,7 @@ use crate::limits::Refused;
 use crate::space::{self, Space};
 
 /// Where a request is meant to go. What the asker leaves out stays 0 and fits nothing.
-pub(crate) fn target(context: Option<&kvrpcpb::Context>) -> Target {
+pub fn target(context: Option<&kvrpcpb::Context>) -> Target {
     let Some(context) = context else {
         return Target::default();
     };
@@ -28,7 +29,7 @@ pub(crate) fn target(context: Option<&kvrpcpb::Context>) -> Target {
 }
 
 /// Which key space a request is about.
-pub(crate) fn space(context: Option<&kvrpcpb::Context>) -> Result<Space, Refused> {
+pub fn space(context: Option<&kvrpcpb::Context>) -> Result<Space, Refused> {
     const V1: i32 = kvrpcpb::ApiVersion::V1 as i32;
     const V1_TTL: i32 = kvrpcpb::ApiVersion::V1ttl as i32;
     const V2: i32 = kvrpcpb::ApiVersion::V2 as i32;
@@ -54,7 +55,8 @@ pub(crate) fn epoch_to_proto(epoch: RegionEpoch) -> metapb::RegionEpoch {
     }
 }
 
-pub(crate) fn peer_to_proto(peer: Peer) -> metapb::Peer {
+/// A peer as an asker has to see it.
+pub fn peer_to_proto(peer: Peer) -> metapb::Peer {
     let role = match peer.role {
         PeerRole::Voter => metapb::PeerRole::Voter,
         PeerRole::Learner => metapb::PeerRole::Learner,
@@ -70,7 +72,7 @@ pub(crate) fn peer_to_proto(peer: Peer) -> metapb::Peer {
 }
 
 /// A region as an asker has to see it; `None` if it is empty in that view.
-pub(crate) fn region_to_proto(region: &Region, asker: Asker) -> Option<metapb::Region> {
+pub fn region_to_proto(region: &Region, asker: Asker) -> Option<metapb::Region> {
     let bounds = space::bounds(region).seen_by(asker)?;
     Some(metapb::Region {
         id: region.id.0,
@@ -82,7 +84,7 @@ pub(crate) fn region_to_proto(region: &Region, asker: Asker) -> Option<metapb::R
 }
 
 /// The message that tells a client what is wrong and what it needs to go on.
-pub(crate) fn error_to_proto(error: &RegionError, asker: Asker) -> errorpb::Error {
+pub fn error_to_proto(error: &RegionError, asker: Asker) -> errorpb::Error {
     let mut out = errorpb::Error::default();
     match error {
         RegionError::StoreNotMatch { asked, here } => {
@@ -170,6 +172,16 @@ pub(crate) fn error_to_proto(error: &RegionError, asker: Asker) -> errorpb::Erro
         }
     }
     out
+}
+
+/// The text beside the region error, where a response has one: what users of a client must see that
+/// does not know the error's field.
+pub fn text(error: &RegionError) -> String {
+    match error {
+        RegionError::Undetermined { reason } => undetermined_text(reason),
+        RegionError::Refused { reason } => (*reason).to_owned(),
+        _ => String::new(),
+    }
 }
 
 /// A refusal that no field stands for: for people alone.

@@ -6,7 +6,7 @@
 
 mod answer;
 mod batch;
-mod convert;
+pub mod convert;
 mod deadline;
 mod figures;
 mod raw;
@@ -99,11 +99,7 @@ impl Failed {
     fn tell(self, asker: Asker) -> Result<Told, Status> {
         match self {
             Failed::Region(error) => Ok(Told {
-                text: match &error {
-                    RegionError::Undetermined { reason } => convert::undetermined_text(reason),
-                    RegionError::Refused { reason } => (*reason).to_owned(),
-                    _ => String::new(),
-                },
+                text: convert::text(&error),
                 region_error: Some(convert::error_to_proto(&error, asker)),
             }),
             Failed::Refused(refused) => Ok(Told {

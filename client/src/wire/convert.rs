@@ -8,7 +8,7 @@ use crate::retry::{Failure, Misrouted, Target};
 use crate::routing::{Epoch, Peer, PeerId, RegionId, Route, StoreId};
 
 /// What every request to a store begins with.
-pub(super) fn context(target: &Target, cluster_id: u64) -> kvrpcpb::Context {
+pub fn context(target: &Target, cluster_id: u64) -> kvrpcpb::Context {
     let Epoch { conf_ver, version } = target.route.epoch;
     kvrpcpb::Context {
         region_id: target.route.region.0,
@@ -29,7 +29,7 @@ pub(super) fn context(target: &Target, cluster_id: u64) -> kvrpcpb::Context {
 
 /// A region as a route, with its leader if that is one of its peers. `None` if the message lacks
 /// what a route needs.
-pub(super) fn route(region: metapb::Region, leader: Option<&metapb::Peer>) -> Option<Route> {
+pub fn route(region: metapb::Region, leader: Option<&metapb::Peer>) -> Option<Route> {
     let epoch = region.region_epoch?;
     let peers: Vec<Peer> = region.peers.iter().map(peer).collect();
     let leader = leader.map(|leader| PeerId(leader.id));
@@ -56,7 +56,7 @@ fn peer(peer: &metapb::Peer) -> Peer {
 }
 
 /// Why a store did not serve a request.
-pub(super) fn failure(error: errorpb::Error) -> Failure {
+pub fn failure(error: errorpb::Error) -> Failure {
     let named = [
         (error.region_not_found.is_some(), Misrouted::RegionNotFound),
         (
