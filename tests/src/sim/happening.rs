@@ -10,7 +10,7 @@ use tinykv_env::Prng;
 use tinykv_raft::{GroupId, PeerId, Term};
 use tinykv_replica::{Event, PeerMessage, SnapshotSend, StoreId};
 
-use super::client::{Answer, Call};
+use super::client::{Fates, Packet};
 use super::faults::Fault;
 use super::host::Work;
 use super::invariants::Invariants;
@@ -38,12 +38,14 @@ pub(super) enum Happening {
         data: Vec<(Bytes, Bytes)>,
     },
     /// A client's request arrives at a store.
-    Call { to: StoreId, call: Call },
+    Call { to: StoreId, packet: Packet },
     /// A store's answer arrives at a client.
-    Answer {
+    Answer { packet: Packet },
+    /// A client's connection to a store broke, before a request was sent or after.
+    Broken {
         client: usize,
         attempt: u64,
-        answer: Answer,
+        sent: bool,
     },
     /// A client looks up who holds a key.
     Locate {
@@ -121,6 +123,8 @@ pub(super) struct Context {
     pub(super) random: Prng,
     pub(super) report: Report,
     pub(super) invariants: Invariants,
+    /// What became of the writes of clients.
+    pub(super) fates: Fates,
     pub(super) trace: Trace,
     /// Which store last came to lead a group.
     led: BTreeMap<GroupId, StoreId>,
@@ -139,6 +143,7 @@ impl Context {
                 ..Report::default()
             },
             invariants: Invariants::default(),
+            fates: Fates::default(),
             trace: Trace::new(keep_trace),
             led: BTreeMap::new(),
             lives: BTreeMap::new(),
@@ -232,17 +237,11 @@ impl Context {
     }
 
     /// A store answers a client; the answer may get lost on its way.
-    pub(super) fn answer(&mut self, from: StoreId, call: &Call, answer: Answer) {
-        let address = client_address(call.client);
+    pub(super) fn answer(&mut self, from: StoreId, packet: Packet) {
+        let address = client_address(packet.mark.client);
         let delays = self.network.send(from.0, address, &mut self.random);
         if let Some(delay) = delays.first() {
-            let (client, attempt) = (call.client, call.attempt);
-            let happening = Happening::Answer {
-                client,
-                attempt,
-                answer,
-            };
-            self.schedule.after(*delay, happening);
+            self.schedule.after(*delay, Happening::Answer { packet });
         }
     }
 

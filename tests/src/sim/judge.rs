@@ -9,7 +9,7 @@ pub const BATCH_MIN: u64 = 100;
 const LARGE_BATCH_MIN: u64 = 2_000;
 
 /// Paths that a batch must have taken, and faults that must have fired, or it proves little.
-const MUST_HIT: [&str; 26] = [
+const MUST_HIT: [&str; 34] = [
     "leader_elected",
     "read_in_lease",
     "read_index",
@@ -36,6 +36,14 @@ const MUST_HIT: [&str; 26] = [
     "timestamp_after_failover",
     "outdated_order_ignored",
     "peer_moved",
+    "connection_broke",
+    "connection_refused",
+    "transfer_done",
+    "read_elsewhere",
+    "hot_key_contended",
+    "marched_through",
+    "all_keys_in_a_burst",
+    "woke_after_idle",
 ];
 /// Rarer paths, which only a large batch is sure to take.
 const MUST_HIT_RARELY: [&str; 2] = [

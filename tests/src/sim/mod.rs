@@ -25,7 +25,7 @@
 //! # Map
 //!
 //! `world` is the run itself, with its faults; `host` is a machine with a process on it, `store` and
-//! `placement` are the two kinds of processes, `client` is a client; `invariants` is what must hold,
+//! `placement` are the two kinds of processes, `client` is a client, `workload` what clients want; `invariants` is what must hold,
 //! `judge` whether a batch was real work.
 
 mod client;
@@ -42,6 +42,7 @@ mod schedule;
 mod store;
 mod trace;
 mod watched;
+mod workload;
 mod world;
 
 use std::time::Duration;

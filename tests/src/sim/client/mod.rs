@@ -1,163 +1,113 @@
-//! A client of the simulated cluster: one operation at a time on a few registers, with the rules
-//! of the real one. It finds regions by routes that it keeps until somebody tells it better. A
-//! write is sent again only when it was certainly refused; a read whenever it pleases; whatever
-//! has no answer at its deadline is unknown.
+//! A client of the simulated cluster: the cores of the production client (`tinykv-client`), with
+//! messages of the simulated network in the place of sockets.
 //!
-//! A scan goes from region to region. What each region answers is one snapshot of it, and every
-//! key in there is a read of its own, as far as the checker is concerned.
+//! What to do next, whom to ask, how long to wait and what an answer proves is all decided there:
+//! by [`Call`], [`Routes`], the visits of ranges, the parts of batches, and
+//! [`tinykv_client::wire::verdict`]. Here are only the link to the network and, in `task`, what the
+//! checker is told.
+//!
+//! What the contract of the client promises is watched from outside of it: no call outlives its
+//! deadline (K5), no read is of unknown fate (K3), and by `fates` the stores say whether a write
+//! was proposed again that may have been applied (K2, K4). That what is definitely not applied is
+//! never seen (K1) the checker finds out.
 
-mod routes;
-mod scan;
+mod fates;
+mod message;
+mod task;
 
-use std::collections::BTreeMap;
 use std::time::Duration;
 
 use bytes::Bytes;
+use tinykv_client::Error;
+use tinykv_client::retry::{Access, Call, Failure, LookupFailure, Step, Target};
+use tinykv_client::routing::{Point, Routes};
+use tinykv_client::wire;
 use tinykv_env::Prng;
-use tinykv_raft::GroupId;
-use tinykv_replica::{Region, RegionEpoch, StoreId};
+use tinykv_keys::Asker;
+use tinykv_replica::{Region, StoreId};
+use tinykv_store::service::convert;
 
-use crate::checker::{Action, Operation, Outcome, Value};
+use crate::checker::{Operation, Outcome};
 
-use self::routes::Routes;
-use self::scan::Scan;
+use self::task::{GoesOn, Span, Task};
+use super::workload::Wanted;
 
-/// How long an operation may take in all.
+pub(super) use self::fates::Fates;
+pub(super) use self::message::{Asked, Mark, Method, Packet, Told};
+
+/// How long a call may take in all.
 const DEADLINE: Duration = Duration::from_secs(2);
-/// How long a read waits for one store, and anybody for placement.
-const READ_TIMEOUT: Duration = Duration::from_millis(300);
-/// Pause after a refusal.
-const BACK_OFF: Duration = Duration::from_millis(30);
-/// Refusals after which a route is looked up anew.
-const REFUSALS_MAX: u32 = 3;
 
-/// A request on its way to a store.
-#[derive(Clone, Debug)]
-pub(super) struct Call {
-    pub(super) client: usize,
-    /// Numbers the attempts of a client; an answer to an earlier one is ignored.
-    pub(super) attempt: u64,
-    pub(super) group: GroupId,
-    /// The epoch the client believes in.
-    pub(super) epoch: RegionEpoch,
-    pub(super) request: Request,
-    /// When the caller will have given up.
-    pub(super) deadline: Duration,
-}
-
-/// What is asked of a region.
-#[derive(Clone, Debug)]
-pub(super) enum Request {
-    One {
-        key: String,
-        action: Action,
-    },
-    /// All keys from the first on, before the second, as far as the region reaches.
-    Scan {
-        from: String,
-        upto: String,
-    },
-}
-
-impl Request {
-    /// Where it goes.
-    pub(super) fn key(&self) -> &str {
-        match self {
-            Request::One { key, .. } => key,
-            Request::Scan { from, .. } => from,
-        }
-    }
-
-    fn is_read(&self) -> bool {
-        match self {
-            Request::One { action, .. } => *action == Action::Get,
-            Request::Scan { .. } => true,
-        }
-    }
-}
-
-/// What a store says.
-#[derive(Clone, Debug)]
-pub(super) enum Answer {
-    /// It is done, and this is what it gave.
-    Ok(Outcome),
-    /// What a region holds, and where it ends.
-    Scanned {
-        pairs: Vec<(String, Value)>,
-        end: Bytes,
-    },
-    /// It certainly is not; another store may lead.
-    Refused { leader: Option<StoreId> },
-    /// It certainly is not: the client's view of the region is outdated.
-    Outdated { regions: Vec<Region> },
-    /// It certainly is not: the region is not on this store.
-    NotHere,
-    /// Nobody knows.
-    Undetermined,
-}
+/// A key above every key that the lookups of a run know, and below the next one.
+const JUST_ABOVE: &str = "\u{7f}\u{7f}";
 
 /// What a client does next.
 #[derive(Debug)]
 pub(super) enum Next {
-    /// Send the call to a store after a pause, and remind the client after the second duration.
+    /// Send a request to a store; remind the client after a time.
     Send {
         to: StoreId,
-        call: Call,
-        pause: Duration,
+        packet: Packet,
         remind: Duration,
     },
-    /// Find out who holds a key, after a pause; remind the client after the second duration.
+    /// Find out who holds a key; remind the client after a time.
     Locate {
         key: String,
         attempt: u64,
-        pause: Duration,
         remind: Duration,
     },
-    /// The operation is over; begin another one.
+    /// Remind the client after a time.
+    Wait { attempt: u64, remind: Duration },
+    /// What was wanted is over.
     Finished(Finished),
     /// Nothing.
-    Wait,
+    Nothing,
 }
 
-/// What an operation came to.
-#[derive(Debug)]
+/// What something wanted came to.
+#[derive(Debug, Default)]
 pub(super) struct Finished {
-    /// For the checker: one operation, or every key that a scan read.
+    /// For the checker: everything that was read or written.
     pub(super) operations: Vec<Operation>,
-    /// How many regions showed themselves to a scan.
-    pub(super) parts: usize,
+    /// It was a scan.
+    pub(super) is_scan: bool,
     /// Whether the client got what it asked for.
     pub(super) succeeded: bool,
     pub(super) unknown: bool,
-    /// A region was split between two parts of a scan.
+    /// A region had changed when it was asked.
     pub(super) across_split: bool,
 }
 
 /// One client.
-#[derive(Debug)]
 pub(super) struct Client {
     id: usize,
     random: Prng,
     keys: Vec<String>,
     routes: Routes,
-    /// What it last saw in each register: compare-and-swap builds on it.
-    seen: BTreeMap<String, Option<Value>>,
     attempt: u64,
-    operations: u64,
+    calls: u64,
     open: Option<Open>,
 }
 
-#[derive(Debug)]
+/// Something wanted that is under way.
 struct Open {
-    request: Request,
-    /// For a scan: what it has so far.
-    scan: Option<Scan>,
+    task: Task,
+    call: Call,
+    /// When the call began.
     begin: Duration,
-    /// When the current attempt was sent.
-    sent: Duration,
-    to: Option<StoreId>,
-    /// The current attempt was sent and has no answer.
-    in_doubt: bool,
+    stage: Stage,
+    finished: Finished,
+}
+
+/// What a call waits for.
+#[derive(Debug)]
+enum Stage {
+    /// Its next attempt.
+    Waiting,
+    /// Placement.
+    Locating,
+    /// A store.
+    Sent { target: Target, method: Method },
 }
 
 impl Client {
@@ -166,53 +116,24 @@ impl Client {
             id,
             random,
             keys,
-            routes: Routes::default(),
-            seen: BTreeMap::new(),
+            routes: Routes::new(),
             attempt: 0,
-            operations: 0,
+            calls: 0,
             open: None,
         }
     }
 
-    /// Begins an operation, whatever the dice say.
-    pub(super) fn begin(&mut self, now: Duration) -> Next {
-        if self.random.chance(8) {
-            let last = self.keys.len() as u64;
-            let from = self.random.below(last);
-            let upto = self.random.between(from + 1, last);
-            return self.begin_scan(now, from as usize, upto as usize);
-        }
-        let Some(key) = self.random.pick(&self.keys).cloned() else {
-            return Next::Wait;
-        };
-        let action = self.draw(&key);
-        self.start(now, Request::One { key, action })
-    }
-
-    /// Begins a write, for the liveness phase.
-    pub(super) fn begin_put(&mut self, now: Duration, key: String) -> Next {
-        let action = Action::Put(self.fresh_value());
-        self.start(now, Request::One { key, action })
-    }
-
-    /// Begins a read, for the last look at every register.
-    pub(super) fn begin_get(&mut self, now: Duration, key: String) -> Next {
-        let action = Action::Get;
-        self.start(now, Request::One { key, action })
-    }
-
-    /// Begins a scan over some of the keys, by their numbers.
-    pub(super) fn begin_scan(&mut self, now: Duration, from: usize, upto: usize) -> Next {
-        let from = self.keys[from].clone();
-        let upto = match self.keys.get(upto) {
-            Some(key) => key.clone(),
-            None => scan::BEYOND_ALL.to_owned(),
-        };
-        self.start(now, Request::Scan { from, upto })
-    }
-
     pub(super) fn is_idle(&self) -> bool {
         self.open.is_none()
+    }
+
+    /// Begins something.
+    pub(super) fn begin(&mut self, now: Duration, wanted: Wanted) -> Next {
+        let finished = Finished {
+            succeeded: true,
+            ..Finished::default()
+        };
+        self.next_call(now, Task::new(wanted), finished)
     }
 
     /// Somebody told who holds the key that was looked up; `None`: nobody knows.
@@ -222,247 +143,255 @@ impl Client {
         attempt: u64,
         route: Option<(Region, Option<StoreId>)>,
     ) -> Next {
-        let Some(open) = self.open.as_ref().filter(|_| attempt == self.attempt) else {
-            return Next::Wait;
+        let Some(open) = self.open.as_mut().filter(|_| attempt == self.attempt) else {
+            return Next::Nothing;
         };
-        let key = open.request.key().as_bytes().to_vec();
-        if let Some((region, leader)) = route {
-            self.routes.learn(region, leader);
-        }
-        // What it was told may be older than what it knew already.
-        let pause = match self.routes.at(&key) {
-            Some(_) => Duration::ZERO,
-            None => BACK_OFF,
+        let Stage::Locating = open.stage else {
+            return Next::Nothing;
         };
-        self.again(now, pause)
+        let route = route.and_then(|(region, leader)| {
+            let leader = leader.and_then(|store| region.peer_on(store));
+            let leader = leader.map(convert::peer_to_proto);
+            wire::route(
+                convert::region_to_proto(&region, Asker::Raw)?,
+                leader.as_ref(),
+            )
+        });
+        let located = route.ok_or(LookupFailure::NoLeader {
+            message: "ask somebody else".to_owned(),
+        });
+        open.call.on_located(&mut self.routes, located, now);
+        self.go_on(now)
     }
 
-    pub(super) fn on_answer(&mut self, now: Duration, attempt: u64, answer: Answer) -> Next {
-        if attempt != self.attempt {
-            return Next::Wait;
-        }
-        let Some(open) = &mut self.open else {
-            return Next::Wait;
-        };
-        open.in_doubt = false;
-        let key = open.request.key().as_bytes().to_vec();
-        match answer {
-            Answer::Ok(outcome) => self.finish(now, Some(outcome)),
-            Answer::Scanned { pairs, end } => self.on_scanned(now, pairs, &end),
-            Answer::Undetermined if open.request.is_read() => self.again(now, BACK_OFF),
-            Answer::Undetermined => self.finish(now, Some(Outcome::Unknown)),
-            Answer::Refused { leader } => {
-                if let Some(route) = self.routes.at(&key) {
-                    route.refusals += 1;
-                    route.leader = leader;
-                    if route.refusals > REFUSALS_MAX {
-                        let group = route.region.id;
-                        self.routes.forget(group);
-                    }
-                }
-                let pause = leader.map_or(BACK_OFF, |_| Duration::ZERO);
-                self.again(now, pause)
-            }
-            Answer::Outdated { regions } => {
-                if let Some(scan) = &mut open.scan {
-                    scan.note_split();
-                }
-                if let Some(route) = self.routes.at(&key) {
-                    let group = route.region.id;
-                    self.routes.forget(group);
-                }
-                for region in regions {
-                    self.routes.learn(region, open.to);
-                }
-                self.again(now, Duration::ZERO)
-            }
-            Answer::NotHere => {
-                if let Some(route) = self.routes.at(&key) {
-                    let group = route.region.id;
-                    self.routes.forget(group);
-                }
-                self.again(now, BACK_OFF)
-            }
+    /// A store has answered.
+    pub(super) fn on_answer(&mut self, now: Duration, attempt: u64, answer: &Bytes) -> Next {
+        self.on_ended(now, attempt, |_, method| method.verdict(answer))
+    }
+
+    /// The connection to the store broke; whether before or after the request was sent.
+    pub(super) fn on_broken(&mut self, now: Duration, attempt: u64, sent: bool) -> Next {
+        let cause = "it broke".to_owned();
+        self.on_ended(now, attempt, |_, _| {
+            Err(match sent {
+                true => Failure::Lost { cause },
+                false => Failure::NotSent { cause },
+            })
+        })
+    }
+
+    /// The attempt that waits for this store, if there is one.
+    pub(super) fn waits_for(&self, store: StoreId) -> Option<u64> {
+        match &self.open.as_ref()?.stage {
+            Stage::Sent { target, .. } if target.peer.store.0 == store.0 => Some(self.attempt),
+            _ => None,
         }
     }
 
     /// The time that the client asked to be reminded at has come.
     pub(super) fn on_reminder(&mut self, now: Duration, attempt: u64) -> Next {
-        if attempt != self.attempt {
-            return Next::Wait;
-        }
-        let Some(open) = &self.open else {
-            return Next::Wait;
+        let Some(open) = self.open.as_mut().filter(|_| attempt == self.attempt) else {
+            return Next::Nothing;
         };
-        if open.request.is_read() || !open.in_doubt {
-            let key = open.request.key().as_bytes().to_vec();
-            if let Some(route) = self.routes.at(&key) {
-                let group = route.region.id;
-                self.routes.forget(group);
+        match &open.stage {
+            Stage::Waiting => self.go_on(now),
+            Stage::Locating => {
+                let cause = "no answer in time".to_owned();
+                let failure = LookupFailure::Unreachable { cause };
+                open.call.on_located(&mut self.routes, Err(failure), now);
+                self.go_on(now)
             }
-            return self.again(now, Duration::ZERO);
-        }
-        self.finish(now, None)
-    }
-
-    fn start(&mut self, now: Duration, request: Request) -> Next {
-        let scan = match &request {
-            Request::Scan { .. } => Some(Scan::default()),
-            Request::One { .. } => None,
-        };
-        self.open = Some(Open {
-            request,
-            scan,
-            begin: now,
-            sent: now,
-            to: None,
-            in_doubt: false,
-        });
-        self.again(now, Duration::ZERO)
-    }
-
-    /// Tries (again): at the leader of the region, if its route is known.
-    fn again(&mut self, now: Duration, pause: Duration) -> Next {
-        let Some(open) = &mut self.open else {
-            return Next::Wait;
-        };
-        let left = (open.begin + DEADLINE).saturating_sub(now);
-        if left <= pause {
-            return self.finish(now, None);
-        }
-        self.attempt += 1;
-        let attempt = self.attempt;
-        let key = open.request.key();
-        let Some(route) = self.routes.at(key.as_bytes()) else {
-            open.in_doubt = false;
-            return Next::Locate {
-                key: key.to_owned(),
-                attempt,
-                pause,
-                remind: pause + READ_TIMEOUT.min(left),
-            };
-        };
-        let stores: Vec<StoreId> = route.region.peers.iter().map(|peer| peer.store).collect();
-        let to = match route.leader {
-            Some(leader) => leader,
-            None => self.random.pick(&stores).copied().unwrap_or_default(),
-        };
-        let is_read = open.request.is_read();
-        open.to = Some(to);
-        open.sent = now + pause;
-        open.in_doubt = true;
-        Next::Send {
-            to,
-            call: Call {
-                client: self.id,
-                attempt,
-                group: route.region.id,
-                epoch: route.region.epoch,
-                request: open.request.clone(),
-                deadline: open.begin + DEADLINE,
-            },
-            pause,
-            remind: match is_read {
-                true => pause + READ_TIMEOUT.min(left),
-                false => left,
-            },
+            Stage::Sent { .. } => self.on_ended(now, attempt, |target, _| {
+                Err(Failure::TimedOut {
+                    after: target.timeout,
+                })
+            }),
         }
     }
 
-    fn on_scanned(&mut self, now: Duration, pairs: Vec<(String, Value)>, end: &Bytes) -> Next {
-        let Some(open) = &mut self.open else {
-            return Next::Wait;
+    /// The attempt under way has ended.
+    fn on_ended(
+        &mut self,
+        now: Duration,
+        attempt: u64,
+        verdict: impl FnOnce(&Target, Method) -> Result<Told, Failure>,
+    ) -> Next {
+        let Some(open) = self.open.as_mut().filter(|_| attempt == self.attempt) else {
+            return Next::Nothing;
         };
-        let (Some(scan), Request::Scan { from, upto }) = (&mut open.scan, &mut open.request) else {
-            return Next::Wait;
+        let stage = std::mem::replace(&mut open.stage, Stage::Waiting);
+        let Stage::Sent { target, method } = stage else {
+            open.stage = stage;
+            return Next::Nothing;
         };
-        let part = scan::Part {
-            client: self.id as u64,
-            attempt: self.attempt,
-            from: from.clone(),
-            upto: scan::earlier(upto, end),
-            begin: open.sent,
-            end: now,
-        };
-        *from = part.upto.clone();
-        let is_done = from >= upto;
-        scan.take(&self.keys, part, pairs);
-        match is_done {
-            true => self.finish(now, Some(Outcome::Done)),
-            false => self.again(now, Duration::ZERO),
+        match verdict(&target, method) {
+            Err(failure) => {
+                open.finished.across_split |= matches!(failure, Failure::EpochNotMatch { .. });
+                open.call.on_failure(&mut self.routes, &failure, now);
+                self.go_on(now)
+            }
+            Ok(told) => {
+                open.call.on_success(&mut self.routes);
+                self.on_told(now, &target, told)
+            }
         }
     }
 
-    /// The operation is over; without an outcome it ran out of time.
-    fn finish(&mut self, now: Duration, outcome: Option<Outcome>) -> Next {
-        let Some(open) = self.open.take() else {
-            return Next::Wait;
+    /// A call has succeeded.
+    fn on_told(&mut self, now: Duration, target: &Target, told: Told) -> Next {
+        let span = self.span(now);
+        let Some(Open {
+            mut task,
+            mut finished,
+            ..
+        }) = self.open.take()
+        else {
+            return Next::Nothing;
         };
-        self.operations += 1;
-        self.attempt += 1;
-        let timed_out = match open.in_doubt && !open.request.is_read() {
+        let is_one = matches!(task, Task::One { .. });
+        let operations = task.on_told(told, &target.route, span, &self.keys);
+        finished.operations.extend(operations);
+        match is_one {
+            true => Next::Finished(finished),
+            false => self.next_call(now, task, finished),
+        }
+    }
+
+    /// A call has failed.
+    fn on_error(&mut self, now: Duration, error: &Error) -> Next {
+        let span = self.span(now);
+        let Some(Open {
+            mut task,
+            mut finished,
+            ..
+        }) = self.open.take()
+        else {
+            return Next::Nothing;
+        };
+        let outcome = match error.is_undetermined() {
             true => Outcome::Unknown,
             false => Outcome::DefinitelyNot,
         };
-        let outcome = outcome.unwrap_or(timed_out);
-        let succeeded = !matches!(outcome, Outcome::Unknown | Outcome::DefinitelyNot);
-        let unknown = outcome == Outcome::Unknown;
-        if let Some(scan) = open.scan {
-            return Next::Finished(scan.finish(succeeded));
+        assert!(
+            task.access() == Access::Write || outcome == Outcome::DefinitelyNot,
+            "K3: a read is of unknown fate: {error}"
+        );
+        finished.succeeded = false;
+        finished.unknown |= outcome == Outcome::Unknown;
+        let (operations, goes_on) = task.on_failed(&outcome, span, &self.keys);
+        finished.operations.extend(operations);
+        match goes_on {
+            GoesOn::Yes => self.next_call(now, task, finished),
+            GoesOn::No => Next::Finished(Finished {
+                is_scan: task.is_scan(),
+                ..finished
+            }),
         }
-        let Request::One { key, action } = open.request else {
-            return Next::Wait;
-        };
-        if !succeeded && let Some(route) = self.routes.at(key.as_bytes()) {
-            route.leader = None;
-        }
-        self.note(&key, &action, &outcome);
-        let operation = Operation {
-            client: self.id as u64,
-            key,
-            action,
-            outcome,
-            begin: open.begin.as_nanos() as u64,
-            end: now.as_nanos() as u64,
-            at_once: None,
-        };
-        Next::Finished(Finished {
-            operations: vec![operation],
-            parts: 0,
-            succeeded,
-            unknown,
-            across_split: false,
-        })
     }
 
-    fn note(&mut self, key: &str, action: &Action, outcome: &Outcome) {
-        let seen = match (action, outcome) {
-            (Action::Put(new), Outcome::Done)
-            | (Action::CompareAndSwap { new, .. }, Outcome::Swapped { swapped: true, .. }) => {
-                Some(new.clone())
+    /// The next call of what is wanted, if there is one.
+    fn next_call(&mut self, now: Duration, task: Task, finished: Finished) -> Next {
+        let Some(point) = task.point() else {
+            let is_scan = task.is_scan();
+            return Next::Finished(Finished {
+                is_scan,
+                ..finished
+            });
+        };
+        self.calls += 1;
+        let seed = self.random.next_u64();
+        self.open = Some(Open {
+            call: Call::new(task.access(), point, now, DEADLINE, seed),
+            task,
+            begin: now,
+            stage: Stage::Waiting,
+            finished,
+        });
+        self.go_on(now)
+    }
+
+    /// Does what the call says.
+    fn go_on(&mut self, now: Duration) -> Next {
+        self.attempt += 1;
+        let attempt = self.attempt;
+        let mark = Mark {
+            client: self.id,
+            call: self.calls,
+            attempt,
+        };
+        loop {
+            let Some(open) = &mut self.open else {
+                return Next::Nothing;
+            };
+            let deadline = open.call.deadline();
+            assert!(now <= deadline, "K5: a call goes on after its deadline");
+            match open.call.next(&self.routes, now) {
+                Step::GiveUp(error) => return self.on_error(now, &error),
+                Step::Wait { until } => {
+                    open.stage = Stage::Waiting;
+                    let remind = until.saturating_sub(now);
+                    return Next::Wait { attempt, remind };
+                }
+                Step::Locate { point, timeout } => {
+                    open.stage = Stage::Locating;
+                    return Next::Locate {
+                        key: key_of(&point),
+                        attempt,
+                        remind: timeout,
+                    };
+                }
+                Step::FindStore { store, .. } => {
+                    // Stores do not change their addresses here; placement not answering is what
+                    // look-ups of regions meet already.
+                    let address = Ok(format!("store-{store}"));
+                    open.call.on_store(&mut self.routes, store, address, now);
+                }
+                Step::Send(target) => {
+                    assert!(
+                        now + target.timeout <= deadline,
+                        "K5: an attempt may outlast its call"
+                    );
+                    let asked = open.task.asked(&target.route);
+                    let method = asked.method();
+                    let packet = asked.packet(mark, wire::context(&target, 0));
+                    let next = Next::Send {
+                        to: StoreId(target.peer.store.0),
+                        packet,
+                        remind: target.timeout,
+                    };
+                    open.stage = Stage::Sent { target, method };
+                    return next;
+                }
             }
-            (Action::Delete, Outcome::Done) => None,
-            (_, Outcome::Found(found)) => found.clone(),
-            (_, Outcome::Swapped { previous, .. }) => previous.clone(),
-            _ => return,
-        };
-        self.seen.insert(key.to_owned(), seen);
-    }
-
-    fn draw(&mut self, key: &str) -> Action {
-        match self.random.below(10) {
-            0..4 => Action::Get,
-            4..7 => Action::Put(self.fresh_value()),
-            7 => Action::Delete,
-            _ => Action::CompareAndSwap {
-                expected: self.seen.get(key).cloned().flatten(),
-                new: self.fresh_value(),
-            },
         }
     }
 
-    /// Each value is written once in a run, so that a read names its write.
-    fn fresh_value(&mut self) -> Value {
-        format!("c{}-{}", self.id, self.operations)
+    fn span(&self, now: Duration) -> Span {
+        Span {
+            client: self.id,
+            call: self.calls,
+            begin: self.open.as_ref().map_or(now, |open| open.begin),
+            end: now,
+        }
+    }
+}
+
+/// A key in the region that a point means. Bounds are keys, or keys with something short behind
+/// them, so between a bound and the keys just below it there is no other.
+fn key_of(point: &Point) -> String {
+    let text = |bytes: &Bytes| String::from_utf8_lossy(bytes).into_owned();
+    match point {
+        Point::At(key) => text(key),
+        Point::Below(limit) => {
+            let limit = text(limit);
+            let last = limit.chars().last();
+            let Some(before) = last.and_then(|last| char::from_u32(u32::from(last) - 1)) else {
+                return JUST_ABOVE.to_owned();
+            };
+            let mut key = limit;
+            key.pop();
+            key.push(before);
+            key + JUST_ABOVE
+        }
     }
 }

@@ -4,24 +4,27 @@ mod command;
 mod reporting;
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::Duration;
 
+use tinykv_client::retry::Access;
 use tinykv_raft::GroupId;
 use tinykv_replica::{
-    Answer as Granted, Event, Outcome as Decided, Proposal, ReadRequest, Refusal, Region, StoreId,
-    WaiterId,
+    Answer as Granted, Event, Outcome as Decided, Proposal, ReadRequest, Region, StoreId, WaiterId,
 };
+use tinykv_store::checks::{Here, RegionError, Target, check_leader, without_dead_leader};
 use tinykv_store::command::Reply;
 use tinykv_store::machine::RawMachine;
+use tinykv_store::outcome;
+use tinykv_store::service::convert;
 
-use crate::checker::Action;
-
-use super::client::{Answer, Call, Request};
+use super::client::{Asked, Mark, Method, Packet, Told};
 use super::happening::Context;
 use super::host::{Host, Trouble, Work};
 use super::process::OnHost;
 use super::watched::Watched;
 
-use self::command::{command_of, outcome_of};
+use self::command::{SPACE, applied, command_of, plan};
 use self::reporting::{LOOK_INTERVAL, Link};
 
 /// One store of the cluster.
@@ -55,69 +58,106 @@ impl Store {
     }
 
     /// A client's request arrives: a read inside the lease is answered here and now.
-    pub(super) fn on_call(&mut self, context: &mut Context, call: Call) -> Result<(), Trouble> {
-        let now = self.host.local(context);
-        let deadline = self.host.clock.local(call.deadline);
-        let Some(running) = &self.host.running else {
-            return Ok(());
-        };
-        let id = self.host.id;
-        let Some(region) = self.published(call.group) else {
-            context.answer(id, &call, Answer::NotHere);
-            return Ok(());
-        };
-        if region.epoch.version != call.epoch.version {
-            let regions = vec![region.clone()];
-            context.answer(id, &call, Answer::Outdated { regions });
-            return Ok(());
+    pub(super) fn on_call(&mut self, context: &mut Context, packet: Packet) -> Result<(), Trouble> {
+        let call = Call::new(&packet);
+        match self.begin_call(context, &call)? {
+            Begun::Answered(answer) => self.answer(context, &call, *answer),
+            Begun::Asked(waiter, event) => {
+                self.calls.insert(waiter, call);
+                self.host.post(context, *event);
+            }
+            Begun::Nowhere => {}
         }
-        let event = match &call.request {
-            Request::One { key, action } if *action != Action::Get => {
-                let command = command_of(call.epoch, key, action);
-                let waiter = self.wait(call);
-                Event::Propose(Proposal {
-                    group: self.calls[&waiter].group,
-                    peer: None,
-                    term: None,
-                    command,
-                    deadline,
-                    waiter,
-                })
-            }
-            _ => {
-                let lease = running.leases.get(&call.group);
-                let in_lease = lease.is_some_and(|lease| {
-                    now < lease.valid_until && lease.epoch.version == call.epoch.version
-                });
-                if in_lease && region.contains(call.request.key().as_bytes()) {
-                    context.report.probe("read_in_lease");
-                    let answer = self.read(&region.clone(), &call.request)?;
-                    context.answer(id, &call, answer);
-                    return Ok(());
-                }
-                let (group, epoch) = (call.group, Some(call.epoch));
-                let waiter = self.wait(call);
-                Event::Read(ReadRequest {
-                    group,
-                    peer: None,
-                    epoch,
-                    deadline,
-                    waiter,
-                })
-            }
-        };
-        self.host.post(context, event);
         Ok(())
     }
 
-    fn wait(&mut self, call: Call) -> WaiterId {
+    fn begin_call(&mut self, context: &mut Context, call: &Call) -> Result<Begun, Trouble> {
+        let now = self.host.local(context);
+        let Target { region, epoch, .. } = call.target;
+        let here = self.here(region);
+        if let Err(error) = check_leader(&call.target, self.host.id, here.as_ref()) {
+            let from = self.host.id.0;
+            let reaches = |store: StoreId| !context.network.is_cut(from, store.0);
+            return Ok(Begun::answered(Err(without_dead_leader(error, reaches))));
+        }
+        let (Some(running), Some(here)) = (&self.host.running, here) else {
+            return Ok(Begun::Nowhere);
+        };
+        let deadline = now + call.patience();
+        let (group, peer) = (region, Some(call.target.peer));
+        if call.method.access() == Access::Write {
+            let operation = match plan(&call.asked) {
+                Ok(operation) => operation,
+                Err(refused) => {
+                    let told = call.method.failed(None, refused.to_string());
+                    return Ok(Begun::answered(Ok(told)));
+                }
+            };
+            context
+                .fates
+                .on_proposed(call.mark)
+                .map_err(Trouble::Violation)?;
+            let waiter = self.host.waiter().expect("it runs");
+            let proposal = Proposal {
+                group,
+                peer,
+                term: None,
+                command: command_of(epoch, operation),
+                deadline,
+                waiter,
+            };
+            return Ok(Begun::Asked(waiter, Box::new(Event::Propose(proposal))));
+        }
+        let lease = running.leases.get(&group);
+        let in_lease = lease
+            .is_some_and(|lease| now < lease.valid_until && lease.epoch.version == epoch.version);
+        if in_lease {
+            context.report.probe("read_in_lease");
+            let region = Arc::new(here.state.region.clone());
+            return Ok(Begun::answered(self.read(&region, &call.asked)?));
+        }
         let waiter = self.host.waiter().expect("it runs");
-        self.calls.insert(waiter, call);
-        waiter
+        let request = ReadRequest {
+            group,
+            peer,
+            epoch: Some(epoch),
+            deadline,
+            waiter,
+        };
+        Ok(Begun::Asked(waiter, Box::new(Event::Read(request))))
+    }
+
+    /// What the store knows of a region.
+    fn here(&self, group: GroupId) -> Option<Here> {
+        let running = self.host.running.as_ref()?;
+        let state = self.host.region(group)?;
+        let status = running.shard.status(group)?;
+        Some(Here {
+            state: Arc::clone(state),
+            peer: status.peer.id,
+            leader: status.raft.leader,
+            term: status.raft.hard_state.term,
+        })
     }
 
     fn published(&self, group: GroupId) -> Option<&Region> {
         self.host.region(group).map(|state| &state.region)
+    }
+
+    /// The message that the real store makes of it.
+    fn answer(&self, context: &mut Context, call: &Call, answer: Result<Told, RegionError>) {
+        let told = answer.unwrap_or_else(|error| {
+            let told = convert::error_to_proto(&error, SPACE.asker());
+            call.method.failed(Some(told), convert::text(&error))
+        });
+        let (mark, method) = (call.mark, call.method);
+        let bytes = told.encode();
+        let packet = Packet {
+            mark,
+            method,
+            bytes,
+        };
+        context.answer(self.host.id, packet);
     }
 
     fn on_outcome(
@@ -133,26 +173,84 @@ impl Store {
             return Ok(());
         };
         let answer = match outcome {
-            Decided::Ok(Granted::Applied { reply, .. }) => Answer::Ok(outcome_of(reply)),
+            Decided::Ok(Granted::Applied { reply, .. }) => Ok(applied(&call.asked, reply)),
             Decided::Ok(Granted::Read(_)) => {
                 context.report.probe("read_index");
-                // The region as published after the snapshot was taken: had a split changed the
-                // data in it, it would show here.
-                match self.published(call.group).cloned() {
-                    None => Answer::NotHere,
-                    Some(region) if region.epoch.version != call.epoch.version => {
-                        let regions = vec![region];
-                        Answer::Outdated { regions }
-                    }
-                    Some(region) => self.read(&region, &call.request)?,
-                }
+                self.read_granted(&call)?
             }
             Decided::Ok(_) => return Ok(()),
-            Decided::DefinitelyNot(refusal) => refused(refusal),
-            Decided::Undetermined(_) => Answer::Undetermined,
+            Decided::DefinitelyNot(refusal) => {
+                context.fates.on_refused(call.mark);
+                Err(outcome::refused(refusal, &call.target))
+            }
+            // Nothing is unknown about a read that was not served.
+            Decided::Undetermined(_) if call.method.access() == Access::Read => {
+                let region = call.target.region;
+                let leader = None;
+                Err(RegionError::NotLeader { region, leader })
+            }
+            Decided::Undetermined(doubt) => Err(outcome::undetermined(doubt)),
         };
-        context.answer(self.host.id, &call, answer);
+        self.answer(context, &call, answer);
         Ok(())
+    }
+
+    /// The region as published after the snapshot was taken: had a split changed the data in it,
+    /// it would show here.
+    fn read_granted(&self, call: &Call) -> Result<Result<Told, RegionError>, Trouble> {
+        let group = call.target.region;
+        let region = match self.here(group) {
+            Some(here) if here.peer == call.target.peer => Arc::new(here.state.region.clone()),
+            _ => return Ok(Err(RegionError::RegionNotFound { region: group })),
+        };
+        if region.epoch.version != call.target.epoch.version {
+            let regions = vec![region];
+            return Ok(Err(RegionError::EpochNotMatch { regions }));
+        }
+        self.read(&region, &call.asked)
+    }
+}
+
+/// A call of a client.
+struct Call {
+    mark: Mark,
+    method: Method,
+    asked: Asked,
+    target: Target,
+}
+
+/// How a call begins.
+enum Begun {
+    /// It is over.
+    Answered(Box<Result<Told, RegionError>>),
+    /// The shard has to decide it.
+    Asked(WaiterId, Box<Event>),
+    /// The store is down.
+    Nowhere,
+}
+
+impl Begun {
+    fn answered(answer: Result<Told, RegionError>) -> Begun {
+        Begun::Answered(Box::new(answer))
+    }
+}
+
+impl Call {
+    fn new(packet: &Packet) -> Call {
+        let asked = packet.method.request(&packet.bytes);
+        Call {
+            mark: packet.mark,
+            method: packet.method,
+            target: convert::target(asked.context()),
+            asked,
+        }
+    }
+
+    /// How long the asker waits; a little less, so that it is told of its doubt in time.
+    fn patience(&self) -> Duration {
+        let execution_ms = self.asked.context().map(|it| it.max_execution_duration_ms);
+        let time = Duration::from_millis(execution_ms.unwrap_or(0));
+        time - (time / 10).min(Duration::from_millis(25))
     }
 }
 
@@ -183,22 +281,6 @@ impl OnHost for Store {
         }
         self.host.work(context, work)?;
         self.settle(context)
-    }
-}
-
-fn refused(refusal: Refusal) -> Answer {
-    match refusal {
-        Refusal::NotLeader { leader, .. } => Answer::Refused {
-            leader: leader.map(|peer| peer.store),
-        },
-        Refusal::EpochNotMatch { regions } => Answer::Outdated {
-            regions: regions.iter().map(|region| Region::clone(region)).collect(),
-        },
-        Refusal::KeyNotInRegion { region, .. } => Answer::Outdated {
-            regions: vec![Region::clone(&region)],
-        },
-        Refusal::RegionNotFound | Refusal::PeerMismatch { .. } => Answer::NotHere,
-        _ => Answer::Refused { leader: None },
     }
 }
 

@@ -6,8 +6,9 @@ use tinykv_replica::{Region, StoreId};
 
 use crate::checker::Action;
 
-use super::super::client::{Finished, Next};
-use super::super::happening::{Happening, client_address};
+use super::super::client::{Finished, Mark, Next};
+use super::super::happening::{Happening, NOTICE_DELAY, client_address};
+use super::super::workload::{self, Wanted};
 use super::World;
 
 impl World {
@@ -16,39 +17,34 @@ impl World {
         if !self.clients[client].is_idle() {
             return;
         }
-        let last = self.keys.len();
-        let this = &mut self.clients[client];
-        let next = match &mut self.healed {
-            None => this.begin(now),
+        let wanted = match &mut self.healed {
+            None => self.workload.next(client, now),
             Some(healed) => match (healed.unwritten.pop(), healed.unread.pop()) {
                 (Some(key), unread) => {
                     healed.unread.extend(unread);
-                    this.begin_put(now, key)
+                    self.last_writes += 1;
+                    workload::write_to(&key, format!("last-{}", self.last_writes))
                 }
-                (None, Some(key)) => this.begin_get(now, key),
-                (None, None) if !healed.is_scanned => this.begin_scan(now, 0, last),
-                (None, None) => Next::Wait,
+                (None, Some(key)) => Wanted::get(&key),
+                (None, None) if !healed.is_scanned => Wanted::scan_all(),
+                (None, None) => return,
             },
         };
+        let next = self.clients[client].begin(now, wanted);
         self.next(client, next);
     }
 
     pub(super) fn next(&mut self, client: usize, next: Next) {
         let context = &mut self.context;
         match next {
-            Next::Wait => {}
-            Next::Send {
-                to,
-                call,
-                pause,
-                remind,
-            } => {
-                let attempt = call.attempt;
+            Next::Nothing => {}
+            Next::Send { to, packet, remind } => {
+                let attempt = packet.mark.attempt;
                 let address = client_address(client);
                 let delays = context.network.send(address, to.0, &mut context.random);
                 if let Some(delay) = delays.first() {
-                    let call = Happening::Call { to, call };
-                    context.schedule.after(pause + *delay, call);
+                    let call = Happening::Call { to, packet };
+                    context.schedule.after(*delay, call);
                 }
                 let reminder = Happening::Remind { client, attempt };
                 context.schedule.after(remind, reminder);
@@ -56,7 +52,6 @@ impl World {
             Next::Locate {
                 key,
                 attempt,
-                pause,
                 remind,
             } => {
                 let locate = Happening::Locate {
@@ -64,11 +59,52 @@ impl World {
                     attempt,
                     key,
                 };
-                context.schedule.after(pause, locate);
+                context.schedule.after(Duration::ZERO, locate);
+                let reminder = Happening::Remind { client, attempt };
+                context.schedule.after(remind, reminder);
+            }
+            Next::Wait { attempt, remind } => {
                 let reminder = Happening::Remind { client, attempt };
                 context.schedule.after(remind, reminder);
             }
             Next::Finished(finished) => self.finished(client, finished),
+        }
+    }
+
+    /// Nothing listens where a request arrives. A machine that is down may not even say so.
+    pub(super) fn refuse_connection(&mut self, at: StoreId, mark: Mark) {
+        let Mark {
+            client, attempt, ..
+        } = mark;
+        let context = &mut self.context;
+        let address = client_address(client);
+        let delays = context.network.send(at.0, address, &mut context.random);
+        if let Some(delay) = delays.first().filter(|_| !context.random.chance(4)) {
+            let broken = Happening::Broken {
+                client,
+                attempt,
+                sent: context.random.chance(2),
+            };
+            context.report.probe("connection_refused");
+            context.schedule.after(*delay, broken);
+        }
+    }
+
+    /// A process is gone, and with it the connections of clients that wait for its answers.
+    pub(super) fn break_connections(&mut self, at: StoreId) {
+        for client in 0..self.clients.len() {
+            let is_cut = self.context.network.is_cut(at.0, client_address(client));
+            if let Some(attempt) = self.clients[client].waits_for(at)
+                && !is_cut
+            {
+                let broken = Happening::Broken {
+                    client,
+                    attempt,
+                    sent: true,
+                };
+                self.context.report.probe("connection_broke");
+                self.context.schedule.after(NOTICE_DELAY, broken);
+            }
         }
     }
 
@@ -100,32 +136,41 @@ impl World {
                 operation.key, operation.action, operation.outcome
             ));
         }
+        let Finished {
+            operations,
+            is_scan,
+            succeeded,
+            unknown,
+            across_split,
+        } = finished;
+        let now = self.context.now();
         let report = &mut self.context.report;
         report.operations += 1;
-        report.succeeded += u64::from(finished.succeeded);
-        report.unknown += u64::from(finished.unknown);
-        let is_scan = finished.parts > 0;
-        if is_scan {
+        report.succeeded += u64::from(succeeded);
+        report.unknown += u64::from(unknown);
+        if is_scan && succeeded {
             report.probe("scanned");
-        }
-        if finished.across_split {
-            report.probe("scan_across_split");
-        }
-        if let Some(healed) = &mut self.healed {
-            match (finished.operations.first(), finished.succeeded) {
-                (_, true) if is_scan => {
-                    healed.is_scanned |= finished.operations.len() == self.keys.len()
-                }
-                (Some(operation), false) if !is_scan => match operation.action {
-                    Action::Get => healed.unread.push(operation.key.clone()),
-                    _ => healed.unwritten.push(operation.key.clone()),
-                },
-                _ => {}
+            if across_split {
+                report.probe("scan_across_split");
             }
         }
-        self.history.extend(finished.operations);
-        let think = Duration::from_millis(self.context.random.between(1, 25));
+        if let Some(healed) = &mut self.healed {
+            healed.is_scanned |= is_scan && succeeded && operations.len() == self.keys.len();
+            if let ([operation], false) = (&operations[..], succeeded) {
+                match operation.action {
+                    Action::Get => healed.unread.push(operation.key.clone()),
+                    _ => healed.unwritten.push(operation.key.clone()),
+                }
+            }
+        } else {
+            self.workload.on_finished(client, &operations, report);
+        }
+        self.history.extend(operations);
+        let pause = match self.healed {
+            None => self.workload.pause(client, now),
+            Some(_) => Duration::from_millis(self.context.random.between(1, 25)),
+        };
         let begin = Happening::Begin { client };
-        self.context.schedule.after(think, begin);
+        self.context.schedule.after(pause, begin);
     }
 }

@@ -14,7 +14,7 @@ use tinykv_replica::{Event, SnapshotSend, StoreId};
 
 use crate::checker::{self, Operation, Violation};
 
-use super::client::{Call, Client};
+use super::client::{Client, Mark, Packet};
 use super::faults::Plan;
 use super::happening::{Context, Happening, NOTICE_DELAY};
 use super::host::{Host, Trouble, Work};
@@ -22,6 +22,7 @@ use super::network::{Network, Weather};
 use super::placement::Member;
 use super::process::Process;
 use super::store::{FIRST_STORE, Store, store_id};
+use super::workload::{self, Keys, Workload};
 use super::{Outcome, Profile};
 
 use self::founding::{Founding, Ids};
@@ -45,14 +46,17 @@ pub(super) struct World {
     /// Whom each client takes for the leader of placement, by number.
     believed: Vec<usize>,
     clients: Vec<Client>,
+    workload: Box<dyn Workload>,
     plan: Plan,
-    /// All registers there are.
+    /// All keys there are.
     keys: Vec<String>,
     ids: Ids,
     founding: Founding,
     /// How long the faults last once the cluster is founded.
     safety_phase: Duration,
     history: Vec<Operation>,
+    /// Writes of the liveness phase.
+    last_writes: u64,
     safety_until: Duration,
     /// Set when the faults are over: by when the cluster must be whole again.
     healed: Option<Healed>,
@@ -78,12 +82,12 @@ impl World {
             .iter()
             .map(|id| Member::new(Host::new(*id, &mut random)))
             .collect();
-        let keys: Vec<String> = (0..random.between(4, 8))
-            .map(|number| format!("k{number:02}"))
-            .collect();
+        let kinds = Keys::draw(&mut random);
+        let keys = kinds.all();
         let clients: Vec<Client> = (0..random.between(2, profile.clients()) as usize)
             .map(|id| Client::new(id, keys.clone(), random.fork()))
             .collect();
+        let workload = workload::draw(&kinds, clients.len(), &mut random);
         let plan = Plan::draw(random.fork(), stores.len() + members.len());
         World {
             context: Context::new(Network::new(Weather::FAIR), random, keep_trace),
@@ -94,9 +98,11 @@ impl World {
             members,
             believed: vec![0; clients.len()],
             clients,
+            workload,
             plan,
             keys,
             history: Vec::new(),
+            last_writes: 0,
             safety_until: FOUNDING_MAX,
             healed: None,
         }
@@ -180,14 +186,22 @@ impl World {
                     .snapshot_sent(from, life, group, to.id, delivered);
                 self.settle(to.store, received.map(|_| ()))
             }
-            Happening::Call { to, call } => self.on_call(to, call),
-            Happening::Answer {
+            Happening::Call { to, packet } => self.on_call(to, packet),
+            Happening::Answer { packet } => {
+                let now = self.context.now();
+                let Mark {
+                    client, attempt, ..
+                } = packet.mark;
+                let next = self.clients[client].on_answer(now, attempt, &packet.bytes);
+                self.next(client, next);
+                Ok(())
+            }
+            Happening::Broken {
                 client,
                 attempt,
-                answer,
+                sent,
             } => {
-                let now = self.context.now();
-                let next = self.clients[client].on_answer(now, attempt, answer);
+                let next = self.clients[client].on_broken(self.context.now(), attempt, sent);
                 self.next(client, next);
                 Ok(())
             }
@@ -255,16 +269,20 @@ impl World {
         self.settle(at, outcome)
     }
 
-    fn on_call(&mut self, to: StoreId, call: Call) -> Result<(), String> {
+    fn on_call(&mut self, to: StoreId, packet: Packet) -> Result<(), String> {
         let now = self.context.now();
         let store = &mut self.stores[index_of(to)];
         let paused_until = store.host.paused_until;
         if paused_until > now {
-            let call = Happening::Call { to, call };
+            let call = Happening::Call { to, packet };
             self.context.schedule.after(paused_until - now, call);
             return Ok(());
         }
-        let outcome = store.on_call(&mut self.context, call);
+        if store.host.running.is_none() {
+            self.refuse_connection(to, packet.mark);
+            return Ok(());
+        }
+        let outcome = store.on_call(&mut self.context, packet);
         self.settle(to, outcome)
     }
 
@@ -319,6 +337,7 @@ impl World {
             };
             self.context.schedule.after(NOTICE_DELAY, notice);
         }
+        self.break_connections(at);
     }
 
     /// All processes.
