@@ -6,6 +6,8 @@
 //! must add: after a draw and before the reply, check that the lease of the *same* term still
 //! holds, because a paused old leader would otherwise answer small numbers late.
 
+use tinykv_mutants::{Mutant, planted};
+
 /// Bits of the logical counter.
 pub const LOGICAL_BITS: u32 = 18;
 
@@ -80,7 +82,10 @@ impl Oracle {
     /// Begins to serve: `found_bound_ms` stood in the state before this term raised it to
     /// `bound_ms`, which is applied.
     pub fn begin(&mut self, term: u64, found_bound_ms: u64, now_ms: u64, bound_ms: u64) {
-        let first = now_ms.max(found_bound_ms);
+        let first = match planted(Mutant::TimestampsFromClock) {
+            true => now_ms,
+            false => now_ms.max(found_bound_ms),
+        };
         assert!(
             first < bound_ms,
             "the bound {bound_ms} of term {term} leaves no room above {first}"

@@ -16,6 +16,8 @@
 
 use std::time::Duration;
 
+use tinykv_mutants::{Mutant, planted};
+
 use super::call::Access;
 use super::failure::{Failure, Misrouted};
 use crate::routing::{Peer, Route};
@@ -58,7 +60,7 @@ pub(super) enum Forget {
 
 /// The table.
 pub(super) fn decide(failure: &Failure, access: Access) -> Decision {
-    if access == Access::Write && !failure.proves_not_applied() {
+    if access == Access::Write && !failure.proves_not_applied() && !planted(Mutant::ResentInDoubt) {
         return Decision::GiveUpUndetermined;
     }
     let refresh = |forget| Decision::Refresh { forget };

@@ -3,6 +3,8 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
+use tinykv_mutants::{Mutant, planted};
+
 use crate::LsmError;
 use crate::batch::{AppliedChange, OriginId};
 use crate::build::{Output, build_tables};
@@ -46,13 +48,17 @@ pub(crate) fn run(inner: &Arc<Inner>, memtables: &[Arc<Memtable>]) -> Result<Job
         bytes_read: 0,
         bytes_written: added.iter().map(|(_, file)| file.meta().size).sum(),
     };
+    let mut applied = applied_changes(memtables);
+    if planted(Mutant::AppliedIndexAhead) {
+        applied.extend(inner.state().active.applied());
+    }
     let last = memtables.iter().map(|m| m.last_sequence()).max();
     let edit = VersionEdit {
         added: added
             .iter()
             .map(|(to, f)| (*to, f.meta().clone()))
             .collect(),
-        applied: applied_changes(memtables),
+        applied,
         last_sequence: last.unwrap_or(0),
         ..VersionEdit::default()
     };

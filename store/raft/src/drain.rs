@@ -3,6 +3,8 @@
 use std::mem;
 use std::time::Duration;
 
+use tinykv_mutants::{Mutant, planted};
+
 use crate::message::Message;
 use crate::raft::{Office, Raft, Wait};
 use crate::ready::{Fetch, FetchPurpose, LeadershipChange, Ready, ReadyNumber};
@@ -100,7 +102,11 @@ impl Raft {
     /// Entries to apply: committed, durable here, and not handed out before.
     fn drain_committed(&mut self) -> Vec<Entry> {
         let from = self.log.handed().next();
-        let upto = self.log.commit().min(self.persistence.durable());
+        let durable = match planted(Mutant::OwnEntryBeforeFsync) {
+            true => self.log.last().index,
+            false => self.persistence.durable(),
+        };
+        let upto = self.log.commit().min(durable);
         if from > upto || self.installing.is_some() {
             return Vec::new();
         }

@@ -86,7 +86,7 @@ impl Raft {
             self.leader = None;
             return;
         }
-        if self.has_unapplied_membership() && !planted(Mutant::CampaignBeforeChange) {
+        if self.has_unapplied_membership() {
             self.wake_at = Some(self.now);
             return;
         }
@@ -225,7 +225,7 @@ impl Raft {
                 }
                 let is_free = match self.vote {
                     None => self.leader.is_none(),
-                    Some(vote) => vote == from,
+                    Some(vote) => vote == from || planted(Mutant::VotedTwice),
                 };
                 match (is_behind, is_free) {
                     (true, _) => Some(Refusal::Behind),

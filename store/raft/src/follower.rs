@@ -97,7 +97,9 @@ impl Raft {
         }
         if previous.index < own_commit {
             entries.retain(|entry| entry.id.index > own_commit);
-        } else if self.log.term(previous.index) != Some(previous.term) {
+        } else if self.log.term(previous.index) != Some(previous.term)
+            && !(planted(Mutant::PreviousUnchecked) && self.log.last().index >= previous.index)
+        {
             let hint = self.log.last_of_term(previous.index, previous.term);
             return (
                 AppendOutcome::Rejected {
@@ -111,11 +113,7 @@ impl Raft {
         for entry in entries {
             self.take(entry);
         }
-        self.log
-            .raise_commit(match planted(Mutant::CommitBeyondMatch) {
-                true => commit.min(self.log.last().index),
-                false => commit.min(upto),
-            });
+        self.log.raise_commit(commit.min(upto));
         if is_heartbeat {
             let durable = upto.min(self.persistence.durable());
             (

@@ -1,7 +1,5 @@
 //! Changes of membership: proposed one at a time, in force when applied (Raft §4.1, §4.3).
 
-use tinykv_mutants::{Mutant, planted};
-
 use crate::config::JointExit;
 use crate::error::ProposeError;
 use crate::message::{Force, MessageBody, TimeoutNow};
@@ -23,12 +21,11 @@ impl Raft {
         if lead.transfer.is_some() {
             return Err(ProposeError::Transferring);
         }
-        let is_bold = planted(Mutant::ChangeWhilePending);
-        if self.log.commit() < lead.term_start && !is_bold {
+        if self.log.commit() < lead.term_start {
             return Err(ProposeError::TermNotCommitted);
         }
         let is_pending = !self.memberships.is_empty();
-        if (is_pending || self.log.applied() < lead.membership_floor) && !is_bold {
+        if is_pending || self.log.applied() < lead.membership_floor {
             return Err(ProposeError::MembershipPending);
         }
         self.configuration

@@ -50,8 +50,8 @@ impl Configuration {
                 .map_or(incoming, |learnt| incoming.max(learnt));
         }
         match majority_value(&self.voters_outgoing, &value) {
-            Some(outgoing) => Some(incoming.min(outgoing)),
-            None => Some(incoming),
+            Some(outgoing) if !planted(Mutant::JointHalfCounted) => Some(incoming.min(outgoing)),
+            Some(_) | None => Some(incoming),
         }
     }
 
@@ -78,7 +78,10 @@ fn majority_value<T: Ord + Copy>(
     voters: &BTreeSet<PeerId>,
     value: impl Fn(PeerId) -> T,
 ) -> Option<T> {
-    let majority = voters.len() / 2 + 1;
+    let majority = match planted(Mutant::HalfIsEnough) {
+        true => voters.len().div_ceil(2),
+        false => voters.len() / 2 + 1,
+    };
     let reached = |least: T| voters.iter().filter(|peer| value(**peer) >= least).count();
     voters
         .iter()

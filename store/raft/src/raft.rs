@@ -141,6 +141,7 @@ impl Raft {
             Birth::Split | Birth::Restarted => (Duration::ZERO, Duration::ZERO),
         };
         let is_alone = initial.configuration.is_only_voter(config.id);
+        let is_bold = planted(Mutant::NewbornUnbound) && initial.birth == Birth::Split;
         let mut raft = Raft {
             prng: Prng::new(config.seed),
             now: initial.started_at,
@@ -152,7 +153,7 @@ impl Raft {
             persistence: Persistence::new(initial.hard_state, log.last().index),
             elapsed: 0,
             timeout: 0,
-            wake_at: is_alone.then_some(restart_until.max(newborn_until)),
+            wake_at: (is_alone || is_bold).then_some(restart_until.max(newborn_until)),
             promise: Promise::default(),
             restart_until,
             newborn_until,

@@ -113,7 +113,8 @@ impl Raft {
         };
         let before = lead.confirmed.seq;
         lead.confirm(self.config.id, &self.configuration);
-        if planted(Mutant::LeaseFromReceiveTime) && lead.confirmed.seq > before {
+        let is_late = planted(Mutant::LeaseFromReceiveTime) && lead.confirmed.seq > before;
+        if is_late || planted(Mutant::LeaseWhileInOffice) {
             lead.confirmed.sent_at = Some(self.now);
         }
         if let Some(sent_at) = lead.confirmed.sent_at {

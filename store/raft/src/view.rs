@@ -14,7 +14,10 @@ impl Raft {
         let Office::Leader(lead) = &self.office else {
             return None;
         };
-        if self.log.applied() < lead.term_start || !self.configuration.is_voter(self.config.id) {
+        let is_early = self.log.applied() < lead.term_start;
+        if (is_early && !planted(Mutant::LeaseBeforeOwnEntry))
+            || !self.configuration.is_voter(self.config.id)
+        {
             return None;
         }
         let drift = match planted(Mutant::LeaseWithoutDrift) {

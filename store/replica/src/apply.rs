@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 
 use bytes::Bytes;
 use tinykv_lsm::WriteBatch;
+use tinykv_mutants::{Mutant, planted};
 
 use crate::machine::{
     ApplyContext, KeyRange, Lookup, NeedsKeys, Observation, ObservationKind, Staged, Write,
@@ -75,7 +76,9 @@ impl ApplyContext<'_> {
         if let Some(value) = self.staged.get(key) {
             return Ok(value);
         }
-        if let Some(value) = self.overlay.get(key) {
+        if let Some(value) = self.overlay.get(key)
+            && !planted(Mutant::DecidedOnOldState)
+        {
             return Ok(value);
         }
         if let Some(value) = self.fetched.get(key) {

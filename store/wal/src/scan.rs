@@ -110,7 +110,7 @@ impl Scan {
                 break;
             }
             if !follows {
-                if chain.watermark <= chain.end && !planted(Mutant::TornTailTakenForDamage) {
+                if chain.watermark <= chain.end {
                     break;
                 }
                 if chain.damage_known <= chain.end {
@@ -139,7 +139,7 @@ impl Scan {
         let mut limit = Position(u64::MAX);
         let first = Position::new(oldest, 0);
         for (position, frame) in self.frames.range(first..).rev() {
-            if *position < limit {
+            if *position < limit || planted(Mutant::CutOffComesBack) {
                 frames.push(*frame);
                 limit = frame.continues;
             }

@@ -9,34 +9,42 @@ pub enum Mutant {
     /// A follower acknowledges entries that its disk does not hold yet. NATS JetStream did, for
     /// its whole life with default settings.
     AckBeforeFsync,
-    /// A leader counts itself among those that hold an entry before its own disk does.
+    /// A leader counts itself among those that hold an entry before its own disk does, and
+    /// applies what is committed before it is in its own log. The second guard alone would keep
+    /// clients from harm.
     OwnEntryBeforeFsync,
     /// Entries of earlier terms are committed by counting who holds them (Raft, figure 8).
     OldTermCommittedByCount,
     /// A voter grants its vote without comparing logs.
     VoteForShorterLog,
-    /// A follower takes over the leader's commit index for entries that the leader has not
-    /// compared with its own yet.
-    CommitBeyondMatch,
+    /// A voter that has voted in a term grants its vote to another candidate as well.
+    VotedTwice,
     /// A follower keeps entries that conflict with the leader's instead of cutting them off.
     ConflictKept,
+    /// A follower appends entries behind an entry that is not the one the leader has there.
+    PreviousUnchecked,
     /// What a learner says counts towards a majority of voters. YugabyteDB counted votes of non-
     /// voters.
     LearnerCounted,
-    /// A change of membership is proposed while another one is not applied yet, or before the
-    /// leader committed anything in its term (the bug of Raft's single-server changes, 2015).
-    ChangeWhilePending,
-    /// A peer campaigns although it knows of a committed change of membership that it has not
-    /// applied.
-    CampaignBeforeChange,
+    /// Half of an even number of voters counts as a majority.
+    HalfIsEnough,
+    /// In a joint configuration the majority of the voters to be decides alone.
+    JointHalfCounted,
     /// A read is confirmed by a round that began before it. A deposed leader answers with what
     /// was true once.
     ReadIndexReused,
     /// A new leader serves reads at its commit index before an entry of its own term is
     /// committed. etcd fixed this in 2017.
     ReadIndexBeforeOwnCommit,
+    /// A read is served as soon as it is confirmed, before what it has to see is applied.
+    ReadBeforeApplied,
     /// The lease is counted from when the echo arrived instead of from when the round was sent.
     LeaseFromReceiveTime,
+    /// A leader takes itself for one as long as nobody told it otherwise: its lease lasts until
+    /// the check of the quorum. Raft libraries offer that as a fast way to read.
+    LeaseWhileInOffice,
+    /// A new leader reads in its lease before it has applied the first entry of its own term.
+    LeaseBeforeOwnEntry,
     /// The lease goes on while leadership is handed over, and is still published.
     LeaseKeptInTransfer,
     /// The lease is as long as the promise, as if all clocks ran equally fast.
@@ -50,25 +58,36 @@ pub enum Mutant {
     /// A command is applied although its region was split after it was proposed. Epoch and range
     /// are checked at propose alone.
     EpochIgnoredAtApply,
+    /// A change of membership does not raise the epoch.
+    EpochUnraised,
+    /// A compare-and-swap is decided on what was stored before the run that applies it, without
+    /// the writes of the run.
+    DecidedOnOldState,
+    /// Whoever waits for an index is given the answer of whatever is applied there, though
+    /// another leader proposed it.
+    IndexWithoutTerm,
     /// The parent's lease is renewed while it splits, so that it reads what already belongs to a
     /// child.
     ParentLeaseKeptInSplit,
-    /// The child of a split votes and campaigns at birth, though its store may owe the parent's
-    /// leader a promise.
+    /// The child of a split campaigns at birth wherever it is, and votes, though its store may
+    /// owe the parent's leader a promise.
     NewbornUnbound,
     /// A split that is replayed gives birth again to a child that is dead here.
     SplitOverTombstone,
     /// A message that was under way for long brings back the peer it was meant for, which has
     /// been removed since.
     DeadPeerRevived,
-    /// A newborn peer speaks to others before its birth is durable, and may be forgotten.
-    BirthBeforeFsync,
+    /// A restarted store has forgotten which peers are dead.
+    TombstonesForgotten,
     /// Installing a snapshot deletes nothing of what was there before.
     SnapshotLeavesOldKeys,
+    /// A peer takes a snapshot while a split that it applied is not flushed yet: after a crash an
+    /// older state replays over a newer one.
+    SnapshotBeforeSplitFlushed,
     /// The log is cut up to what is applied instead of what the tree has flushed.
     LogCutToApplied,
-    /// The applied index of a batch is written with the batch before it, so that a flush in
-    /// between calls entries applied whose data it does not hold.
+    /// A flush writes down the applied indexes of now instead of those of what it flushes: after
+    /// a crash, entries count as applied whose data is gone.
     AppliedIndexAhead,
     /// When leadership is lost, what was proposed is called refused, though the next leader may
     /// commit it. TiKV's StaleCommand was taken for that by clients.
@@ -82,11 +101,13 @@ pub enum Mutant {
     TreeDirectoryUnsynced,
     /// An edit of the MANIFEST is in force before it is durable.
     ManifestUnsynced,
+    /// The log does not sync, and says that it did.
+    LogUnsynced,
     /// Recovery ends the log at the highest watermark it finds, though what was synced last lies
     /// behind it.
     LogEndsAtWatermark,
-    /// A torn end that nobody was promised anything of is called damage.
-    TornTailTakenForDamage,
+    /// Frames that an earlier recovery cut off count again in the next one.
+    CutOffComesBack,
     /// A log segment is recycled while hard states and tombstones in it are alive.
     RecycledBeforeCopied,
     /// Compaction drops a delete though an older value lies deeper: the value comes back.
@@ -98,10 +119,14 @@ pub enum Mutant {
     SequenceRestarts,
     /// Timestamps are served from a window that was never written down.
     TimestampBoundUnpersisted,
+    /// A new leader's timestamps begin at its wall clock, not above what was saved.
+    TimestampsFromClock,
     /// Ids are handed out without moving the durable counter past all of them.
     IdsUnpersisted,
     /// Placement believes whoever spoke last, not whoever has the newer epoch.
     StaleHeartbeatTaken,
+    /// A client sends a write again although nobody knows whether it was applied.
+    ResentInDoubt,
 }
 
 impl Mutant {
@@ -112,26 +137,34 @@ impl Mutant {
         Mutant::OwnEntryBeforeFsync,
         Mutant::OldTermCommittedByCount,
         Mutant::VoteForShorterLog,
-        Mutant::CommitBeyondMatch,
+        Mutant::VotedTwice,
         Mutant::ConflictKept,
+        Mutant::PreviousUnchecked,
         Mutant::LearnerCounted,
-        Mutant::ChangeWhilePending,
-        Mutant::CampaignBeforeChange,
+        Mutant::HalfIsEnough,
+        Mutant::JointHalfCounted,
         Mutant::ReadIndexReused,
         Mutant::ReadIndexBeforeOwnCommit,
+        Mutant::ReadBeforeApplied,
         Mutant::LeaseFromReceiveTime,
+        Mutant::LeaseWhileInOffice,
+        Mutant::LeaseBeforeOwnEntry,
         Mutant::LeaseKeptInTransfer,
         Mutant::LeaseWithoutDrift,
         Mutant::PromiseBroken,
         Mutant::PromiseForgotten,
         Mutant::SnapshotOverNewerState,
         Mutant::EpochIgnoredAtApply,
+        Mutant::EpochUnraised,
+        Mutant::DecidedOnOldState,
+        Mutant::IndexWithoutTerm,
         Mutant::ParentLeaseKeptInSplit,
         Mutant::NewbornUnbound,
         Mutant::SplitOverTombstone,
         Mutant::DeadPeerRevived,
-        Mutant::BirthBeforeFsync,
+        Mutant::TombstonesForgotten,
         Mutant::SnapshotLeavesOldKeys,
+        Mutant::SnapshotBeforeSplitFlushed,
         Mutant::LogCutToApplied,
         Mutant::AppliedIndexAhead,
         Mutant::DoubtCalledRefusal,
@@ -139,15 +172,18 @@ impl Mutant {
         Mutant::LogDirectoryUnsynced,
         Mutant::TreeDirectoryUnsynced,
         Mutant::ManifestUnsynced,
+        Mutant::LogUnsynced,
         Mutant::LogEndsAtWatermark,
-        Mutant::TornTailTakenForDamage,
+        Mutant::CutOffComesBack,
         Mutant::RecycledBeforeCopied,
         Mutant::TombstoneDroppedEarly,
         Mutant::FilterFalseNegative,
         Mutant::SequenceRestarts,
         Mutant::TimestampBoundUnpersisted,
+        Mutant::TimestampsFromClock,
         Mutant::IdsUnpersisted,
         Mutant::StaleHeartbeatTaken,
+        Mutant::ResentInDoubt,
     ];
 
     /// The promises it breaks, by their ids in the contract.
@@ -157,37 +193,46 @@ impl Mutant {
             Mutant::AckBeforeFsync | Mutant::OwnEntryBeforeFsync => "D1, R6",
             Mutant::OldTermCommittedByCount => "R7",
             Mutant::VoteForShorterLog => "R3",
-            Mutant::CommitBeyondMatch => "R2, R4",
-            Mutant::ConflictKept => "R2",
+            Mutant::VotedTwice => "R1, R5",
+            Mutant::ConflictKept | Mutant::PreviousUnchecked => "R2",
             Mutant::LearnerCounted => "R6, R8",
-            Mutant::ChangeWhilePending | Mutant::CampaignBeforeChange => "R8",
+            Mutant::HalfIsEnough => "R1, R6",
+            Mutant::JointHalfCounted => "R6, M11",
             Mutant::ReadIndexReused => "R10, C2",
-            Mutant::ReadIndexBeforeOwnCommit => "R10",
-            Mutant::LeaseFromReceiveTime | Mutant::PromiseBroken | Mutant::PromiseForgotten => {
-                "C2, M3"
-            }
+            Mutant::ReadIndexBeforeOwnCommit | Mutant::ReadBeforeApplied => "R10",
+            Mutant::LeaseFromReceiveTime
+            | Mutant::LeaseWhileInOffice
+            | Mutant::PromiseBroken
+            | Mutant::PromiseForgotten => "C2, M3",
+            Mutant::LeaseBeforeOwnEntry => "C2, R10",
             Mutant::LeaseKeptInTransfer => "R12, M3",
             Mutant::LeaseWithoutDrift => "C2, C3",
             Mutant::SnapshotOverNewerState => "R9",
             Mutant::EpochIgnoredAtApply => "M2, K6",
+            Mutant::EpochUnraised => "M1, M2",
+            Mutant::DecidedOnOldState => "C1, R4",
+            Mutant::IndexWithoutTerm => "F1, K1",
             Mutant::ParentLeaseKeptInSplit | Mutant::NewbornUnbound => "M3, M4",
             Mutant::SplitOverTombstone => "M4, M7",
-            Mutant::DeadPeerRevived => "M7",
-            Mutant::BirthBeforeFsync => "D1",
+            Mutant::DeadPeerRevived | Mutant::TombstonesForgotten => "M7",
             Mutant::SnapshotLeavesOldKeys => "R4, L10",
+            Mutant::SnapshotBeforeSplitFlushed => "M4, D3",
             Mutant::LogCutToApplied => "D1, D3",
             Mutant::AppliedIndexAhead => "D3, L1",
             Mutant::DoubtCalledRefusal => "F1, K2",
             Mutant::ProposedAfterDeadline => "K4",
             Mutant::LogDirectoryUnsynced | Mutant::TreeDirectoryUnsynced => "D2",
             Mutant::ManifestUnsynced => "D3, L5",
+            Mutant::LogUnsynced => "D1",
             Mutant::LogEndsAtWatermark => "D1, D5",
-            Mutant::TornTailTakenForDamage => "D5, D6",
+            Mutant::CutOffComesBack => "D3, D5",
             Mutant::RecycledBeforeCopied => "D3",
             Mutant::TombstoneDroppedEarly | Mutant::FilterFalseNegative => "L2",
             Mutant::SequenceRestarts => "L4",
             Mutant::TimestampBoundUnpersisted | Mutant::IdsUnpersisted => "M9",
+            Mutant::TimestampsFromClock => "M9, C3",
             Mutant::StaleHeartbeatTaken => "M8, M1",
+            Mutant::ResentInDoubt => "K2, K4",
         }
     }
 }

@@ -6,6 +6,7 @@
 
 use std::collections::BTreeSet;
 
+use tinykv_mutants::{Mutant, planted};
 use tinykv_raft::{EntryId, MembershipChange, MessageBody, PeerId, PeerState, PeerStatus};
 
 use super::Replica;
@@ -85,7 +86,9 @@ impl<S: StateMachine> Replica<S> {
                 Ok(peers) => state.region.peers = peers,
                 Err(refusal) => return Ok(Err(refusal)),
             }
-            state.region.epoch.conf_ver += context.changes.len() as u64;
+            if !planted(Mutant::EpochUnraised) {
+                state.region.epoch.conf_ver += context.changes.len() as u64;
+            }
         }
         self.take_membership(change, state, run);
         Ok(Ok(()))

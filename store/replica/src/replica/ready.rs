@@ -117,7 +117,7 @@ impl<S: StateMachine> Replica<S> {
         };
         let message = self.envelope(to, PeerBody::Raft(message));
         // Whatever a newborn says reveals its birth.
-        if self.birth_is_durable || planted(Mutant::BirthBeforeFsync) {
+        if self.birth_is_durable {
             run.effects.messages.push(message);
         } else {
             run.effects.messages_after_persist.push(message);
@@ -163,7 +163,11 @@ impl<S: StateMachine> Replica<S> {
         if self.installing.is_some() {
             return;
         }
-        for (index, read) in self.requests.take_ready_reads(self.applied.index) {
+        let reached = match planted(Mutant::ReadBeforeApplied) {
+            true => LogIndex(u64::MAX - 1),
+            false => self.applied.index,
+        };
+        for (index, read) in self.requests.take_ready_reads(reached) {
             match self.check_version(read.epoch) {
                 Ok(()) => {
                     let grant = ReadGrant {
@@ -184,7 +188,7 @@ impl<S: StateMachine> Replica<S> {
             && !self.is_leaving
             && (self.transfer.is_none() || planted(Mutant::LeaseKeptInTransfer))
             && self.installing.is_none()
-            && self.applied.term == self.raft.term();
+            && (self.applied.term == self.raft.term() || planted(Mutant::LeaseBeforeOwnEntry));
         let lease = if may_serve { self.raft.lease() } else { None };
         let limit = self.lease_limit();
         let cell = lease.and_then(|lease| {

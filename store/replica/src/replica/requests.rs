@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
+use tinykv_mutants::{Mutant, planted};
 use tinykv_raft::{EntryId, LogIndex, ReadId, Term};
 
 use crate::outcome::WaiterId;
@@ -60,7 +61,8 @@ impl Requests {
                 break;
             }
             let proposed = first.remove();
-            if (index, term) == (entry.index, entry.term) {
+            let is_same_term = term == entry.term || planted(Mutant::IndexWithoutTerm);
+            if index == entry.index && is_same_term {
                 own = Some(proposed);
             } else {
                 superseded.push(proposed);

@@ -135,7 +135,7 @@ impl<S: StateMachine> Replica<S> {
         if self.damaged || self.is_leaving || self.awaits_parent {
             return Err(DropReason::OutOfService);
         }
-        if !self.is_split_flushed() {
+        if !self.is_split_flushed() && !planted(Mutant::SnapshotBeforeSplitFlushed) {
             run.effects.flushes.push(self.group);
             return Err(DropReason::SnapshotNotWanted);
         }

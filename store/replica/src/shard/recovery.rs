@@ -5,6 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
+use tinykv_mutants::{Mutant, planted};
 use tinykv_raft::{Entry, GroupId, LogIndex, PeerId};
 use tinykv_wal::RecoveredGroup;
 
@@ -122,6 +123,9 @@ impl<S: StateMachine> Shard<S> {
             lags && peers.get(&point.group) == Some(&point.peer)
         };
         for found in tombstones {
+            if planted(Mutant::TombstonesForgotten) {
+                continue;
+            }
             let group = found.group;
             let record = TombstoneRecord::decode(&found.payload)
                 .map_err(|error| RecoverError { group, error })?;
