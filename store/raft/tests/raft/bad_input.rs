@@ -123,8 +123,35 @@ fn messages_that_do_not_belong_here_are_refused() {
     assert!(matches!(refused(other), StepError::WrongReceiver { .. }));
     let own = from(1, 5, heartbeat());
     assert!(matches!(refused(own), StepError::WrongReceiver { .. }));
-    let late = from(2, u64::MAX, heartbeat());
-    assert!(matches!(refused(late), StepError::Malformed(_)));
+}
+
+/// One message must not lead a group to where there are no terms left.
+#[test]
+fn terms_that_nobody_can_have_reached_are_refused() {
+    let leap = 1 << 32;
+    let vote = |campaign| {
+        MessageBody::VoteRequest(VoteRequest {
+            kind: VoteKind::Vote,
+            campaign: Term(campaign),
+            last: id(1, 5),
+            force: None,
+            first: false,
+        })
+    };
+    for term in [5 + leap + 1, 1 << 61, u64::MAX] {
+        for body in [append(id(1, 5), Vec::new(), 1), vote(term)] {
+            let expected = StepError::AbsurdTerm {
+                from: PeerId(2),
+                term: Term(term),
+                here: Term(5),
+            };
+            assert_eq!(refused(from(2, term, body)), expected);
+        }
+    }
+    let mut raft = follower();
+    let far = from(2, 5 + leap, append(id(1, 5), Vec::new(), 1));
+    raft.step(far, NOW).expect("it may have been away for long");
+    assert_eq!(raft.term(), Term(5 + leap));
 }
 
 #[test]

@@ -5,6 +5,7 @@
 
 mod cluster;
 mod disk;
+mod endings;
 mod history;
 mod lists;
 mod random;

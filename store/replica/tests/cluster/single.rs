@@ -16,15 +16,15 @@ use tinykv_wal::Record;
 
 use crate::lists::{Lists, encode_append};
 
-const GROUP: GroupId = GroupId(7);
-const HERE: Peer = Peer {
+pub(crate) const GROUP: GroupId = GroupId(7);
+pub(crate) const HERE: Peer = Peer {
     id: PeerId(1),
     store: StoreId(1),
     role: tinykv_replica::PeerRole::Voter,
 };
 
 /// An engine with nothing in it.
-struct Empty;
+pub(crate) struct Empty;
 
 impl Reader for Empty {
     fn get(&self, _: &[u8]) -> Lookup {
@@ -40,13 +40,13 @@ impl Reader for Empty {
     }
 }
 
-struct Single {
-    shard: Shard<Lists>,
-    now: Duration,
+pub(crate) struct Single {
+    pub(crate) shard: Shard<Lists>,
+    pub(crate) now: Duration,
 }
 
 impl Single {
-    fn new() -> Single {
+    pub(crate) fn new() -> Single {
         let mut config = ShardConfig::new(HERE.store, 1);
         config.memory_bytes_max = 1;
         Single {
@@ -56,7 +56,7 @@ impl Single {
     }
 
     /// One run; what it writes is durable at once.
-    fn run(&mut self, event: Event) -> Effects<Vec<u32>> {
+    pub(crate) fn run(&mut self, event: Event) -> Effects<Vec<u32>> {
         self.now += Duration::from_millis(1);
         let mut inbox = vec![event];
         let effects = self.shard.run_once(&mut inbox, self.now, &Empty);
@@ -75,7 +75,7 @@ impl Single {
     }
 }
 
-fn state(peers: &[Peer]) -> RegionState {
+pub(crate) fn state(peers: &[Peer]) -> RegionState {
     RegionState {
         region: Region {
             id: GROUP,
@@ -89,7 +89,7 @@ fn state(peers: &[Peer]) -> RegionState {
     }
 }
 
-fn message(from: Peer, epoch: RegionEpoch, body: PeerBody) -> PeerMessage {
+pub(crate) fn message(from: Peer, epoch: RegionEpoch, body: PeerBody) -> PeerMessage {
     PeerMessage {
         group: GROUP,
         from,
@@ -101,7 +101,7 @@ fn message(from: Peer, epoch: RegionEpoch, body: PeerBody) -> PeerMessage {
     }
 }
 
-fn raft(from: Peer, term: u64, body: MessageBody) -> PeerBody {
+pub(crate) fn raft(from: Peer, term: u64, body: MessageBody) -> PeerBody {
     PeerBody::Raft(Message {
         from: from.id,
         to: HERE.id,

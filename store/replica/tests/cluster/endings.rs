@@ -1,0 +1,293 @@
+//! How things end: requests of a peer that cannot go on, a log that is damaged, and messages that
+//! nobody should have sent.
+
+use std::time::Duration;
+
+use bytes::Bytes;
+use tinykv_raft::{
+    Append, Entry, EntryId, Fetch, FetchPurpose, HardState, LogIndex, MembershipChange,
+    MembershipStep, MessageBody, Payload, PeerId, Pulse, StepError, Term, VoteKind, VoteRequest,
+};
+use tinykv_replica::{
+    Birth, Command, Doubt, DropReason, Effects, EntryFetch, Event, FIRST_ENTRY, Outcome, Peer,
+    PeerBody, Proposal, ReadError, ReadRequest, RecoveredReplica, Refusal, RegionEpoch, Rest,
+    Shard, ShardConfig, StoreId, WaiterId,
+};
+use tinykv_wal::{Record, RecoveredGroup};
+
+use crate::lists::{Lists, encode_append};
+use crate::single::{Empty, GROUP, HERE, Single, message, raft, state};
+
+const OTHER: Peer = Peer {
+    id: PeerId(2),
+    store: StoreId(2),
+    role: tinykv_replica::PeerRole::Voter,
+};
+const LATE: Duration = Duration::from_secs(60);
+
+fn proposal(waiter: u64, deadline: Duration) -> Event {
+    let command = Command::build(RegionEpoch::FIRST, 6, |out| encode_append(b"k", 1, out));
+    Event::Propose(Proposal {
+        group: GROUP,
+        peer: None,
+        term: None,
+        command,
+        deadline,
+        waiter: WaiterId(waiter),
+    })
+}
+
+fn read(waiter: u64) -> Event {
+    Event::Read(ReadRequest {
+        group: GROUP,
+        peer: None,
+        epoch: None,
+        deadline: LATE,
+        waiter: WaiterId(waiter),
+    })
+}
+
+/// A leader alone with two commands in its log that are not durable yet.
+fn with_open_proposals() -> Single {
+    let mut single = Single::new();
+    single.run(Event::Create(Birth {
+        peer: HERE,
+        state: state(&[HERE]),
+    }));
+    let mut inbox = vec![proposal(1, LATE), proposal(2, Duration::from_secs(3))];
+    let effects = single.shard.run_once(&mut inbox, single.now, &Empty);
+    assert!(effects.replies.is_empty() && effects.persist.is_some());
+    single
+}
+
+fn endings(mut effects: Effects<Vec<u32>>) -> Vec<(WaiterId, Outcome<Vec<u32>>)> {
+    effects.replies.sort_by_key(|reply| reply.0);
+    effects.replies
+}
+
+fn damage() -> Event {
+    let fetch = Fetch {
+        purpose: FetchPurpose::Apply,
+        term: Term(2),
+        from: LogIndex(2),
+        upto: LogIndex(2),
+        bytes_max: 1,
+    };
+    let request = EntryFetch {
+        group: GROUP,
+        peer: HERE.id,
+        fetch,
+    };
+    let entries = Err(ReadError("a bad sector".to_owned()));
+    Event::EntriesFetched { request, entries }
+}
+
+#[test]
+fn whoever_waits_is_answered_when_the_peer_cannot_go_on() {
+    let (group, peer) = (GROUP, HERE.id);
+    let cases = [
+        (damage(), Doubt::Damaged, Refusal::Damaged),
+        (
+            Event::Destroy { group, peer },
+            Doubt::RegionGone,
+            Refusal::RegionNotFound,
+        ),
+        (Event::Shutdown, Doubt::ShuttingDown, Refusal::ShuttingDown),
+    ];
+    for (event, doubt, refusal) in cases {
+        let mut single = with_open_proposals();
+        let mut inbox = vec![event];
+        let effects = single.shard.run_once(&mut inbox, single.now, &Empty);
+        let undetermined = Outcome::Undetermined(doubt);
+        assert_eq!(
+            endings(effects),
+            [
+                (WaiterId(1), undetermined.clone()),
+                (WaiterId(2), undetermined)
+            ]
+        );
+        // Whoever comes later is refused at once.
+        let mut inbox = vec![proposal(3, LATE), read(4)];
+        let effects = single.shard.run_once(&mut inbox, single.now, &Empty);
+        let refused = Outcome::DefinitelyNot(refusal);
+        assert_eq!(
+            endings(effects),
+            [(WaiterId(3), refused.clone()), (WaiterId(4), refused)]
+        );
+    }
+}
+
+#[test]
+fn whoever_waits_for_the_disk_is_answered_at_the_deadline() {
+    let mut single = with_open_proposals();
+    single.now = Duration::from_secs(4);
+    let mut inbox = vec![Event::Tick];
+    let effects = single.shard.run_once(&mut inbox, single.now, &Empty);
+    let doubt = Outcome::Undetermined(Doubt::DeadlineExceeded);
+    assert_eq!(endings(effects), [(WaiterId(2), doubt)]);
+}
+
+/// A restart that finds the log damaged below what was acknowledged (D6).
+fn with_damaged_log() -> (Single, Effects<Vec<u32>>) {
+    let mut single = Single::new();
+    let created = single.run(Event::Create(Birth {
+        peer: HERE,
+        state: state(&[HERE, OTHER]),
+    }));
+    let birth = created.wal.records.iter().find_map(|record| match record {
+        Record::Birth { birth, .. } => Some(birth.clone()),
+        _ => None,
+    });
+    let log = RecoveredGroup {
+        birth: birth.expect("a birth is recorded"),
+        hard_state: HardState {
+            term: Term(3),
+            ..HardState::default()
+        },
+        truncated: FIRST_ENTRY,
+        terms: Vec::new(),
+        last: FIRST_ENTRY,
+        installing: None,
+        installed: None,
+        damaged: true,
+    };
+    let found = RecoveredReplica {
+        group: GROUP,
+        log,
+        tail: Vec::new(),
+        applied: LogIndex(0),
+    };
+    let mut config = ShardConfig::new(HERE.store, 1);
+    config.hibernate_after_ticks = Some(1);
+    let factory = Box::new(|_| Lists::default());
+    let recovered = Shard::recover(config, factory, vec![found], Vec::new(), &Empty, single.now);
+    let (shard, effects) = recovered.expect("damage of one peer stops nobody");
+    single.shard = shard;
+    (single, effects)
+}
+
+fn vote(kind: VoteKind, term: u64) -> MessageBody {
+    MessageBody::VoteRequest(VoteRequest {
+        kind,
+        campaign: match kind {
+            VoteKind::PreVote => Term(term + 1),
+            VoteKind::Vote => Term(term),
+        },
+        last: EntryId {
+            term: Term(term),
+            index: LogIndex(1_000),
+        },
+        force: None,
+        first: false,
+    })
+}
+
+fn append(entries: Vec<Entry>) -> MessageBody {
+    MessageBody::Append(Append {
+        previous: FIRST_ENTRY,
+        entries,
+        commit: FIRST_ENTRY.index,
+        pulse: Pulse::default(),
+    })
+}
+
+fn said(from: Peer, term: u64, body: MessageBody) -> Event {
+    Event::Message(message(from, RegionEpoch::FIRST, raft(from, term, body)))
+}
+
+#[test]
+fn peer_with_a_damaged_log_is_reported_and_never_votes_again() {
+    let (mut single, effects) = with_damaged_log();
+    let reported: Vec<_> = effects.damaged.iter().map(|it| (it.0, it.1)).collect();
+    assert_eq!(reported, [(GROUP, HERE.id)]);
+    single.now += Duration::from_secs(10);
+    for (term, body) in [
+        (9, vote(VoteKind::PreVote, 9)),
+        (9, vote(VoteKind::Vote, 9)),
+        (9, append(Vec::new())),
+    ] {
+        let effects = single.run(said(OTHER, term, body));
+        assert_eq!(effects.dropped[0].reason, DropReason::OutOfService);
+        assert!(effects.messages.is_empty() && effects.messages_after_persist.is_empty());
+        assert!(effects.wal.is_empty());
+    }
+    for _ in 0..200 {
+        let effects = single.run(Event::Tick);
+        assert!(effects.is_empty(), "it campaigns: {effects:?}");
+    }
+    for event in [proposal(3, LATE), read(4)] {
+        let effects = single.run(event);
+        let refused = Outcome::DefinitelyNot(Refusal::Damaged);
+        assert_eq!(effects.replies[0].1, refused);
+    }
+    let status = single.shard.status(GROUP).expect("it lives here, in a way");
+    assert!(status.damaged);
+    // Who sleeps under it is told not to wait.
+    let wake = message(OTHER, RegionEpoch::FIRST, PeerBody::Rest(Rest::Wake));
+    let effects = single.run(Event::Message(wake));
+    assert_eq!(effects.messages[0].body, PeerBody::Rest(Rest::Disown));
+}
+
+#[test]
+fn messages_that_cannot_be_right_are_told_apart() {
+    let mut single = Single::new();
+    single.run(Event::Create(Birth {
+        peer: HERE,
+        state: state(&[HERE, OTHER]),
+    }));
+    let entry = |payload| Entry {
+        id: EntryId {
+            term: Term(3),
+            index: FIRST_ENTRY.index.next(),
+        },
+        payload,
+    };
+    let garbage = entry(Payload::Command(Bytes::from_static(b"\xff\x00\x01")));
+    let other_context = entry(Payload::Membership(MembershipChange {
+        steps: vec![MembershipStep::Remove(HERE.id)],
+        context: Bytes::from_static(b"nonsense"),
+    }));
+    let bad = DropReason::BadEntry(garbage.id);
+    let absurd = DropReason::Refused(StepError::AbsurdTerm {
+        from: OTHER.id,
+        term: Term(u64::MAX),
+        here: Term(1),
+    });
+    let mut for_another_group = message(OTHER, RegionEpoch::FIRST, PeerBody::Probe);
+    for_another_group.group = tinykv_raft::GroupId(77);
+    let mut for_another_store = message(OTHER, RegionEpoch::FIRST, PeerBody::Probe);
+    for_another_store.to.store = StoreId(9);
+    let elder = Peer::voter(PeerId(0), HERE.store);
+    let mut for_an_elder = message(OTHER, RegionEpoch::FIRST, PeerBody::Probe);
+    for_an_elder.to = elder;
+    let envelope = PeerBody::Raft(tinykv_raft::Message {
+        from: PeerId(66),
+        to: HERE.id,
+        term: Term(3),
+        body: append(Vec::new()),
+    });
+    let removed = Peer::voter(PeerId(40), StoreId(4));
+    let probe = message(removed, RegionEpoch::FIRST, PeerBody::Probe);
+    let cases = [
+        (said(OTHER, 3, append(vec![garbage])), bad.clone()),
+        (said(OTHER, 3, append(vec![other_context])), bad),
+        (said(OTHER, u64::MAX, append(Vec::new())), absurd),
+        (Event::Message(for_another_group), DropReason::UnknownGroup),
+        (Event::Message(for_another_store), DropReason::Misaddressed),
+        (Event::Message(for_an_elder), DropReason::Misaddressed),
+        (
+            Event::Message(message(OTHER, RegionEpoch::FIRST, envelope)),
+            DropReason::Misaddressed,
+        ),
+        (Event::Message(probe), DropReason::NotMember),
+    ];
+    let before = single.shard.status(GROUP).expect("it lives here").raft;
+    for (event, reason) in cases {
+        let effects = single.run(event);
+        let reasons: Vec<_> = effects.dropped.iter().map(|it| it.reason.clone()).collect();
+        assert_eq!(reasons, [reason]);
+        assert!(effects.wal.is_empty() && effects.messages.is_empty());
+    }
+    let after = single.shard.status(GROUP).expect("it lives here").raft;
+    assert_eq!(after, before, "nothing of it left a trace");
+}
