@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::io;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use bytes::Bytes;
@@ -56,8 +56,18 @@ pub(crate) fn open(
         },
         _ => EngineError::from(e),
     })?;
-    let (mut writer, recovered) = Wal::open(env.clone(), &dir.join("wal"), options.wal)?;
-    let lsm = Lsm::open(env, &dir.join("lsm"), options.lsm)?;
+    let (wal_dir, lsm_dir) = (dir.join("wal"), dir.join("lsm"));
+    // Opening either half writes, so the tree is looked at before.
+    let tree = Lsm::look(&env, &lsm_dir)?;
+    let tree_is_used = tree.as_ref().is_some_and(|applied| !applied.is_empty());
+    if tree_is_used && !Wal::exists(&*env, &wal_dir)? {
+        return Err(missing(wal_dir, "the tree holds what stood in it"));
+    }
+    let (mut writer, recovered) = Wal::open(env.clone(), &wal_dir, options.wal)?;
+    if tree.is_none() && !(recovered.groups.is_empty() && recovered.tombstones.is_empty()) {
+        return Err(missing(lsm_dir, "the log knows groups"));
+    }
+    let lsm = Lsm::open(env, &lsm_dir, options.lsm)?;
     let engine = Engine::new(dir, lock, lsm, writer.reader());
 
     let mut damaged = recovered.damaged;
@@ -83,6 +93,14 @@ pub(crate) fn open(
         torn_frames: recovered.torn_frames,
     };
     Ok((engine, recovery))
+}
+
+/// Half of the directory is gone.
+fn missing(path: PathBuf, though: &str) -> EngineError {
+    EngineError::Damaged {
+        path,
+        what: format!("it is missing, though {though}"),
+    }
 }
 
 /// Where log and tree cannot both be right: acknowledged data is gone. Marks the groups.

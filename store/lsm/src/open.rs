@@ -11,6 +11,7 @@ use parking_lot::{Condvar, Mutex};
 use tinykv_env::{DirEntry, Env};
 use tinykv_mutants::{Mutant, planted};
 
+use crate::batch::OriginId;
 use crate::cache::BlockCache;
 use crate::codec::Malformed;
 use crate::job::Jobs;
@@ -21,7 +22,7 @@ use crate::snapshot::SuperVersion;
 use crate::statistics::Counters;
 use crate::tree::{Inner, Writer};
 use crate::version::{
-    CURRENT_TMP, FileContext, Graveyard, Manifest, ManifestState, TableFile, Version,
+    CURRENT_TMP, FileContext, Graveyard, Manifest, ManifestState, Recovered, TableFile, Version,
     is_manifest_name, manifest_name, recover, table_path,
 };
 use crate::{LsmError, LsmOptions};
@@ -39,13 +40,11 @@ pub(crate) fn open(
         },
         _ => error.into(),
     })?;
-    let recovered = recover(&env, dir)?;
     let entries = env.list_dir(dir)?;
-    let (mut state, manifest_in_force) = match recovered {
+    let (mut state, manifest_in_force) = match read(&env, dir, &entries)? {
         Some(recovered) => (recovered.state, Some(recovered.number)),
         None => (ManifestState::default(), None),
     };
-    refuse_missing(dir, &state, &entries)?;
     let context = Arc::new(FileContext {
         cache: Arc::new(BlockCache::new(
             options.cache_bytes_max,
@@ -108,6 +107,31 @@ pub(crate) fn open(
         context,
         _lock: lock,
     }))
+}
+
+/// What the MANIFEST says, if there is a tree; refuses one of which files are gone.
+fn read(
+    env: &Arc<dyn Env>,
+    dir: &Path,
+    entries: &[DirEntry],
+) -> Result<Option<Recovered>, LsmError> {
+    let recovered = recover(env, dir)?;
+    if let Some(recovered) = &recovered {
+        refuse_missing(dir, &recovered.state, entries)?;
+    }
+    Ok(recovered)
+}
+
+/// See [`Lsm::look`](crate::Lsm::look).
+pub(crate) fn look(
+    env: &Arc<dyn Env>,
+    dir: &Path,
+) -> Result<Option<BTreeMap<OriginId, u64>>, LsmError> {
+    if !env.exists(dir)? {
+        return Ok(None);
+    }
+    let recovered = read(env, dir, &env.list_dir(dir)?)?;
+    Ok(recovered.map(|recovered| recovered.state.applied))
 }
 
 fn table_number(name: &str) -> Option<u64> {

@@ -98,6 +98,18 @@ impl Lsm {
         Ok(Lsm { inner })
     }
 
+    /// The durable applied indexes of the tree in `dir`, without opening it and without changing
+    /// anything; `None` if there is no tree. The caller sees to it that nobody works in it.
+    ///
+    /// # Errors
+    /// Those of [`Lsm::open`] by which the directory cannot be used.
+    pub fn look(
+        env: &Arc<dyn Env>,
+        dir: &Path,
+    ) -> Result<Option<BTreeMap<OriginId, u64>>, LsmError> {
+        open::look(env, dir)
+    }
+
     /// Makes a batch visible, in memory. It is durable once [`Lsm::flushed`] has reached its
     /// applied indexes. Never waits for I/O and never refuses for lack of room; ask
     /// [`Lsm::pressure`] before admitting work.

@@ -120,6 +120,11 @@ impl Wal {
         recover::open(env, dir, options)
     }
 
+    /// Whether there is a log in `dir`.
+    pub fn exists(env: &dyn Env, dir: &Path) -> Result<bool, WalError> {
+        Ok(env.exists(dir)? && segment::list(env, dir)?.has_identity)
+    }
+
     /// Writes a batch behind the log's end and returns the end. In the operating system's cache
     /// when it returns; durable when [`Wal::sync`] has returned a position at or behind it.
     ///

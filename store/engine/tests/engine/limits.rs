@@ -1,6 +1,6 @@
 //! Bad input and bad luck: one typed answer each, and nothing half done (D4, D8).
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use bytes::Bytes;
 use tinykv_engine::{
@@ -278,4 +278,140 @@ fn applying_before_durable_is_a_bug_of_the_caller() {
     let mut batch = WriteBatch::new();
     batch.put("k", "v").applied(OriginId(3), 1);
     let _ = engine.write(&batch);
+}
+
+/// Names and lengths of everything below a directory.
+fn listing(env: &SimEnv, dir: &Path) -> Vec<(PathBuf, u64)> {
+    let mut found = Vec::new();
+    for entry in env.list_dir(dir).expect("list") {
+        let path = dir.join(&entry.name);
+        if entry.is_dir {
+            found.extend(listing(env, &path));
+        } else if entry.name != "LOCK" {
+            found.push((path, entry.len));
+        }
+    }
+    found
+}
+
+/// A closed store with tables and an unflushed log, and how many keys it holds.
+fn closed_store() -> (SimEnv, u64) {
+    let env = machine(10);
+    let store = open(&env);
+    for number in 0..150u64 {
+        let key = number.to_be_bytes().to_vec();
+        let put = store.put(key, value(number as u8), Durability::Synced);
+        put.expect("put");
+    }
+    store.close().expect("close");
+    assert!(
+        store
+            .statistics()
+            .levels
+            .iter()
+            .any(|level| level.files > 0)
+    );
+    (env, 150)
+}
+
+#[test]
+fn a_half_deleted_directory_is_refused() {
+    let (whole, keys) = closed_store();
+    let dir = Path::new(DIR);
+    let (mut refused, mut needless) = (0, 0);
+    for (path, _) in listing(&whole, dir) {
+        let env = whole.duplicate();
+        env.remove_file(&path).expect("remove");
+        let before = listing(&env, dir);
+        match Standalone::open(env.shared(), dir, tiny_standalone()) {
+            // A segment that held nothing any more.
+            Ok(store) => {
+                assert!(path.starts_with(dir.join("wal")), "{}", path.display());
+                for number in 0..keys {
+                    let found = store.get(&number.to_be_bytes()).expect("get");
+                    assert_eq!(found, Some(value(number as u8)), "{}", path.display());
+                }
+                needless += 1;
+            }
+            Err(error) => {
+                assert_eq!(error.kind(), ErrorKind::Unusable, "{error}");
+                if path.starts_with(dir.join("lsm")) {
+                    let name = path.display().to_string();
+                    assert!(error.to_string().contains(&name), "{error}");
+                    assert_eq!(listing(&env, dir), before, "nothing was written");
+                }
+                refused += 1;
+            }
+        }
+    }
+    assert!(refused > 5, "{refused} refused, {needless} needless");
+}
+
+#[test]
+fn half_of_a_directory_is_no_store() {
+    let (whole, _) = closed_store();
+    let dir = Path::new(DIR);
+    for (half, sentence) in [
+        (
+            "wal",
+            "it is missing, though the tree holds what stood in it",
+        ),
+        ("lsm", "it is missing, though the log knows groups"),
+    ] {
+        let env = whole.duplicate();
+        let gone = dir.join(half);
+        for entry in env.list_dir(&gone).expect("list") {
+            env.remove_file(&gone.join(&entry.name)).expect("remove");
+        }
+        env.remove_dir(&gone).expect("remove");
+        for _ in 0..2 {
+            let error = Standalone::open(env.shared(), dir, tiny_standalone());
+            let error = error.expect_err("half of it is gone");
+            assert_eq!(error.kind(), ErrorKind::Unusable);
+            let expected = format!("data/engine/{half} is damaged: {sentence}");
+            assert_eq!(error.to_string(), expected);
+            assert!(!env.exists(&gone).expect("exists"), "it is not made anew");
+        }
+    }
+}
+
+#[test]
+fn the_disk_may_be_full_at_any_write() {
+    let (mut refused, mut too_early) = (0, 0);
+    for pages in 8..90 {
+        let env = machine(11);
+        env.set_capacity(Some(pages << 12));
+        let store = match Standalone::open(env.shared(), Path::new(DIR), tiny_standalone()) {
+            Ok(store) => store,
+            Err(error) => {
+                assert_eq!(error.kind(), ErrorKind::Retry, "{pages} pages: {error}");
+                too_early += 1;
+                continue;
+            }
+        };
+        let mut acknowledged = 0u64;
+        while acknowledged < 120 {
+            let key = acknowledged.to_be_bytes().to_vec();
+            match store.put(key, value(acknowledged as u8), Durability::Synced) {
+                Ok(()) => acknowledged += 1,
+                Err(error) => {
+                    assert_eq!(error.kind(), ErrorKind::Retry, "{pages} pages: {error}");
+                    assert_eq!(store.get(&acknowledged.to_be_bytes()).expect("get"), None);
+                    refused += 1;
+                    env.set_capacity(None);
+                }
+            }
+        }
+        drop(store);
+        env.crash(CrashMode::DropUnsynced);
+        let store = open(&env);
+        for number in 0..acknowledged {
+            let found = store.get(&number.to_be_bytes()).expect("get");
+            assert_eq!(found, Some(value(number as u8)), "{pages} pages");
+        }
+    }
+    assert!(
+        refused > 20,
+        "{refused} refused, {too_early} could not begin"
+    );
 }

@@ -5,6 +5,7 @@
 //! list; a crash decides, page by page or sector by sector, which of the two survives.
 
 use std::collections::BTreeMap;
+use std::fmt;
 use std::sync::Arc;
 
 use crate::Prng;
@@ -20,7 +21,7 @@ pub(super) const SECTOR: usize = 512;
 type Page = Arc<[u8; PAGE]>;
 
 /// Contents, volatile and durable, of one file. Pages that are not there read as zeros.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Default)]
 pub(super) struct Pages {
     len: u64,
     pages: BTreeMap<u64, Page>,
@@ -31,6 +32,15 @@ pub(super) struct Pages {
     /// Pages whose write-back failed: the cache calls them clean, the disk never got them. A
     /// later successful sync does not bring them back; only writing them again does.
     lost: BTreeMap<u64, Option<Page>>,
+}
+
+impl fmt::Debug for Pages {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Pages")
+            .field("len", &self.len)
+            .field("unsynced_pages", &self.undo.len())
+            .finish_non_exhaustive()
+    }
 }
 
 impl Pages {

@@ -12,7 +12,7 @@ pub(crate) use edit::VersionEdit;
 pub(crate) use file::{FileContext, FileMeta, Graveyard, TableFile, table_path};
 pub(crate) use manifest::CURRENT_TMP;
 pub(crate) use manifest::{
-    Manifest, ManifestState, is_manifest_name, manifest_name, recover, write_fresh,
+    Manifest, ManifestState, Recovered, is_manifest_name, manifest_name, recover, write_fresh,
 };
 
 use std::cmp::Reverse;

@@ -79,17 +79,22 @@ fn files(env: &SimEnv) -> Vec<PathBuf> {
         .collect()
 }
 
+/// An error of damage names one of the damaged files, and a place in it.
+fn check_error(error: &LsmError, damaged: &[&Path], what: &str) {
+    let LsmError::Corruption { file, offset, .. } = error else {
+        panic!("{what}: {error}");
+    };
+    assert!(damaged.contains(&file.as_path()), "{what}: {error}");
+    let sentence = error.to_string();
+    let named = sentence.contains(&file.display().to_string());
+    assert!(named && sentence.contains(&offset.to_string()), "{error}");
+}
+
 /// Every key by `get` and by iterators; returns how many errors came up.
-fn read_everything(lsm: &Lsm, map: &Map, what: &str) -> u64 {
+fn read_everything(lsm: &Lsm, map: &Map, note: &dyn Fn(&LsmError), what: &str) -> u64 {
     let mut errors = 0;
     let mut note = |error: LsmError| {
-        assert!(
-            matches!(
-                error,
-                LsmError::Corruption { .. } | LsmError::NewerFormat { .. }
-            ),
-            "{what}: {error}"
-        );
+        note(&error);
         errors += 1;
     };
     let snapshot = lsm.snapshot();
@@ -141,20 +146,22 @@ fn scan_back(lsm: &Lsm, map: &Map, what: &str) -> Result<(), LsmError> {
 }
 
 /// Opens and reads; compacts and reads again. Returns how many errors came up.
-fn examine(env: &SimEnv, map: &Map, what: &str) -> u64 {
+fn examine(env: &SimEnv, map: &Map, damaged: &[&Path], what: &str) -> u64 {
+    let note = |error: &LsmError| check_error(error, damaged, what);
     let lsm = match Lsm::open(env.shared(), Path::new(DIR), options()) {
         Ok(lsm) => lsm,
-        Err(LsmError::Corruption { .. } | LsmError::NewerFormat { .. }) => return 1,
-        Err(error) => panic!("{what}: {error}"),
+        Err(error) => {
+            note(&error);
+            return 1;
+        }
     };
-    let errors = read_everything(&lsm, map, what) + lsm.verify().len() as u64;
+    let found = lsm.verify();
+    found.iter().for_each(note);
+    let errors = read_everything(&lsm, map, &note, what) + found.len() as u64;
     if let Err(error) = lsm.settle() {
-        assert!(
-            matches!(error, LsmError::Corruption { .. }),
-            "{what}: {error}"
-        );
+        note(&error);
     }
-    errors + read_everything(&lsm, map, what)
+    errors + read_everything(&lsm, map, &note, what)
 }
 
 /// Whether every byte of the file is covered by a checksum.
@@ -167,7 +174,7 @@ fn a_changed_byte_is_found() {
     let mut found = 0;
     for seed in 0..cases(1) {
         let (env, map) = build(seed + 3);
-        assert_eq!(examine(&env.duplicate(), &map, "undamaged"), 0);
+        assert_eq!(examine(&env.duplicate(), &map, &[], "undamaged"), 0);
         let mut random = Prng::new(seed);
         for path in files(&env) {
             let len = read(&env, &path).len() as u64;
@@ -177,7 +184,7 @@ fn a_changed_byte_is_found() {
                 let what = format!("seed {seed}, {}, byte {offset}", path.display());
                 let env = env.duplicate();
                 env.flip(&path, offset, 1 << random.below(8)).expect("flip");
-                let errors = examine(&env, &map, &what);
+                let errors = examine(&env, &map, &[&path], &what);
                 assert!(errors > 0 || manifest, "{what}: not found");
                 found += u64::from(errors > 0);
                 offset += random.between(1, if manifest { 400 } else { 50 });
@@ -209,7 +216,7 @@ fn zeroed_and_truncated_files_are_found() {
                 }
                 let env = env.duplicate();
                 replace(&env, &path, &damaged);
-                let errors = examine(&env, &map, &what);
+                let errors = examine(&env, &map, &[&path], &what);
                 assert!(errors > 0 || !is_covered(&path), "{what}: not found");
             }
         }
@@ -232,7 +239,7 @@ fn a_shortened_manifest_is_damage() {
         let error = Lsm::open(env.shared(), Path::new(DIR), options()).expect_err(&what);
         assert!(error.to_string().contains("MANIFEST"), "{error}");
     }
-    assert_eq!(examine(&env, &map, "undamaged"), 0);
+    assert_eq!(examine(&env, &map, &[], "undamaged"), 0);
 }
 
 #[test]
@@ -248,7 +255,10 @@ fn swapped_and_missing_tables_are_found() {
         let (a, b) = (read(&env, pair[0]), read(&env, pair[1]));
         replace(&env, pair[0], &b);
         replace(&env, pair[1], &a);
-        assert!(examine(&env, &map, "swapped") > 0, "{pair:?}");
+        assert!(
+            examine(&env, &map, &[pair[0], pair[1]], "swapped") > 0,
+            "{pair:?}"
+        );
     }
     for path in &all {
         let env = env.duplicate();
@@ -286,7 +296,51 @@ fn moved_blocks_are_found() {
             let env = env.duplicate();
             replace(&env, path, &damaged);
             let what = format!("{}: {a} and {b}, {len} bytes", path.display());
-            assert!(examine(&env, &map, &what) > 0, "{what}: not found");
+            assert!(examine(&env, &map, &[path], &what) > 0, "{what}: not found");
+        }
+    }
+}
+
+/// Sets the format version in `bytes` and makes the checksum right behind it hold.
+fn make_newer(bytes: &mut [u8], begin: usize, version_at: usize) {
+    bytes[version_at..version_at + 4].copy_from_slice(&9u32.to_le_bytes());
+    let checksum = crc32c::crc32c(&bytes[begin..version_at + 4]);
+    bytes[version_at + 4..version_at + 8].copy_from_slice(&checksum.to_le_bytes());
+}
+
+/// A newer version's files are told from damaged ones, and left alone.
+#[test]
+fn a_newer_format_is_refused_by_name() {
+    let (whole, map) = build(8);
+    for path in files(&whole) {
+        let mut bytes = read(&whole, &path);
+        let is_table = path.extension().is_some();
+        if is_table {
+            let footer = bytes.len() - 60;
+            make_newer(&mut bytes, footer, footer + 44);
+        } else if !is_covered(&path) {
+            make_newer(&mut bytes, 4096, 4096 + 24);
+        } else {
+            continue;
+        }
+        let env = whole.duplicate();
+        replace(&env, &path, &bytes);
+        let before = files(&env);
+        let check = |error: &LsmError| {
+            assert!(matches!(error, LsmError::NewerFormat { .. }), "{error}");
+            let name = path.display().to_string();
+            assert!(error.to_string().contains(&name), "{error}");
+        };
+        match Lsm::open(env.shared(), Path::new(DIR), options()) {
+            // Tables are opened when they are read.
+            Ok(lsm) => {
+                assert!(is_table);
+                assert!(read_everything(&lsm, &map, &check, "newer") > 0);
+            }
+            Err(error) => {
+                check(&error);
+                assert_eq!(files(&env), before, "nothing was written");
+            }
         }
     }
 }

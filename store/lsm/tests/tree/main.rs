@@ -10,6 +10,7 @@ mod cache;
 mod compaction_filter;
 mod corruption;
 mod crash;
+mod limits;
 mod middle;
 mod model;
 mod statistics;
