@@ -95,7 +95,7 @@ struct Run<'a> {
 }
 
 impl Run<'_> {
-    /// One writer; every hundredth write is synced. Answers the latencies of the two kinds.
+    /// One writer; every thousandth write is synced. Answers the latencies of the two kinds.
     fn write(&self, number: u64) -> Result<(Latencies, Latencies), EngineError> {
         let mut random = Prng::new(number + 1);
         let (mut buffered, mut synced) = (Latencies::new(), Latencies::new());
@@ -105,7 +105,7 @@ impl Run<'_> {
             let mut value = vec![b'.'; VALUE_BYTES];
             // Half of it can be compressed.
             random.fill(&mut value[..VALUE_BYTES / 2]);
-            let is_synced = random.chance(100);
+            let is_synced = random.chance(1000);
             let durability = match is_synced {
                 true => Durability::Synced,
                 false => Durability::Buffered,

@@ -17,8 +17,13 @@ use crate::{Engine, EngineError, Job};
 
 /// How often an idle store looks after its log; also how long a thread that failed waits.
 const UPKEEP_EVERY: Duration = Duration::from_millis(100);
-/// A writer brakes for at most this long at a time while there is still room.
-const BRAKE_MAX: Duration = Duration::from_millis(10);
+/// A small write brakes for at most this long while there is still room, and each time when there
+/// is none.
+const BRAKE: Duration = Duration::from_millis(10);
+/// What is as large as so many small writes brakes as they would together.
+const BRAKE_BYTES: u64 = 64 << 10;
+/// Nobody brakes for longer while there is still room.
+const BRAKE_MAX: Duration = Duration::from_millis(250);
 /// Bytes of log read at a time when replaying.
 const REPLAY_BYTES: usize = 4 << 20;
 
@@ -64,7 +69,7 @@ impl Inner {
     }
 
     /// Back-pressure: the fuller, the slower; when full, not before there is room.
-    pub(super) fn admit(&self) -> Result<(), EngineError> {
+    pub(super) fn admit(&self, bytes: u64) -> Result<(), EngineError> {
         let own_threads = self.options.background_threads > 0;
         loop {
             let pressure = self.engine.lsm().pressure().fraction;
@@ -73,7 +78,7 @@ impl Inner {
             }
             if pressure < 1.0 {
                 if own_threads {
-                    self.committer.brake(BRAKE_MAX.mul_f64(pressure))?;
+                    self.committer.brake(brake_time(pressure, bytes))?;
                 }
                 return Ok(());
             }
@@ -82,7 +87,7 @@ impl Inner {
             }
             match self.committer.stalled() {
                 Some(error) => return Err(error),
-                None => self.committer.brake(BRAKE_MAX)?,
+                None => self.committer.brake(BRAKE)?,
             }
         }
     }
@@ -209,5 +214,27 @@ impl Inner {
         batch.applied(tinykv_lsm::OriginId(LOCAL.0), index.0);
         self.engine.write(&batch)?;
         Ok(())
+    }
+}
+
+/// How long a write of this size waits at a pressure below 1.
+fn brake_time(pressure: f64, bytes: u64) -> Duration {
+    let size = (bytes as f64 / BRAKE_BYTES as f64).max(1.0);
+    BRAKE.mul_f64(pressure * size).min(BRAKE_MAX)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{BRAKE, BRAKE_BYTES, BRAKE_MAX, brake_time};
+
+    #[test]
+    fn brakes_take_hold_steadily_and_by_size() {
+        assert!(brake_time(0.001, 100) < BRAKE / 900);
+        assert_eq!(brake_time(0.5, 100), BRAKE / 2);
+        assert_eq!(brake_time(0.5, BRAKE_BYTES), BRAKE / 2);
+        assert_eq!(brake_time(0.5, 4 * BRAKE_BYTES), 2 * BRAKE);
+        assert_eq!(brake_time(0.9, u64::MAX), BRAKE_MAX);
+        let rises = |n: u32| brake_time(f64::from(n) / 100.0, 100);
+        assert!((1..100).all(|n| rises(n) > rises(n - 1)));
     }
 }

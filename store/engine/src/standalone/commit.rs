@@ -225,7 +225,7 @@ impl Inner {
         batch: WriteBatch,
         durability: Durability,
     ) -> Result<(), EngineError> {
-        self.admit()?;
+        self.admit(batch.bytes())?;
         let command = command::encode(&batch);
         if command.len() > self.committer.command_bytes_max {
             return Err(EngineError::BatchTooLarge {

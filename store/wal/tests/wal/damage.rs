@@ -71,9 +71,7 @@ fn segment_files(env: &SimEnv) -> Vec<PathBuf> {
 
 /// Offsets of frames in a file, by their magic.
 fn frames(env: &SimEnv, path: &Path) -> Vec<u64> {
-    let file = env.open(path).expect("open");
-    let mut bytes = vec![0; file.len().expect("len") as usize];
-    file.read_exact_at(&mut bytes, 0).expect("read");
+    let bytes = read(env, path);
     (0..bytes.len())
         .step_by(64)
         .filter(|at| bytes[at + 4..at + 8] == *b"TKWL")
@@ -244,6 +242,63 @@ fn zeroed_and_cut_files_are_damage() {
         assert!(!recovered.damaged.is_empty(), "{name}");
         assert_all_damaged(&recovered);
     }
+}
+
+fn read(env: &SimEnv, path: &Path) -> Vec<u8> {
+    let file = env.open(path).expect("open");
+    let mut bytes = vec![0; file.len().expect("len") as usize];
+    file.read_exact_at(&mut bytes, 0).expect("read");
+    bytes
+}
+
+/// A frame says which segment it belongs to and where it stands, so files may change names but
+/// frames may not change places.
+#[test]
+fn what_changes_places_is_damage_or_harmless() {
+    let life = settled(5);
+    life.env.crash(CrashMode::KeepAll);
+    let paths = segment_files(&life.env);
+    for pair in paths.windows(2) {
+        let env = life.env.duplicate();
+        env.crash(CrashMode::KeepAll);
+        let (a, b) = (read(&env, &pair[0]), read(&env, &pair[1]));
+        for (path, bytes) in [(&pair[0], b), (&pair[1], a)] {
+            let file = env.open(path).expect("open");
+            file.set_len(bytes.len() as u64).expect("set_len");
+            file.write_at(&bytes, 0).expect("write");
+        }
+        let (wal, recovered) = open(&env, &life).expect("open");
+        assert!(recovered.damaged.is_empty(), "{:?}", recovered.damaged);
+        let found = Model::of(&recovered, &wal.reader());
+        assert_eq!(Some(&found), life.history.last(), "{pair:?}");
+    }
+    let mut swaps = 0;
+    for path in &paths {
+        let all = frames(&life.env, path);
+        for pair in all.windows(2) {
+            let env = life.env.duplicate();
+            env.crash(CrashMode::KeepAll);
+            let mut bytes = read(&env, path);
+            let (first, second) = (pair[0] as usize, pair[1] as usize);
+            let len = (second - first).min(bytes.len() - second);
+            let (head, tail) = bytes.split_at_mut(second);
+            head[first..first + len].swap_with_slice(&mut tail[..len]);
+            let file = env.open(path).expect("open");
+            file.write_at(&bytes, 0).expect("write");
+            let (wal, recovered) = open(&env, &life).expect("open");
+            if recovered.damaged.is_empty() {
+                // One of them held no more than the idle watermark.
+                let found = Model::of(&recovered, &wal.reader());
+                assert_eq!(Some(&found), life.history.last(), "{path:?} {pair:?}");
+                continue;
+            }
+            let place = &recovered.damaged[0];
+            assert!(place.path.starts_with(DIR), "{place:?}");
+            assert_all_damaged(&recovered);
+            swaps += 1;
+        }
+    }
+    assert!(swaps >= 3, "only {swaps} swaps were damage");
 }
 
 #[test]
