@@ -85,6 +85,8 @@
 //!   that it led campaign, staggered ([`ShardConfig::campaign_stagger`]).
 //! * A leader with a removed peer to dismiss, a snapshot to send, a child to wait for, or a membership
 //!   or split under way does not sleep. A sleeping one still dismisses, and still cuts its log.
+//! * Who sleeps through its own removal, because every word of it was lost, is told before the others
+//!   sleep again.
 //!
 //! The shell has one [`Neighbours`] a process, whose documentation says how it is driven.
 //!

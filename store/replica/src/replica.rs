@@ -82,6 +82,8 @@ pub struct Replica<S: StateMachine> {
     published: Option<LeaseCell>,
     /// As the leader: removed peers that are to be dismissed once nobody can need their votes.
     dismissing: Vec<Peer>,
+    /// As the leader: those that were told since the group last slept, the latest of them.
+    dismissed: Vec<Peer>,
     /// Leadership as announced.
     leadership: LeadershipChange,
     /// Peers beyond the region's that spoke to us, so that they can be answered.

@@ -181,6 +181,7 @@ impl<S: StateMachine> Replica<S> {
             log: LogExtent::new(truncated),
             published: None,
             dismissing: Vec::new(),
+            dismissed: Vec::new(),
             strangers: BTreeMap::new(),
             heard: BTreeMap::new(),
             rest: Resting::default(),

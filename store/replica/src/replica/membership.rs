@@ -9,9 +9,9 @@ use std::collections::BTreeSet;
 use tinykv_mutants::{Mutant, planted};
 use tinykv_raft::{EntryId, MembershipChange, MessageBody, PeerId, PeerState, PeerStatus};
 
-use super::Replica;
+use super::{Replica, STRANGERS_MAX};
 use crate::command::{MembershipContext, PeerChange};
-use crate::event::{PeerBody, PeerMessage};
+use crate::event::{PeerBody, PeerMessage, Rest};
 use crate::machine::{ReadError, StateMachine};
 use crate::outcome::{BusyReason, MembershipRefusal, Refusal};
 use crate::region::{Peer, PeerRole, Region, RegionEpoch, RegionState, RoutingRange};
@@ -141,16 +141,34 @@ impl<S: StateMachine> Replica<S> {
         }
     }
 
-    /// Tells those who were removed, once. Who misses it asks ([`PeerBody::Probe`]).
+    /// Tells those who were removed. Who misses it asks ([`PeerBody::Probe`]), unless it sleeps: so it
+    /// is told again before the others sleep, and by a leader of old not to wait for that one.
     pub(super) fn dismiss(&mut self, run: &mut Run<'_, S::Reply>) {
         if !self.is_leader() {
             self.dismissing.clear();
+            for removed in std::mem::take(&mut self.dismissed) {
+                self.tell(removed, Rest::Disown, run);
+            }
         } else if self.raft.may_dismiss() {
             for removed in std::mem::take(&mut self.dismissing) {
-                let gone = self.envelope(removed, PeerBody::Gone);
-                run.effects.messages_after_persist.push(gone);
+                self.say_farewell(removed, run);
+                self.dismissed.push(removed);
             }
+            let extra = self.dismissed.len().saturating_sub(STRANGERS_MAX);
+            self.dismissed.drain(..extra);
         }
+    }
+
+    /// The last word to those who were removed since the group slept last.
+    pub(super) fn dismiss_again(&mut self, run: &mut Run<'_, S::Reply>) {
+        for removed in std::mem::take(&mut self.dismissed) {
+            self.say_farewell(removed, run);
+        }
+    }
+
+    fn say_farewell(&self, removed: Peer, run: &mut Run<'_, S::Reply>) {
+        let gone = self.envelope(removed, PeerBody::Gone);
+        run.effects.messages_after_persist.push(gone);
     }
 
     pub(super) fn envelope(&self, to: Peer, body: PeerBody) -> PeerMessage {

@@ -126,7 +126,7 @@ impl<S: StateMachine> Replica<S> {
         }
     }
 
-    fn tell(&self, peer: Peer, rest: Rest, run: &mut Run<'_, S::Reply>) {
+    pub(super) fn tell(&self, peer: Peer, rest: Rest, run: &mut Run<'_, S::Reply>) {
         let message = self.envelope(peer, PeerBody::Rest(rest));
         run.effects.messages.push(message);
     }
@@ -166,6 +166,8 @@ impl<S: StateMachine> Replica<S> {
             && self.raft.role() == Role::Follower
             && (self.raft.term(), self.raft.leader()) == (term, Some(leader.id))
             && self.raft.last().index == last
+            // It must be known whose loss is to wake this peer.
+            && self.leader().is_some_and(|it| it.store == leader.store)
             && self.is_at_rest()
             && self.raft.may_hibernate()
     }
@@ -182,6 +184,7 @@ impl<S: StateMachine> Replica<S> {
             .all(|peer| self.rest.agreed.contains(&peer.id));
         if is_as_asked && is_agreed && self.are_others_fresh(run) && self.raft.hibernate() {
             self.tell_others(Rest::Sleep { term, last }, run);
+            self.dismiss_again(run);
         }
     }
 

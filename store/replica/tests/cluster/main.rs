@@ -120,6 +120,7 @@ fn add(total: &mut Figures, figures: &Figures) {
     total.split_under_fire += figures.split_under_fire;
     total.children_waited += figures.children_waited;
     total.outdated += figures.outdated;
+    total.messages += figures.messages;
     total.slept += figures.slept;
     total.joint += figures.joint;
     total.joint_seen += figures.joint_seen;

@@ -1,7 +1,7 @@
 //! Groups that sleep: what it costs, what wakes them, and how soon they serve again.
 
 use tinykv_raft::{GroupId, Willingness};
-use tinykv_replica::{Event, StoreId};
+use tinykv_replica::{AdminAction, Event, PeerChange, StoreId};
 
 use super::{Cluster, STEP_MS};
 use crate::store::{Outbox, Store};
@@ -179,6 +179,33 @@ fn store_that_comes_back_finds_sleeping_groups_and_fits_in() {
     let now = cluster.now;
     cluster.down_until.insert(follower, now);
     cluster.until("all groups sleep again", Cluster::all_sleep);
+}
+
+/// Every word of its removal is lost, and by the time the line is mended nobody would say another.
+#[test]
+fn who_slept_through_its_removal_is_told_before_the_others_sleep_again() {
+    let mut cluster = Cluster::asleep();
+    let group = GroupId(1);
+    let leader = cluster.leader_store(group).expect("it sleeps in office");
+    let other = (1..=3).find(|store| *store != leader).expect("another");
+    let until = cluster.now + 400;
+    cluster.cut.insert((leader, other), until);
+    cluster.cut.insert((other, leader), until);
+    let region = cluster.newest(group).expect("it lives").region.clone();
+    let removed = region.peer_on(StoreId(other)).expect("a member");
+    let action = AdminAction::ChangePeers {
+        epoch: region.epoch,
+        changes: vec![PeerChange::Remove(removed.id)],
+    };
+    cluster.administrate(leader, group, action);
+    cluster.pass(400);
+    cluster.cut.clear();
+    assert!(cluster.open.is_empty(), "it is removed");
+    assert!(cluster.sleeps(other, group), "and knows nothing of it");
+    cluster.until("it is gone", |cluster| {
+        let shard = cluster.stores[other as usize - 1].shard.as_ref();
+        shard.is_some_and(|shard| shard.peer(group).is_none())
+    });
 }
 
 #[test]
