@@ -1,4 +1,7 @@
 //! The whole tree against a naive model: generated histories, crashes at every I/O, damage.
+//!
+//! `TINYKV_CASES` multiplies the number of generated cases; `TINYKV_LEDGER` (an absolute path) is
+//! where a run appends its figures.
 
 // The one writer of the ledger. The crate it belongs to depends on this one.
 #[path = "../../../../tests/src/ledger.rs"]
