@@ -176,8 +176,9 @@ fn steps(
             learn(*to),
             Step::Exchange {
                 new: Peer::voter(new_peer, *to),
-                old: Peer::learner(*old, *from),
+                old: Peer::voter(*old, *from),
             },
+            // Left for it only if the old peer did not vote, or the new one did already.
             Step::Remove {
                 peer: *old,
                 store: *from,

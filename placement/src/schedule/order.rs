@@ -26,12 +26,12 @@ pub enum Change {
     AddLearner(Peer),
     /// Make this learner a voter.
     Promote(Peer),
-    /// In one joint change these learners become voters, and these voters learners.
+    /// In one joint change these learners become voters, and these voters go.
     Joint {
         /// Who votes afterwards, as described then.
         promote: Vec<Peer>,
-        /// Who does not any more, as described then.
-        demote: Vec<Peer>,
+        /// Who is no part of the region afterwards.
+        remove: Vec<Peer>,
     },
     /// Remove this peer.
     Remove(Peer),

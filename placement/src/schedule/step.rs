@@ -5,7 +5,7 @@
 //!
 //! Nothing is ordered while a region is in a joint configuration, whoever began that: its leader
 //! leaves it by itself as soon as it is in force, and so does the next leader if that one dies
-//! (M11). An operator that ends meanwhile leaves a learner at most, which the rules remove.
+//! (M11). What an operator that ends early leaves, a learner at most, the rules remove.
 
 use std::fmt;
 use std::time::Duration;
@@ -45,13 +45,13 @@ pub enum Step {
         /// Where it is.
         store: StoreId,
     },
-    /// In one joint change the learner `new`, caught up, becomes a voter and the voter `old` a
-    /// learner (Raft §4.3): the region never needs a larger majority, nor has fewer voters. If
-    /// `old` leads, another voter takes over first, if there is one.
+    /// In one joint change the learner `new`, caught up, becomes a voter and the voter `old` leaves
+    /// (Raft §4.3): the region never needs a larger majority, nor has fewer voters. If `old` leads,
+    /// another voter takes over first, if there is one.
     Exchange {
         /// Who takes over.
         new: Peer,
-        /// Who steps back.
+        /// Who goes.
         old: Peer,
     },
     /// The peer is gone. If it leads, another voter takes over first.
@@ -190,7 +190,7 @@ impl Step {
     }
 }
 
-/// What to order so that `new` votes and `old` does not; nothing while `new` is not caught up.
+/// What to order so that `new` votes and `old` is gone; nothing while `new` is not caught up.
 fn exchange(
     view: &ClusterView,
     region: &RegionView,
@@ -220,7 +220,7 @@ fn exchange(
         // A leader that is alone hands over to the new voter when it leaves the joint state.
         None => Change::Joint {
             promote: vec![new],
-            demote: vec![old],
+            remove: vec![old],
         },
     }))
 }

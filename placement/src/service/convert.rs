@@ -249,11 +249,11 @@ pub(super) fn order_to_proto(order: &Order) -> pdpb::RegionHeartbeatResponse {
     match &order.change {
         Change::AddLearner(peer) => response.change_peer = Some(change(*peer, AddLearnerNode)),
         Change::Promote(peer) => response.change_peer = Some(change(*peer, AddNode)),
-        Change::Joint { promote, demote } => {
+        Change::Joint { promote, remove } => {
             let promoted = promote.iter().map(|peer| change(*peer, AddNode));
-            let demoted = demote.iter().map(|peer| change(*peer, AddLearnerNode));
+            let removed = remove.iter().map(|peer| change(*peer, RemoveNode));
             response.change_peer_v2 = Some(pdpb::ChangePeerV2 {
-                changes: promoted.chain(demoted).collect(),
+                changes: promoted.chain(removed).collect(),
             });
         }
         Change::Remove(peer) => response.change_peer = Some(change(*peer, RemoveNode)),

@@ -150,10 +150,7 @@ impl RegionView {
 
     /// Whether a change of membership is half-way; nothing is scheduled until it is over.
     pub fn is_joint(&self) -> bool {
-        self.region
-            .peers
-            .iter()
-            .any(|peer| peer.role.is_joint())
+        self.region.peers.iter().any(|peer| peer.role.is_joint())
     }
 
     /// Whether the leader says that the peer answers and is caught up.

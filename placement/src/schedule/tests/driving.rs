@@ -14,9 +14,9 @@ pub(super) fn step(world: &mut World, now: Duration) -> String {
             match order.change {
                 Change::AddLearner(peer) => format!("add learner {} on {}", peer.id, peer.store),
                 Change::Promote(peer) => format!("promote {}", peer.id),
-                Change::Joint { promote, demote } => {
+                Change::Joint { promote, remove } => {
                     let ids = |peers: Vec<Peer>| peers[0].id;
-                    format!("joint: {} for {}", ids(promote), ids(demote))
+                    format!("joint: {} for {}", ids(promote), ids(remove))
                 }
                 Change::Remove(peer) => format!("remove {}", peer.id),
                 Change::TransferLeader(peer) => format!("transfer to {}", peer.id),

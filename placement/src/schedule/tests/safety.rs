@@ -136,10 +136,12 @@ fn voters(region: &Region) -> usize {
 fn leave_joint(world: &mut World, id: GroupId) {
     let leader = world.view.regions[&id].leader.expect("it led into it");
     world.report(id.0, leader.store.0, |report| {
-        for peer in &mut report.region.peers {
+        let peers = &mut report.region.peers;
+        peers.retain(|peer| peer.role != PeerRole::LeavingVoter);
+        for peer in peers {
             peer.role = match peer.role {
-                PeerRole::Voter | PeerRole::IncomingVoter => PeerRole::Voter,
-                PeerRole::Learner | PeerRole::DemotingVoter => PeerRole::Learner,
+                PeerRole::IncomingVoter => PeerRole::Voter,
+                other => other,
             };
         }
         report.region.epoch.conf_ver += 1;
@@ -171,14 +173,14 @@ fn carry_out(world: &mut World, order: Order) {
                 let known = peers.iter_mut().find(|known| known.id == peer.id);
                 known.expect("there").role = PeerRole::Voter;
             }
-            Change::Joint { promote, demote } => {
+            Change::Joint { promote, remove } => {
                 for peer in peers {
                     if promote.iter().any(|named| named.id == peer.id) {
                         assert_eq!(peer.role, PeerRole::Learner);
                         peer.role = PeerRole::IncomingVoter;
-                    } else if demote.iter().any(|named| named.id == peer.id) {
+                    } else if remove.iter().any(|named| named.id == peer.id) {
                         assert_eq!(peer.role, PeerRole::Voter);
-                        peer.role = PeerRole::DemotingVoter;
+                        peer.role = PeerRole::LeavingVoter;
                     }
                 }
             }

@@ -3,8 +3,6 @@
 use super::*;
 use tinykv_proto::eraftpb::ConfChangeType;
 
-/// The form in which TiKV's scheduler orders a joint change: who votes is added as a node, who
-/// does not is added as a learner.
 #[test]
 fn a_joint_change_is_one_order_of_several_changes() {
     let order = Order {
@@ -16,7 +14,7 @@ fn a_joint_change_is_one_order_of_several_changes() {
         leader: Peer::voter(PeerId(1), StoreId(10)),
         change: Change::Joint {
             promote: vec![Peer::voter(PeerId(3), StoreId(30))],
-            demote: vec![Peer::learner(PeerId(2), StoreId(20))],
+            remove: vec![Peer::voter(PeerId(2), StoreId(20))],
         },
     };
     let response = order_to_proto(&order);
@@ -33,12 +31,7 @@ fn a_joint_change_is_one_order_of_several_changes() {
         told,
         [
             (3, 30, metapb::PeerRole::Voter, ConfChangeType::AddNode),
-            (
-                2,
-                20,
-                metapb::PeerRole::Learner,
-                ConfChangeType::AddLearnerNode
-            ),
+            (2, 20, metapb::PeerRole::Voter, ConfChangeType::RemoveNode),
         ]
     );
 }

@@ -58,13 +58,13 @@ pub fn order(
     {
         return Err(NotCarriedOut::HeartbeatRefused(error.message.clone()));
     }
-    let task = if let Some(change) = &response.change_peer {
-        Task::Admin(change_peer(change, response.region_epoch, region)?)
-    } else if let Some(change) = &response.change_peer_v2 {
-        match change.changes.as_slice() {
-            [only] => Task::Admin(change_peer(only, response.region_epoch, region)?),
-            _ => return Err(NotCarriedOut::Unsupported("change several peers at once")),
-        }
+    let changes = match (&response.change_peer, &response.change_peer_v2) {
+        (Some(one), _) => std::slice::from_ref(one),
+        (None, Some(several)) => several.changes.as_slice(),
+        (None, None) => &[],
+    };
+    let task = if !changes.is_empty() {
+        Task::Admin(change_peers(changes, response.region_epoch, region)?)
     } else if let Some(transfer) = &response.transfer_leader {
         Task::Admin(transfer_leader(transfer)?)
     } else if let Some(split) = &response.split_region {
@@ -80,28 +80,36 @@ pub fn order(
     }))
 }
 
-fn change_peer(
-    change: &pdpb::ChangePeer,
+/// Several changes are one joint change, or none of them is made.
+fn change_peers(
+    changes: &[pdpb::ChangePeer],
     for_epoch: Option<metapb::RegionEpoch>,
     region: Option<&Region>,
 ) -> Result<AdminAction, NotCarriedOut> {
+    let changes = changes.iter().map(|change| change_peer(change, region));
+    Ok(AdminAction::ChangePeers {
+        epoch: epoch(for_epoch),
+        changes: changes.collect::<Result<_, _>>()?,
+    })
+}
+
+fn change_peer(
+    change: &pdpb::ChangePeer,
+    region: Option<&Region>,
+) -> Result<PeerChange, NotCarriedOut> {
     let peer = change.peer.as_ref().ok_or(NotCarriedOut::NoPeer)?;
     let id = PeerId(peer.id);
-    let is_learner = region
-        .and_then(|region| region.peer(id))
-        .is_some_and(|peer| peer.role == PeerRole::Learner);
-    let change = match change.change_type() {
-        ConfChangeType::AddNode if is_learner => PeerChange::Promote(id),
+    let known = region.and_then(|region| region.peer(id));
+    let role = known.map(|peer| peer.role);
+    Ok(match change.change_type() {
+        ConfChangeType::AddNode if role == Some(PeerRole::Learner) => PeerChange::Promote(id),
+        ConfChangeType::AddLearnerNode if role == Some(PeerRole::Voter) => PeerChange::Demote(id),
         // A new voter starts as a learner: it must not count before it has the data. Placement
         // asks again once it sees the learner.
         ConfChangeType::AddNode | ConfChangeType::AddLearnerNode => {
             PeerChange::AddLearner(Peer::learner(id, StoreId(peer.store_id)))
         }
         ConfChangeType::RemoveNode => PeerChange::Remove(id),
-    };
-    Ok(AdminAction::ChangePeers {
-        epoch: epoch(for_epoch),
-        changes: vec![change],
     })
 }
 
@@ -192,6 +200,49 @@ mod tests {
             ordered(&change(1, ConfChangeType::RemoveNode)),
             PeerChange::Remove(PeerId(1))
         );
+    }
+
+    #[test]
+    fn several_changes_are_one_action() {
+        let change = |id: u64, kind: ConfChangeType| pdpb::ChangePeer {
+            peer: Some(metapb::Peer {
+                id,
+                store_id: id,
+                ..metapb::Peer::default()
+            }),
+            change_type: kind.into(),
+        };
+        let ordered = |changes: &[pdpb::ChangePeer]| {
+            let response = pdpb::RegionHeartbeatResponse {
+                region_id: 7,
+                change_peer_v2: Some(pdpb::ChangePeerV2 {
+                    changes: changes.to_vec(),
+                }),
+                ..pdpb::RegionHeartbeatResponse::default()
+            };
+            order(&response, Some(&region())).map(|order| match order.map(|order| order.task) {
+                Some(Task::Admin(AdminAction::ChangePeers { changes, .. })) => changes,
+                other => panic!("{other:?}"),
+            })
+        };
+        let promote = change(2, ConfChangeType::AddNode);
+        assert_eq!(
+            ordered(&[promote, change(1, ConfChangeType::RemoveNode)]),
+            Ok(vec![
+                PeerChange::Promote(PeerId(2)),
+                PeerChange::Remove(PeerId(1))
+            ])
+        );
+        assert_eq!(
+            ordered(&[promote, change(1, ConfChangeType::AddLearnerNode)]),
+            Ok(vec![
+                PeerChange::Promote(PeerId(2)),
+                PeerChange::Demote(PeerId(1))
+            ])
+        );
+        let nobody = pdpb::ChangePeer::default();
+        let refused = ordered(&[promote, nobody]);
+        assert_eq!(refused, Err(NotCarriedOut::NoPeer), "all or nothing");
     }
 
     #[test]

@@ -99,17 +99,20 @@ impl Placement {
 
     /// M10: nobody is ordered away whom the region needs.
     pub(super) fn on_order(&self, state: &State, order: &Order) -> Result<(), String> {
-        let Change::Remove(peer) = &order.change else {
-            return Ok(());
+        let (removed, promoted) = match &order.change {
+            Change::Remove(peer) => (std::slice::from_ref(peer), 0),
+            Change::Joint { promote, remove } => (remove.as_slice(), promote.len()),
+            _ => return Ok(()),
         };
         let Some(region) = state.routes().region(order.region) else {
             return Ok(());
         };
-        let others = region.peers.iter();
-        let voters = others
-            .filter(|other| other.id != peer.id && other.role == PeerRole::Voter)
-            .count();
-        match voters == 0 || order.leader.id == peer.id {
+        let goes = |id| removed.iter().any(|peer| peer.id == id);
+        let staying = region.peers.iter();
+        let staying = staying.filter(|other| !goes(other.id) && other.role == PeerRole::Voter);
+        let voters = staying.count() + promoted;
+        // A leader takes part in its own removal only if another voter comes for it.
+        match voters == 0 || (goes(order.leader.id) && promoted == 0) {
             true => Err(format!(
                 "M10: {order:?} would remove the leader or the last voter of {region:?}"
             )),

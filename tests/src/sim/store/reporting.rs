@@ -230,10 +230,12 @@ impl Store {
             Change::AddLearner(peer) => change(PeerChange::AddLearner(peer)),
             Change::Promote(peer) => change(PeerChange::Promote(peer.id)),
             Change::Remove(peer) => change(PeerChange::Remove(peer.id)),
-            // Ordered only where stores can do it.
-            Change::Joint { .. } => {
-                context.report.probe("joint_order_ignored");
-                return;
+            Change::Joint { promote, remove } => {
+                context.report.probe("joint_order");
+                let promoted = promote.iter().map(|peer| PeerChange::Promote(peer.id));
+                let removed = remove.iter().map(|peer| PeerChange::Remove(peer.id));
+                let changes = promoted.chain(removed).collect();
+                AdminAction::ChangePeers { epoch, changes }
             }
             Change::TransferLeader(peer) => AdminAction::TransferLeader { to: Some(peer.id) },
             Change::Split(keys) => {
