@@ -12,6 +12,9 @@
 //! world does all that itself, more ruthlessly than any operator, and clients know by themselves
 //! who holds what.
 //!
+//! Clients run the cores of `tinykv-client`, and stores answer them in the messages of the wire.
+//! What clients want comes from one of two generators that share nothing.
+//!
 //! A run has two phases. In the safety phase everything may fail, and after each event the
 //! invariants hold. Then all is mended, and within bounded time every key accepts a write and can
 //! be read and scanned, the newest regions tile the key space, placement knows them as they are,

@@ -36,3 +36,24 @@ impl Fates {
         self.proposed.remove(&(mark.client, mark.call));
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_write_is_proposed_again_only_after_a_refusal() {
+        let mark = |call, attempt| Mark {
+            client: 1,
+            call,
+            attempt,
+        };
+        let mut fates = Fates::default();
+        assert_eq!(fates.on_proposed(mark(1, 1)), Ok(()));
+        fates.on_refused(mark(1, 1));
+        assert_eq!(fates.on_proposed(mark(1, 2)), Ok(()));
+        assert_eq!(fates.on_proposed(mark(2, 3)), Ok(()), "another call");
+        let again = fates.on_proposed(mark(1, 4)).expect_err("in doubt");
+        assert!(again.starts_with("K2: "), "{again}");
+    }
+}

@@ -7,9 +7,9 @@
 //! checker is told.
 //!
 //! What the contract of the client promises is watched from outside of it: no call outlives its
-//! deadline (K5), no read is of unknown fate (K3), and by `fates` the stores say whether a write
-//! was proposed again that may have been applied (K2, K4). That what is definitely not applied is
-//! never seen (K1) the checker finds out.
+//! deadline (K5), no read is of unknown fate (K3), nothing is sent again after doubt (K2), and by
+//! `fates` the stores say whether a write was proposed again that may have been applied. That what
+//! is definitely not applied is never seen (K1) the checker finds out.
 
 mod fates;
 mod message;
@@ -96,6 +96,8 @@ struct Open {
     /// When the call began.
     begin: Duration,
     stage: Stage,
+    /// An attempt ended without proof that it was not applied.
+    in_doubt: bool,
     finished: Finished,
 }
 
@@ -227,6 +229,7 @@ impl Client {
         match verdict(&target, method) {
             Err(failure) => {
                 open.finished.across_split |= matches!(failure, Failure::EpochNotMatch { .. });
+                open.in_doubt |= is_doubt(&failure);
                 open.call.on_failure(&mut self.routes, &failure, now);
                 self.go_on(now)
             }
@@ -305,6 +308,7 @@ impl Client {
             task,
             begin: now,
             stage: Stage::Waiting,
+            in_doubt: false,
             finished,
         });
         self.go_on(now)
@@ -351,6 +355,11 @@ impl Client {
                         now + target.timeout <= deadline,
                         "K5: an attempt may outlast its call"
                     );
+                    assert!(
+                        !open.in_doubt || open.task.access() == Access::Read,
+                        "K2: a write of unknown fate is sent again: {:?}",
+                        open.task
+                    );
                     let asked = open.task.asked(&target.route);
                     let method = asked.method();
                     let packet = asked.packet(mark, wire::context(&target, 0));
@@ -373,6 +382,25 @@ impl Client {
             begin: self.open.as_ref().map_or(now, |open| open.begin),
             end: now,
         }
+    }
+}
+
+/// Whether a write that ended so may have been applied: what the contract says (K1, K2), written
+/// down a second time.
+fn is_doubt(failure: &Failure) -> bool {
+    match failure {
+        Failure::NotLeader { .. }
+        | Failure::EpochNotMatch { .. }
+        | Failure::Misrouted { .. }
+        | Failure::Busy { .. }
+        | Failure::DiskFull { .. }
+        | Failure::Refused { .. }
+        | Failure::Conflict(_)
+        | Failure::NotSent { .. } => false,
+        Failure::NotNow { .. }
+        | Failure::Undetermined { .. }
+        | Failure::Lost { .. }
+        | Failure::TimedOut { .. } => true,
     }
 }
 
