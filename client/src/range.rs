@@ -265,3 +265,6 @@ impl Visit for Pages {
         self.page = response.kvs;
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -108,4 +108,4 @@ pub fn successor(key: &[u8]) -> Bytes {
 }
 
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;

@@ -7,7 +7,7 @@ use super::*;
 use crate::routing::{Epoch, RegionId};
 
 /// The region that a point lies in, when the space is cut at these keys.
-fn region_of(cuts: &BTreeSet<Vec<u8>>, point: &Point) -> Route {
+pub(crate) fn region_of(cuts: &BTreeSet<Vec<u8>>, point: &Point) -> Route {
     let starts = std::iter::once(&[][..]).chain(cuts.iter().map(Vec::as_slice));
     let ends = cuts
         .iter()

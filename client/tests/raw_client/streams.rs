@@ -4,24 +4,27 @@ use std::time::Duration;
 
 use futures::future::{join_all, try_join_all};
 use tinykv_client::{Doubt, Error, Options, RawClient, Scan};
-use tokio::time::{Instant, sleep_until, timeout};
+use tokio::time::timeout;
 use tonic::Code;
 
 use super::fake::{Fake, Fault, both};
 use super::{LONG, SHORT, bytes, four_regions, pairs};
 
-/// Asks until an answer came by the stream.
+/// Makes calls, one after the other, until one goes by the stream: the client opens it beside the
+/// first of them.
 async fn until_by_stream(fake: &Fake, client: &RawClient) {
-    let deadline = Instant::now() + LONG;
-    loop {
-        fake.world().seen.clear();
-        client.get("warm").await.expect("the cluster is well");
-        if fake.world().seen.iter().any(|seen| seen.by_stream) {
-            break;
+    let by_stream = async {
+        loop {
+            fake.world().seen.clear();
+            client.get("warm").await.expect("the cluster is well");
+            if fake.world().seen.iter().any(|seen| seen.by_stream) {
+                break;
+            }
         }
-        assert!(Instant::now() < deadline, "no stream was opened");
-        sleep_until(Instant::now() + Duration::from_millis(2)).await;
-    }
+    };
+    timeout(LONG, by_stream)
+        .await
+        .expect("no stream was opened");
     fake.world().seen.clear();
 }
 

@@ -23,8 +23,9 @@ use tinykv_proto::pdpb::pd_server::PdServer;
 use tinykv_proto::store::store_server::StoreServer;
 use tinykv_proto::tikvpb::tikv_server::TikvServer;
 use tokio::net::TcpListener;
+use tokio::sync::Notify;
 use tokio::task::JoinSet;
-use tokio::time::{Instant, sleep_until};
+use tokio::time::timeout;
 use tokio_stream::wrappers::TcpListenerStream;
 use tonic::transport::Server;
 
@@ -101,6 +102,8 @@ pub(crate) struct World {
     pub(crate) members_asked: usize,
     /// Look-ups of regions so far, and what they said about the asker.
     pub(crate) lookups: Vec<Option<String>>,
+    /// Told whenever a request or a stream has come, to a store or to placement.
+    pub(crate) came: Arc<Notify>,
 }
 
 pub(crate) const CLUSTER: u64 = 4_711;
@@ -300,13 +303,24 @@ impl Fake {
         client.with_options(Options { deadline })
     }
 
-    /// Waits until the world is so.
+    /// Waits until what comes to the servers makes the world so.
     pub(crate) async fn until(&self, what: &str, is_so: impl Fn(&World) -> bool) {
-        let deadline = Instant::now() + Duration::from_secs(10);
-        while !is_so(&self.world()) {
-            assert!(Instant::now() < deadline, "not within 10 s: {what}");
-            sleep_until(Instant::now() + Duration::from_millis(2)).await;
-        }
+        let came = self.world().came.clone();
+        let until = async {
+            loop {
+                // Whatever comes from here on is told, also while the world is looked at.
+                let more = came.notified();
+                tokio::pin!(more);
+                more.as_mut().enable();
+                if is_so(&self.world()) {
+                    return;
+                }
+                more.await;
+            }
+        };
+        let limit = Duration::from_secs(30);
+        let is_so = timeout(limit, until).await;
+        is_so.unwrap_or_else(|_| panic!("not within {limit:?}: {what}"));
     }
 }
 

@@ -62,6 +62,7 @@ impl Member {
         let asker = request.metadata().get(ASKER_METADATA);
         let asker = asker.and_then(|it| it.to_str().ok()).map(str::to_owned);
         world.lookups.push(asker);
+        world.came.notify_waiters();
         let found = find(&world.regions, &request.get_ref().region_key);
         Ok(Response::new(found.map_or_else(
             || pdpb::GetRegionResponse {
@@ -81,6 +82,7 @@ impl Pd for Member {
     ) -> Result<Response<pdpb::GetMembersResponse>, Status> {
         let mut world = self.world.lock().expect("no panic");
         world.members_asked += 1;
+        world.came.notify_waiters();
         let members: Vec<_> = world
             .placements
             .iter()

@@ -65,6 +65,7 @@ impl Node {
         let hangs = {
             let mut world = self.world.lock().expect("no panic");
             world.seen.push(seen);
+            world.came.notify_waiters();
             let fault = world.faults.entry(self.id).or_default().pop_front();
             if let Some(trouble) = self.refuse(&world, &context, fault.as_ref())? {
                 return Ok(Err(trouble));
@@ -537,6 +538,7 @@ impl Tikv for Node {
         {
             let mut world = self.world.lock().expect("no panic");
             world.streams += 1;
+            world.came.notify_waiters();
             if !world.knows_streams {
                 return Err(Status::unimplemented("no streams"));
             }
