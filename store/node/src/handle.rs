@@ -11,7 +11,7 @@ use tinykv_replica::{
     AdminAction, AdminRequest, Birth, BusyReason, Command, Doubt, Event, GroupStatus, Outcome,
     Proposal, ReadRequest, Refusal, RegionEpoch, StateMachine, StoreId, WaiterId,
 };
-use tokio::sync::oneshot;
+use tokio::sync::{oneshot, watch};
 
 use crate::admission::{Admission, Verdict};
 use crate::directory::Directory;
@@ -50,6 +50,10 @@ pub struct NodeFigures {
     pub inbox_dropped: u64,
     /// Raft messages dropped because the queue to a store was full.
     pub transport_dropped: u64,
+    /// Raft messages sent, those included that were dropped or lost.
+    pub transport_sent: u64,
+    /// Groups that sleep.
+    pub asleep: usize,
 }
 
 /// A running node as its services see it. Cheap to clone; valid after the node's end, when
@@ -70,6 +74,7 @@ pub(crate) struct Inner<S: StateMachine> {
     pub(crate) record_bytes_max: usize,
     pub(crate) last_waiter: AtomicU64,
     pub(crate) metrics: NodeMetrics,
+    pub(crate) asleep: Arc<watch::Sender<usize>>,
 }
 
 impl<S: StateMachine> Clone for NodeHandle<S> {
@@ -223,6 +228,11 @@ impl<S: StateMachine> NodeHandle<S> {
         self.inner.transport.is_connected(store)
     }
 
+    /// How many groups sleep here: they cost neither ticks nor messages. Hears of every change.
+    pub fn asleep(&self) -> watch::Receiver<usize> {
+        self.inner.asleep.subscribe()
+    }
+
     /// A picture of one group; `None` if it does not live here.
     pub async fn status(&self, group: GroupId) -> Option<GroupStatus> {
         let inbox = self.inner.shards.of(group);
@@ -262,6 +272,8 @@ impl<S: StateMachine> NodeHandle<S> {
             log_queue_bytes: self.inner.admission.log_queue_bytes(),
             inbox_dropped: inboxes.iter().map(|inbox| inbox.dropped()).sum(),
             transport_dropped: self.inner.transport.dropped(),
+            transport_sent: self.inner.transport.sent(),
+            asleep: *self.inner.asleep.borrow(),
         }
     }
 

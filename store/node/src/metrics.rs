@@ -13,9 +13,10 @@ use prometheus_client::metrics::family::Family;
 use prometheus_client::metrics::gauge::ConstGauge;
 use prometheus_client::metrics::histogram::{Histogram, exponential_buckets};
 use prometheus_client::registry::Registry;
+use tinykv_lsm::Statistics;
 use tinykv_replica::StateMachine;
 
-use crate::handle::NodeHandle;
+use crate::handle::{NodeFigures, NodeHandle};
 
 /// Counted by the threads of a node. Clones are the same figures.
 #[derive(Clone, Debug)]
@@ -27,13 +28,15 @@ pub struct NodeMetrics {
     /// Seconds of each run of a shard, its effects included.
     pub(crate) shard_run_seconds: Histogram,
     /// Messages that a shard did not process, by reason.
-    unprocessed: ByReason,
+    unprocessed: Labelled,
     /// Streams, frames and messages that the transport did not take, by reason.
-    refused: ByReason,
+    refused: Labelled,
+    /// Heartbeats between processes, by direction.
+    heartbeats: Labelled,
 }
 
-/// Counters by the label `reason`.
-type ByReason = Family<[(&'static str, &'static str); 1], Counter>;
+/// Counters by one label.
+type Labelled = Family<[(&'static str, &'static str); 1], Counter>;
 
 impl Default for NodeMetrics {
     fn default() -> NodeMetrics {
@@ -43,6 +46,7 @@ impl Default for NodeMetrics {
             shard_run_seconds: Histogram::new(exponential_buckets(0.000_01, 2.0, 18)),
             unprocessed: Family::default(),
             refused: Family::default(),
+            heartbeats: Family::default(),
         }
     }
 }
@@ -51,6 +55,12 @@ impl NodeMetrics {
     /// Counts messages that a shard did not process.
     pub(crate) fn unprocessed(&self, reason: &'static str) -> Counter {
         self.unprocessed.get_or_create_owned(&[("reason", reason)])
+    }
+
+    /// Counts heartbeats between processes that were `sent` or `received`.
+    pub(crate) fn heartbeats(&self, direction: &'static str) -> Counter {
+        self.heartbeats
+            .get_or_create_owned(&[("direction", direction)])
     }
 
     /// Counts what the transport did not take.
@@ -87,6 +97,11 @@ pub fn register<S: StateMachine>(registry: &mut Registry, node: &NodeHandle<S>) 
         "Streams, frames and messages of other processes that were not taken, by reason",
         metrics.refused.clone(),
     );
+    registry.register(
+        "tinykv_peer_heartbeats",
+        "Heartbeats between processes that share sleeping regions, by direction",
+        metrics.heartbeats.clone(),
+    );
     registry.register_collector(Box::new(NodeCollector { node: node.clone() }));
 }
 
@@ -114,6 +129,11 @@ impl<S: StateMachine> Collector for NodeCollector<S> {
                 directory.all().len() as u64,
             ),
             ("leaders", "Replicas that lead", directory.leaders() as u64),
+            (
+                "hibernating_regions",
+                "Replicas that sleep: no ticks, no messages",
+                figures.asleep as u64,
+            ),
             (
                 "log_queue_bytes",
                 "Bytes that wait for the log",
@@ -153,55 +173,69 @@ impl<S: StateMachine> Collector for NodeCollector<S> {
         for (name, help, value) in gauges {
             gauge(&mut encoder, name, help, value)?;
         }
-        let counters = [
-            (
-                "inbox_dropped",
-                "Raft messages dropped at a full inbox",
-                figures.inbox_dropped,
-            ),
-            (
-                "transport_dropped",
-                "Raft messages dropped at a full queue to a store",
-                figures.transport_dropped,
-            ),
-            (
-                "engine_cache_hits",
-                "Blocks found in the cache",
-                engine.cache_hits,
-            ),
-            (
-                "engine_cache_misses",
-                "Blocks read from disk",
-                engine.cache_misses,
-            ),
-            (
-                "engine_filter_skips",
-                "Tables a filter ruled out",
-                engine.filter_skips,
-            ),
-            ("engine_flushes", "Flushes", engine.flushes),
-            ("engine_compactions", "Compactions", engine.compactions),
-            (
-                "engine_bytes_in",
-                "Bytes of batches written",
-                engine.bytes_in,
-            ),
-            (
-                "engine_flush_bytes",
-                "Bytes written by flushes",
-                engine.flush_bytes,
-            ),
-            (
-                "engine_compaction_write_bytes",
-                "Bytes written by compactions",
-                engine.compaction_write_bytes,
-            ),
-        ];
-        for (name, help, value) in counters {
-            counter(&mut encoder, name, help, value)?;
-        }
+        encode_counters(&mut encoder, &figures, &engine)?;
         encode_levels(&mut encoder, &engine.levels)
     }
+}
+
+fn encode_counters(
+    encoder: &mut DescriptorEncoder<'_>,
+    figures: &NodeFigures,
+    engine: &Statistics,
+) -> Result<(), fmt::Error> {
+    let counters = [
+        (
+            "inbox_dropped",
+            "Raft messages dropped at a full inbox",
+            figures.inbox_dropped,
+        ),
+        (
+            "transport_sent",
+            "Raft messages sent to other processes, dropped and lost ones included",
+            figures.transport_sent,
+        ),
+        (
+            "transport_dropped",
+            "Raft messages dropped at a full queue to a store",
+            figures.transport_dropped,
+        ),
+        (
+            "engine_cache_hits",
+            "Blocks found in the cache",
+            engine.cache_hits,
+        ),
+        (
+            "engine_cache_misses",
+            "Blocks read from disk",
+            engine.cache_misses,
+        ),
+        (
+            "engine_filter_skips",
+            "Tables a filter ruled out",
+            engine.filter_skips,
+        ),
+        ("engine_flushes", "Flushes", engine.flushes),
+        ("engine_compactions", "Compactions", engine.compactions),
+        (
+            "engine_bytes_in",
+            "Bytes of batches written",
+            engine.bytes_in,
+        ),
+        (
+            "engine_flush_bytes",
+            "Bytes written by flushes",
+            engine.flush_bytes,
+        ),
+        (
+            "engine_compaction_write_bytes",
+            "Bytes written by compactions",
+            engine.compaction_write_bytes,
+        ),
+    ];
+    for (name, help, value) in counters {
+        counter(encoder, name, help, value)?;
+    }
+    Ok(())
 }
 
 fn encode_levels(

@@ -11,6 +11,7 @@ use tinykv_replica::{
     Event, Observed, RegionChange, Shard, ShardConfig, StateMachine, StoreId, Territory,
 };
 use tokio::runtime::Handle;
+use tokio::sync::watch;
 
 use crate::admission::Admission;
 use crate::directory::Directory;
@@ -21,7 +22,7 @@ use crate::jobs::Jobs;
 use crate::metrics::NodeMetrics;
 use crate::options::NodeOptions;
 use crate::pool::Pool;
-use crate::shard_thread::{LsmReader, ShardThread};
+use crate::shard_thread::{Asleep, LsmReader, ShardThread};
 use crate::shards::Shards;
 use crate::spawn::{Fatal, Tasks, Threads};
 use crate::storage::{Found, Storage};
@@ -103,6 +104,7 @@ struct Common<S: StateMachine> {
     pool: Pool,
     trouble: Trouble,
     metrics: NodeMetrics,
+    asleep: Arc<watch::Sender<usize>>,
 }
 
 impl<S: StateMachine> Node<S> {
@@ -246,6 +248,7 @@ impl<S: StateMachine> Common<S> {
             Arc::<Shards<S>>::clone(&shards),
             Tasks::new(parts.runtime.clone(), parts.fatal.clone()),
             metrics.clone(),
+            Arc::clone(&env),
         );
         Ok(Common {
             trouble: Trouble::new(
@@ -262,6 +265,7 @@ impl<S: StateMachine> Common<S> {
             transport,
             pool: Pool::start(threads, parts.options.pool_threads)?,
             metrics,
+            asleep: Arc::default(),
         })
     }
 
@@ -336,6 +340,7 @@ impl<S: StateMachine> Common<S> {
                 },
                 trouble: self.trouble.clone(),
                 metrics: self.metrics.clone(),
+                asleep: Asleep::new(&self.asleep),
             };
             threads.spawn(format!("shard-{number}"), move || thread.run(recovered))?;
         }
@@ -393,6 +398,7 @@ impl<S: StateMachine> Common<S> {
                 record_bytes_max: storage.wal.record_bytes_max(),
                 last_waiter: AtomicU64::new(0),
                 metrics: self.metrics.clone(),
+                asleep: Arc::clone(&self.asleep),
             }),
         }
     }

@@ -12,6 +12,7 @@ use tinykv_replica::{
     DropReason, Effects, Event, KeyRange, LeaseCell, Lookup, ReadError, Reader, Refusal,
     RegionChange, Shard, StateMachine,
 };
+use tokio::sync::watch;
 
 use crate::directory::Directory;
 use crate::homes::Homes;
@@ -42,6 +43,28 @@ pub(crate) struct ShardThread<S: StateMachine> {
     pub(crate) jobs: Jobs<S>,
     pub(crate) trouble: Trouble,
     pub(crate) metrics: NodeMetrics,
+    pub(crate) asleep: Asleep,
+}
+
+/// What one shard adds to the number of groups that sleep in this process.
+pub(crate) struct Asleep {
+    all: Arc<watch::Sender<usize>>,
+    here: usize,
+}
+
+impl Asleep {
+    pub(crate) fn new(all: &Arc<watch::Sender<usize>>) -> Asleep {
+        let all = Arc::clone(all);
+        Asleep { all, here: 0 }
+    }
+
+    fn set(&mut self, here: usize) {
+        let before = std::mem::replace(&mut self.here, here);
+        self.all.send_if_modified(|all| {
+            *all = *all + here - before;
+            here != before
+        });
+    }
 }
 
 /// The process must not go on; the failure is reported already.
@@ -92,6 +115,9 @@ impl<S: StateMachine> ShardThread<S> {
                 // nobody calls an election before it has read what arrived meanwhile.
                 ticked = now;
                 events.push(Event::Tick);
+                if self.number == 0 {
+                    self.transport.tick();
+                }
             }
             if events.is_empty() {
                 continue;
@@ -133,6 +159,10 @@ impl<S: StateMachine> ShardThread<S> {
         }
         self.tell(&mut effects);
         self.persist(&mut effects);
+        if let Some(stores) = effects.neighbours.take() {
+            self.transport.need(self.number, stores);
+        }
+        self.asleep.set(self.shard.asleep());
         self.hand_out(effects);
         Ok(())
     }

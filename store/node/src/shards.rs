@@ -113,6 +113,14 @@ impl<S: StateMachine> Sink for Shards<S> {
     fn dead(&self, store: StoreId) {
         self.broadcast(|| Event::StoreDead(store));
     }
+
+    fn fresh(&self, store: StoreId) {
+        self.broadcast(|| Event::StoreFresh(store));
+    }
+
+    fn lost(&self, store: StoreId) {
+        self.broadcast(|| Event::StoreLost(store));
+    }
 }
 
 /// What makes the log longer. All else (heartbeats, votes, replies) is taken in whatever the log

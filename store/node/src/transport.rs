@@ -1,7 +1,8 @@
 //! Traffic between the peers of Raft groups.
 //!
 //! Each pair of processes has one stream of frames per direction; a frame carries messages of
-//! many groups under a checksum. The sender's side of a stream (`connection`) owns a queue
+//! many groups under a checksum; heartbeats of the process itself go between frames, as long as
+//! groups sleep (`watch`). The sender's side of a stream (`connection`) owns a queue
 //! bounded in bytes, beyond which messages are dropped: Raft sends again. When a connection
 //! breaks, every shard is told at once. The receiver's side (`service`) checks who is there
 //! before it reads a frame (M12): same cluster, the right store, an incarnation and start number
@@ -14,13 +15,15 @@ mod refusal;
 mod roster;
 mod service;
 pub(crate) mod snapshot;
+mod watch;
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use futures::future::BoxFuture;
 use parking_lot::Mutex;
-use tinykv_replica::{PeerMessage, StoreId};
+use tinykv_env::Env;
+use tinykv_replica::{NeighbourConfig, Neighbours, PeerMessage, StoreId};
 use tokio_util::sync::CancellationToken;
 use tonic::{Code, Status, Streaming};
 
@@ -68,6 +71,10 @@ pub(crate) trait Sink: Send + Sync + 'static {
     fn unreachable(&self, store: StoreId);
     /// The store's process ended or was started anew.
     fn dead(&self, store: StoreId);
+    /// A store that somebody wants to know about lives, as far as its heartbeats tell.
+    fn fresh(&self, store: StoreId);
+    /// A store that was fresh is silent or was started anew.
+    fn lost(&self, store: StoreId);
 }
 
 /// The sending side. Cheap to clone.
@@ -85,6 +92,8 @@ struct Shared {
     stop: CancellationToken,
     queues: Mutex<BTreeMap<StoreId, Arc<PeerQueue>>>,
     metrics: NodeMetrics,
+    env: Arc<dyn Env>,
+    neighbours: Mutex<Neighbours>,
 }
 
 impl Shared {
@@ -115,7 +124,10 @@ impl Transport {
         sink: Arc<dyn Sink>,
         tasks: Tasks,
         metrics: NodeMetrics,
+        env: Arc<dyn Env>,
     ) -> Transport {
+        // The start number rises with each start, as a boot has to.
+        let boot = identity.start_number;
         Transport {
             shared: Arc::new(Shared {
                 identity,
@@ -126,6 +138,8 @@ impl Transport {
                 stop: CancellationToken::new(),
                 queues: Mutex::default(),
                 metrics,
+                env,
+                neighbours: Mutex::new(Neighbours::new(boot, NeighbourConfig::default())),
             }),
         }
     }
@@ -161,11 +175,17 @@ impl Transport {
         queues.values().map(|queue| queue.dropped()).sum()
     }
 
+    /// Messages sent so far, those included that were dropped or lost.
+    pub(crate) fn sent(&self) -> u64 {
+        let queues = self.shared.queues.lock();
+        queues.values().map(|queue| queue.pushed()).sum()
+    }
+
     fn queue(&self, store: StoreId) -> Arc<PeerQueue> {
         let mut queues = self.shared.queues.lock();
         let queue = queues.entry(store).or_insert_with(|| {
             let queue = Arc::new(PeerQueue::new(store));
-            let task = connection::run(Arc::clone(&self.shared), Arc::clone(&queue));
+            let task = connection::run(self.clone(), Arc::clone(&queue));
             self.shared.tasks.spawn("connection to a peer", task);
             queue
         });

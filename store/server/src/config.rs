@@ -4,6 +4,7 @@ use std::fmt;
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::str::FromStr;
+use std::time::Duration;
 
 use clap::Parser;
 use tinykv_node::failure::Failure;
@@ -59,6 +60,11 @@ pub struct Settings {
     #[arg(long, value_name = "SIZE", default_value = "96MiB")]
     pub region_split_size: ByteSize,
 
+    /// Seconds without a request after which a region goes to sleep: no heartbeats, no timers; the
+    /// next request wakes it; 0: never
+    #[arg(long, value_name = "SECONDS", default_value_t = 3)]
+    pub hibernate_after_s: u32,
+
     /// Where this store stands, for placement rules: KEY=VALUE, separated by commas
     #[arg(long, value_name = "KEY=VALUE,…", value_delimiter = ',')]
     pub labels: Vec<Label>,
@@ -95,6 +101,13 @@ impl Settings {
             }
         }
         Ok(())
+    }
+
+    /// After how many ticks of this length a region sleeps; `None` for never.
+    pub fn hibernate_after_ticks(&self, tick: Duration) -> Option<u32> {
+        let after = Duration::from_secs(u64::from(self.hibernate_after_s));
+        let ticks = after.as_millis() / tick.as_millis().max(1);
+        (ticks > 0).then(|| u32::try_from(ticks).unwrap_or(u32::MAX))
     }
 
     /// How others reach a store that listens on `bound` (the address with its real port).
@@ -194,6 +207,8 @@ impl FromStr for Label {
 
 #[cfg(test)]
 mod tests {
+    use tinykv_replica::ShardConfig;
+
     use super::*;
 
     fn parse(arguments: &[&str]) -> Result<Settings, String> {
@@ -215,6 +230,18 @@ mod tests {
             settings.resp_addr, None,
             "several stores on a machine need no thought"
         );
+    }
+
+    #[test]
+    fn regions_sleep_after_three_seconds_or_as_told() {
+        let ticks = |arguments: &[&str]| {
+            let settings = parse(arguments).expect("settings");
+            settings.hibernate_after_ticks(Duration::from_millis(50))
+        };
+        assert_eq!(ticks(&[]), Some(ShardConfig::HIBERNATE_AFTER_TICKS));
+        assert_eq!(ticks(&["--hibernate-after-s=1"]), Some(20));
+        assert_eq!(ticks(&["--hibernate-after-s=0"]), None);
+        assert_eq!(ticks(&["--hibernate-after-s=4294967295"]), Some(u32::MAX));
     }
 
     #[test]
@@ -258,6 +285,7 @@ mod tests {
             ("--placement=host", "expected HOST:PORT"),
             ("--placement=host:0", "expected HOST:PORT"),
             ("--placement=:1", "expected HOST:PORT"),
+            ("--hibernate-after-s=soon", "--hibernate-after-s"),
             ("--labels=zone", "expected KEY=VALUE"),
             ("--labels=zone=a,zone=b", "--labels names `zone` twice"),
             ("--addr=0.0.0.0:20160", "--advertise-addr"),

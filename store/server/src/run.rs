@@ -120,11 +120,13 @@ impl Store {
         let identity = dir.identity().expect("established before");
         let news = Arc::new(News::default());
         let stores = Stores::new(Arc::clone(&placement), Arc::clone(&env), &settings.data_dir);
+        let mut shard = ShardConfig::new(StoreId(identity.member_id), 0);
+        shard.hibernate_after_ticks = settings.hibernate_after_ticks(shard.tick);
         let node = Node::start(NodeParts {
             dir,
             storage,
             options: NodeOptions::default(),
-            shard: ShardConfig::new(StoreId(identity.member_id), 0),
+            shard,
             factory: Arc::new(|_| RawMachine),
             resolver: Arc::new(stores),
             hooks: Arc::<News>::clone(&news),

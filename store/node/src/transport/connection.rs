@@ -14,8 +14,8 @@ use tokio::sync::mpsc;
 use tokio_stream::wrappers::ReceiverStream;
 use tonic::transport::{Channel, Endpoint};
 
-use super::queue::PeerQueue;
-use super::{Destination, GRPC_BYTES_MAX, Shared, WIRE_VERSION, codec};
+use super::queue::{Load, PeerQueue};
+use super::{Destination, GRPC_BYTES_MAX, Shared, Transport, WIRE_VERSION, codec, watch};
 
 /// A connection attempt that takes longer has failed.
 const CONNECT_TIMEOUT: Duration = Duration::from_millis(1000);
@@ -42,17 +42,18 @@ enum Broken {
 }
 
 /// Keeps one store connected as long as there is something to say, until the transport stops.
-pub(super) async fn run(shared: Arc<Shared>, queue: Arc<PeerQueue>) {
+pub(super) async fn run(transport: Transport, queue: Arc<PeerQueue>) {
+    let shared = &transport.shared;
     let work = async {
         let mut back_off = BackOff::new();
         queue.filled().await;
         loop {
             let begun = tokio::time::Instant::now();
-            let broken = match connect(&shared, queue.store()).await {
+            let broken = match connect(shared, queue.store()).await {
                 Ok((channel, destination)) => {
                     tracing::debug!(store = %queue.store(), "connected to a peer");
                     queue.set_connected(true);
-                    stream(&shared, &queue, channel, &destination).await
+                    stream(shared, &queue, channel, &destination).await
                 }
                 Err(broken) => broken,
             };
@@ -60,7 +61,7 @@ pub(super) async fn run(shared: Arc<Shared>, queue: Arc<PeerQueue>) {
             queue.clear();
             let lasted = begun.elapsed() > CONNECT_TIMEOUT * 2;
             report(
-                &shared,
+                &transport,
                 queue.store(),
                 &broken,
                 back_off.is_first() || lasted,
@@ -103,7 +104,7 @@ impl BackOff {
 }
 
 /// Tells the shards; the log hears of the first failure of a series only.
-fn report(shared: &Shared, store: StoreId, broken: &Broken, is_news: bool) {
+fn report(transport: &Transport, store: StoreId, broken: &Broken, is_news: bool) {
     match broken {
         Broken::Unknown if is_news => tracing::info!(%store, "the address of a peer is not known"),
         Broken::Gone(error) if is_news => tracing::info!(%store, error, "a peer is gone"),
@@ -113,9 +114,9 @@ fn report(shared: &Shared, store: StoreId, broken: &Broken, is_news: bool) {
         _ => tracing::debug!(%store, ?broken, "a peer is still out of reach"),
     }
     if matches!(broken, Broken::Gone(_)) {
-        shared.sink.dead(store);
+        transport.shared.sink.dead(store);
     }
-    shared.sink.unreachable(store);
+    transport.lose(store);
 }
 
 /// A channel to the store, for streams of messages and of snapshots alike.
@@ -163,23 +164,28 @@ async fn stream(
     destination: &Destination,
 ) -> Broken {
     let (frames, receiver) = mpsc::channel(FRAMES_IN_FLIGHT);
-    let hello = DeliverRequest {
-        kind: Some(Kind::Hello(hello(shared, queue.store(), destination))),
-    };
+    let hello = Kind::Hello(hello(shared, queue.store(), destination));
     let mut client = client(channel);
     let feed = async {
-        let mut next = Some(hello);
-        while let Some(request) = next.take() {
-            if frames.send(request).await.is_err() {
-                break;
+        let mut next = vec![hello];
+        loop {
+            for kind in next {
+                let request = DeliverRequest { kind: Some(kind) };
+                if frames.send(request).await.is_err() {
+                    // The call below knows why nobody reads any more.
+                    return std::future::pending().await;
+                }
             }
-            let messages = queue.take().await;
-            next = Some(DeliverRequest {
-                kind: Some(Kind::Frame(seal(codec::encode_messages(&messages)))),
-            });
+            let Load {
+                heartbeats,
+                messages,
+            } = queue.take().await;
+            let heartbeats = heartbeats.into_iter().map(watch::to_proto);
+            next = heartbeats.map(Kind::Heartbeat).collect();
+            if !messages.is_empty() {
+                next.push(Kind::Frame(seal(codec::encode_messages(&messages))));
+            }
         }
-        // The call below knows why nobody reads any more.
-        std::future::pending::<()>().await;
     };
     let call = client.deliver(ReceiverStream::new(receiver));
     tokio::select! {
@@ -187,7 +193,7 @@ async fn stream(
             Ok(_) => "the other side ended the stream".to_owned(),
             Err(status) => chain(&status),
         }),
-        () = feed => Broken::Lost("the stream was not fed".to_owned()),
+        never = feed => never,
     }
 }
 

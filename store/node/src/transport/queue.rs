@@ -1,10 +1,10 @@
-//! Messages that wait for their connection.
+//! What waits for its connection: messages and, before them, heartbeats.
 
 use std::collections::VecDeque;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 use parking_lot::Mutex;
-use tinykv_replica::{PeerMessage, StoreId};
+use tinykv_replica::{Heartbeat, PeerMessage, StoreId};
 use tokio::sync::Notify;
 
 use super::codec;
@@ -19,6 +19,7 @@ pub(super) struct PeerQueue {
     store: StoreId,
     waiting: Mutex<Waiting>,
     wake: Notify,
+    pushed: AtomicU64,
     dropped: AtomicU64,
     /// Whether the stream is up, as far as this side knows.
     connected: AtomicBool,
@@ -28,6 +29,24 @@ pub(super) struct PeerQueue {
 struct Waiting {
     messages: VecDeque<PeerMessage>,
     bytes: usize,
+    /// The newest call and the newest answer: either outdates those before it.
+    call: Option<Heartbeat>,
+    answer: Option<Heartbeat>,
+}
+
+impl Waiting {
+    fn is_empty(&self) -> bool {
+        self.messages.is_empty() && self.call.is_none() && self.answer.is_none()
+    }
+}
+
+/// What is sent next.
+#[derive(Debug, Default, PartialEq, Eq)]
+pub(super) struct Load {
+    /// About this process.
+    pub(super) heartbeats: Vec<Heartbeat>,
+    /// One frame of messages, or none.
+    pub(super) messages: Vec<PeerMessage>,
 }
 
 impl PeerQueue {
@@ -36,6 +55,7 @@ impl PeerQueue {
             store,
             waiting: Mutex::default(),
             wake: Notify::new(),
+            pushed: AtomicU64::new(0),
             dropped: AtomicU64::new(0),
             connected: AtomicBool::new(false),
         }
@@ -53,7 +73,18 @@ impl PeerQueue {
         self.store
     }
 
+    pub(super) fn push_heartbeat(&self, heartbeat: Heartbeat) {
+        let mut waiting = self.waiting.lock();
+        match heartbeat.is_call {
+            true => waiting.call = Some(heartbeat),
+            false => waiting.answer = Some(heartbeat),
+        }
+        drop(waiting);
+        self.wake.notify_one();
+    }
+
     pub(super) fn push(&self, message: PeerMessage) {
+        self.pushed.fetch_add(1, Ordering::Relaxed);
         let size = codec::size(&message);
         let mut waiting = self.waiting.lock();
         if waiting.bytes + size > QUEUE_BYTES_MAX {
@@ -66,12 +97,12 @@ impl PeerQueue {
         self.wake.notify_one();
     }
 
-    /// The messages of the next frame, at least one; waits for it.
-    pub(super) async fn take(&self) -> Vec<PeerMessage> {
+    /// What is sent next, something at least; waits for it.
+    pub(super) async fn take(&self) -> Load {
         loop {
-            let frame = self.try_take();
-            if !frame.is_empty() {
-                return frame;
+            let load = self.try_take();
+            if load != Load::default() {
+                return load;
             }
             self.wake.notified().await;
         }
@@ -79,7 +110,7 @@ impl PeerQueue {
 
     /// Waits until there is something to send.
     pub(super) async fn filled(&self) {
-        while self.waiting.lock().messages.is_empty() {
+        while self.waiting.lock().is_empty() {
             self.wake.notified().await;
         }
     }
@@ -93,9 +124,15 @@ impl PeerQueue {
         self.dropped.load(Ordering::Relaxed)
     }
 
-    fn try_take(&self) -> Vec<PeerMessage> {
+    /// Messages that were to be sent, dropped ones included.
+    pub(super) fn pushed(&self) -> u64 {
+        self.pushed.load(Ordering::Relaxed)
+    }
+
+    fn try_take(&self) -> Load {
         let mut waiting = self.waiting.lock();
-        let mut frame = Vec::new();
+        let heartbeats = [waiting.call.take(), waiting.answer.take()];
+        let mut messages = Vec::new();
         let mut bytes = 0;
         while bytes < FRAME_BYTES
             && let Some(message) = waiting.messages.pop_front()
@@ -103,8 +140,11 @@ impl PeerQueue {
             let size = codec::size(&message);
             bytes += size;
             waiting.bytes -= size;
-            frame.push(message);
+            messages.push(message);
         }
-        frame
+        Load {
+            heartbeats: heartbeats.into_iter().flatten().collect(),
+            messages,
+        }
     }
 }

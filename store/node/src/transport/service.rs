@@ -1,7 +1,5 @@
 //! The receiving side: who is there, is the frame intact, then on to the shards.
 
-use std::sync::Arc;
-
 use tinykv_proto::peer::deliver_request::Kind;
 use tinykv_proto::peer::peer_server::{Peer, PeerServer};
 use tinykv_proto::peer::{
@@ -14,19 +12,19 @@ use tonic::{Request, Response, Status, Streaming};
 use super::refusal::Refused;
 use super::roster::{Admitted, Guest};
 use super::snapshot::SnapshotReceiver;
-use super::{GRPC_BYTES_MAX, Shared, Transport, codec};
+use super::{GRPC_BYTES_MAX, Transport, codec};
 
 /// The gRPC service through which other processes reach the peers that live here.
 #[derive(Clone)]
 pub struct PeerService {
-    shared: Arc<Shared>,
+    transport: Transport,
     snapshots: SnapshotReceiver,
 }
 
 impl PeerService {
     pub(crate) fn new(transport: &Transport, snapshots: SnapshotReceiver) -> PeerService {
         PeerService {
-            shared: Arc::clone(&transport.shared),
+            transport: transport.clone(),
             snapshots,
         }
     }
@@ -40,15 +38,15 @@ impl PeerService {
 
     async fn admit(&self, hello: &Hello) -> Result<Guest, Status> {
         let store = StoreId(hello.from);
-        let registered = self.shared.resolver.resolve(store).await;
-        let roster = &self.shared.roster;
-        match roster.admit(&self.shared.identity, hello, registered.as_ref()) {
+        let registered = self.transport.shared.resolver.resolve(store).await;
+        let roster = &self.transport.shared.roster;
+        match roster.admit(&self.transport.shared.identity, hello, registered.as_ref()) {
             Ok(Admitted::Known(guest)) => Ok(guest),
             Ok(Admitted::Restarted(guest)) => {
-                self.shared.sink.dead(store);
+                self.transport.shared.sink.dead(store);
                 Ok(guest)
             }
-            Err(refused) => Err(self.shared.refuse(refused)),
+            Err(refused) => Err(self.transport.shared.refuse(refused)),
         }
     }
 
@@ -56,17 +54,23 @@ impl PeerService {
         &self,
         mut stream: Streaming<DeliverRequest>,
     ) -> Result<Response<DeliverReply>, Status> {
-        let refuse = |refused: Refused| self.shared.refuse(refused);
+        let refuse = |refused: Refused| self.transport.shared.refuse(refused);
         let out_of_order = |expected| refuse(Refused::OutOfOrder { expected });
-        let first = self.shared.next(&mut stream).await?;
+        let first = self.transport.shared.next(&mut stream).await?;
         let Some(Kind::Hello(hello)) = first.and_then(|first| first.kind) else {
             return Err(out_of_order("a hello"));
         };
-        let here = StoreId(self.shared.identity.member_id);
+        let here = StoreId(self.transport.shared.identity.member_id);
         let guest = self.admit(&hello).await?;
-        while let Some(request) = self.shared.next(&mut stream).await? {
-            let Some(Kind::Frame(frame)) = request.kind else {
-                return Err(out_of_order("a frame"));
+        while let Some(request) = self.transport.shared.next(&mut stream).await? {
+            let frame = match request.kind {
+                Some(Kind::Frame(frame)) => frame,
+                Some(Kind::Heartbeat(heartbeat)) => {
+                    is_current(&guest).map_err(refuse)?;
+                    self.transport.hear(guest.store, heartbeat);
+                    continue;
+                }
+                Some(Kind::Hello(_)) | None => return Err(out_of_order("a frame")),
             };
             check(&guest, &frame).map_err(refuse)?;
             let mut messages = codec::decode_messages(&frame.payload)
@@ -78,7 +82,7 @@ impl PeerService {
                     false
                 }
             });
-            self.shared.sink.deliver(messages);
+            self.transport.shared.sink.deliver(messages);
         }
         Ok(Response::new(DeliverReply {}))
     }
@@ -92,7 +96,7 @@ impl Peer for PeerService {
     ) -> Result<Response<DeliverReply>, Status> {
         tokio::select! {
             outcome = self.read_frames(request.into_inner()) => outcome,
-            () = self.shared.stop.cancelled() => Err(stopping()),
+            () = self.transport.shared.stop.cancelled() => Err(stopping()),
         }
     }
 
@@ -102,18 +106,23 @@ impl Peer for PeerService {
     ) -> Result<Response<SnapshotReply>, Status> {
         let mut stream = request.into_inner();
         let receive = async {
-            let first = self.shared.next(&mut stream).await?;
+            let first = self.transport.shared.next(&mut stream).await?;
             let Some(snapshot_request::Kind::Hello(hello)) = first.and_then(|first| first.kind)
             else {
                 let expected = "a hello";
-                return Err(self.shared.refuse(Refused::OutOfOrder { expected }));
+                return Err(self
+                    .transport
+                    .shared
+                    .refuse(Refused::OutOfOrder { expected }));
             };
             let guest = self.admit(&hello).await?;
-            self.snapshots.receive(&self.shared, &guest, stream).await
+            self.snapshots
+                .receive(&self.transport.shared, &guest, stream)
+                .await
         };
         tokio::select! {
             outcome = receive => outcome.map(|()| Response::new(SnapshotReply {})),
-            () = self.shared.stop.cancelled() => Err(stopping()),
+            () = self.transport.shared.stop.cancelled() => Err(stopping()),
         }
     }
 }
@@ -147,11 +156,16 @@ pub(super) fn may_speak(
     }
 }
 
+fn is_current(guest: &Guest) -> Result<(), Refused> {
+    match guest.is_current() {
+        true => Ok(()),
+        false => Err(Refused::Superseded { from: guest.store }),
+    }
+}
+
 /// Checks that the sender may still speak and that its bytes arrived as they were sent (D7).
 pub(super) fn check(guest: &Guest, frame: &Frame) -> Result<(), Refused> {
-    if !guest.is_current() {
-        return Err(Refused::Superseded { from: guest.store });
-    }
+    is_current(guest)?;
     if crc32c::crc32c(&frame.payload) != frame.crc32c {
         let bytes = frame.payload.len();
         return Err(Refused::Checksum { bytes });

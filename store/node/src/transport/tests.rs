@@ -34,6 +34,8 @@ struct Told {
     groups: Vec<u64>,
     unreachable: BTreeSet<StoreId>,
     dead: BTreeSet<StoreId>,
+    fresh: Vec<StoreId>,
+    lost: Vec<StoreId>,
 }
 
 #[derive(Default)]
@@ -71,6 +73,14 @@ impl Sink for Heard {
         self.told.send_modify(|told| {
             told.dead.insert(store);
         });
+    }
+
+    fn fresh(&self, store: StoreId) {
+        self.told.send_modify(|told| told.fresh.push(store));
+    }
+
+    fn lost(&self, store: StoreId) {
+        self.told.send_modify(|told| told.lost.push(store));
     }
 }
 
@@ -118,6 +128,7 @@ impl End {
             sink,
             tasks.clone(),
             NodeMetrics::default(),
+            OsEnv::shared(),
         );
         let dir = tempfile::tempdir().expect("temp dir");
         let path = dir.path().join("snapshots");
@@ -253,7 +264,51 @@ async fn a_queue_that_nobody_empties_drops_what_is_too_much() {
         queue.push(message(1, 2, group as u64));
     }
     assert_eq!(queue.dropped(), 10);
-    assert_eq!(queue.take().await.len(), (1usize << 20).div_ceil(size));
+    assert_eq!(
+        queue.take().await.messages.len(),
+        (1usize << 20).div_ceil(size)
+    );
     queue.push(message(1, 2, 0));
     assert_eq!(queue.dropped(), 10);
+}
+
+/// Two stores exchange heartbeats as long as one of them wants to know, and a start of either is
+/// lost before the next is fresh.
+#[tokio::test]
+async fn neighbours_are_fresh_until_they_end_and_again_when_they_are_back() {
+    let addresses = Addresses::default();
+    let one = End::start(1, 7, 1, &addresses).await;
+    let two = End::start(2, 7, 1, &addresses).await;
+    one.transport.need(0, vec![StoreId(2)]);
+    let fresh = |told: &Told| told.fresh == [StoreId(2)] && told.lost.is_empty();
+    one.heard.until("the neighbour is fresh", fresh).await;
+    let received = |end: &End| end.transport.shared.metrics.heartbeats("received").get();
+    assert!(received(&one) > 0 && received(&two) > 0);
+    assert!(two.heard.now().fresh.is_empty(), "it did not ask");
+
+    two.end().await;
+    let ticks = async {
+        let mut ticks = tokio::time::interval(Duration::from_millis(50));
+        loop {
+            ticks.tick().await;
+            one.transport.tick();
+        }
+    };
+    let events = async {
+        let lost = |told: &Told| told.lost == [StoreId(2)];
+        one.heard.until("the neighbour is lost", lost).await;
+        let two = End::start(2, 7, 2, &addresses).await;
+        let again = |told: &Told| told.fresh == [StoreId(2), StoreId(2)];
+        one.heard.until("the neighbour is back", again).await;
+        assert_eq!(one.heard.now().lost, [StoreId(2)]);
+        two
+    };
+    let two = tokio::select! {
+        two = events => two,
+        () = ticks => unreachable!("ticks do not end"),
+    };
+    one.transport.need(0, Vec::new());
+    assert_eq!(one.heard.now().lost, [StoreId(2), StoreId(2)], "unwatched");
+    one.end().await;
+    two.end().await;
 }

@@ -75,6 +75,8 @@ pub(crate) struct Cluster {
     /// Disks that fail on demand.
     disks: BTreeMap<u64, Arc<FaultyEnv>>,
     engine: EngineOptions,
+    /// Ticks of 50 ms without a request after which groups sleep.
+    hibernate_after_ticks: Option<u32>,
     failures: Arc<Mutex<BTreeMap<u64, Failure>>>,
     news: News,
 }
@@ -116,19 +118,34 @@ impl Cluster {
 
     /// As [`Cluster::start`], with other settings of log and engine.
     async fn start_with(count: u64, engine: EngineOptions) -> Cluster {
-        let mut cluster = Cluster {
+        let mut cluster = Cluster::new(engine);
+        for store in 1..=count {
+            cluster.start_node(store).await;
+        }
+        cluster
+    }
+
+    /// Starts nodes 1 to `count` whose groups sleep when they were idle for half a second.
+    pub(crate) async fn start_sleepy(count: u64) -> Cluster {
+        let mut cluster = Cluster::new(EngineOptions::default());
+        cluster.hibernate_after_ticks = Some(10);
+        for store in 1..=count {
+            cluster.start_node(store).await;
+        }
+        cluster
+    }
+
+    fn new(engine: EngineOptions) -> Cluster {
+        Cluster {
             home: tempfile::tempdir().expect("temp dir"),
             addresses: Addresses::default(),
             running: BTreeMap::new(),
             disks: BTreeMap::new(),
             engine,
+            hibernate_after_ticks: None,
             failures: Arc::default(),
             news: News::default(),
-        };
-        for store in 1..=count {
-            cluster.start_node(store).await;
         }
-        cluster
     }
 
     /// Starts a node on its directory, which may be new.
@@ -155,6 +172,7 @@ impl Cluster {
             },
             shard: ShardConfig {
                 observe: true,
+                hibernate_after_ticks: self.hibernate_after_ticks,
                 ..ShardConfig::new(StoreId(store), 0)
             },
             factory: Arc::new(|_| Map),
@@ -254,6 +272,16 @@ impl Cluster {
                     machine: Bytes::new(),
                 },
             });
+        }
+    }
+
+    /// Waits until so many groups sleep on each of the stores.
+    pub(crate) async fn asleep(&self, stores: &[u64], groups: usize) {
+        for store in stores {
+            let mut asleep = self.node(*store).asleep();
+            let sleep = asleep.wait_for(|asleep| *asleep == groups);
+            let in_time = tokio::time::timeout(PATIENCE, sleep).await.is_ok();
+            assert!(in_time, "store {store}: {} sleep", *asleep.borrow());
         }
     }
 

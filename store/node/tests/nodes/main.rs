@@ -3,6 +3,7 @@
 mod cluster;
 mod faulty;
 mod map;
+mod sleep;
 mod splits;
 
 use std::time::Duration;
