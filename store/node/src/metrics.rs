@@ -10,7 +10,7 @@ use prometheus_client::encoding::{DescriptorEncoder, EncodeMetric};
 use prometheus_client::metrics::MetricType;
 use prometheus_client::metrics::counter::{ConstCounter, Counter};
 use prometheus_client::metrics::family::Family;
-use prometheus_client::metrics::gauge::ConstGauge;
+use prometheus_client::metrics::gauge::{ConstGauge, Gauge};
 use prometheus_client::metrics::histogram::{Histogram, exponential_buckets};
 use prometheus_client::registry::Registry;
 use tinykv_lsm::Statistics;
@@ -27,6 +27,8 @@ pub struct NodeMetrics {
     pub(crate) log_batch_bytes: Histogram,
     /// Seconds of each run of a shard, its effects included.
     pub(crate) shard_run_seconds: Histogram,
+    /// Replicas that are damaged and have yet to be replaced (D6).
+    pub(crate) damaged_regions: Gauge,
     /// Messages that a shard did not process, by reason.
     unprocessed: Labelled,
     /// Streams, frames and messages that the transport did not take, by reason.
@@ -44,6 +46,7 @@ impl Default for NodeMetrics {
             log_sync_seconds: Histogram::new(exponential_buckets(0.000_05, 2.0, 18)),
             log_batch_bytes: Histogram::new(exponential_buckets(64.0, 4.0, 12)),
             shard_run_seconds: Histogram::new(exponential_buckets(0.000_01, 2.0, 18)),
+            damaged_regions: Gauge::default(),
             unprocessed: Family::default(),
             refused: Family::default(),
             heartbeats: Family::default(),
@@ -86,6 +89,11 @@ pub fn register<S: StateMachine>(registry: &mut Registry, node: &NodeHandle<S>) 
         "tinykv_shard_run_seconds",
         "Time of a run of a shard",
         metrics.shard_run_seconds.clone(),
+    );
+    registry.register(
+        "tinykv_damaged_regions",
+        "Replicas that are damaged, take no part, and have yet to be replaced",
+        metrics.damaged_regions.clone(),
     );
     registry.register(
         "tinykv_raft_messages_unprocessed",

@@ -1,6 +1,6 @@
 //! A node: the threads of one process, from recovery to the end.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::sync::atomic::AtomicU64;
 use std::time::Duration;
@@ -341,6 +341,7 @@ impl<S: StateMachine> Common<S> {
                 trouble: self.trouble.clone(),
                 metrics: self.metrics.clone(),
                 asleep: Asleep::new(&self.asleep),
+                damaged: BTreeSet::new(),
             };
             threads.spawn(format!("shard-{number}"), move || thread.run(recovered))?;
         }

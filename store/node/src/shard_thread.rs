@@ -1,13 +1,14 @@
 //! The thread that owns a shard: take all there is, run, carry out the effects in their order.
 
 use std::cell::OnceCell;
+use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::Duration;
 
 use tinykv_engine::Engine;
 use tinykv_env::Env;
 use tinykv_lsm::{Cached, Lsm, Snapshot};
-use tinykv_raft::StepError;
+use tinykv_raft::{GroupId, StepError};
 use tinykv_replica::{
     DropReason, Effects, Event, KeyRange, LeaseCell, Lookup, ReadError, Reader, Refusal,
     RegionChange, Shard, StateMachine,
@@ -44,6 +45,8 @@ pub(crate) struct ShardThread<S: StateMachine> {
     pub(crate) trouble: Trouble,
     pub(crate) metrics: NodeMetrics,
     pub(crate) asleep: Asleep,
+    /// Replicas found damaged that have yet to be replaced.
+    pub(crate) damaged: BTreeSet<GroupId>,
 }
 
 /// What one shard adds to the number of groups that sleep in this process.
@@ -169,7 +172,19 @@ impl<S: StateMachine> ShardThread<S> {
 
     /// Everything that readers, askers and hooks learn from what was applied.
     fn tell(&mut self, effects: &mut Effects<S::Reply>) {
+        for (group, peer, error) in &effects.damaged {
+            tracing::error!(%group, %peer, "the replica is damaged: {error}");
+            if self.damaged.insert(*group) {
+                self.metrics.damaged_regions.inc();
+            }
+            self.hooks.damaged(*group, *peer);
+        }
         for change in &effects.region_changes {
+            if let RegionChange::Gone { group, .. } = change
+                && self.damaged.remove(group)
+            {
+                self.metrics.damaged_regions.dec();
+            }
             self.directory.apply(change);
             self.hooks.region_changed(change);
         }
@@ -225,10 +240,6 @@ impl<S: StateMachine> ShardThread<S> {
         }
         if !effects.flushes.is_empty() {
             self.jobs.flush();
-        }
-        for (group, peer, error) in effects.damaged {
-            tracing::error!(%group, %peer, "the replica is damaged: {error}");
-            self.hooks.damaged(group, peer);
         }
     }
 

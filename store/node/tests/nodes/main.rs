@@ -10,7 +10,7 @@ use std::time::Duration;
 
 use cluster::{Cluster, target, voter};
 use tinykv_raft::{GroupId, PeerId};
-use tinykv_replica::{Answer, Command, Outcome, PeerChange, Refusal, RegionEpoch};
+use tinykv_replica::{Answer, Command, Outcome, Peer, PeerChange, Refusal, RegionEpoch, StoreId};
 
 /// A test that takes longer has failed.
 const LIMIT: Duration = Duration::from_secs(90);
@@ -206,9 +206,37 @@ async fn a_failed_sync_ends_the_process_and_damages_its_replicas() {
             cluster.kill(broken).await;
         }
         cluster.put(1, "k", "y").await;
+        cluster.start_node(broken).await;
+        replace(&mut cluster, broken).await;
         cluster.end().await;
     })
     .await;
+}
+
+/// A damaged replica gets a successor under a new id, which is worth as much as any other (D6).
+async fn replace(cluster: &mut Cluster, damaged: u64) {
+    let damage = "tinykv_damaged_regions";
+    assert_eq!(cluster.metric(damaged, damage).await, 1);
+    let remove = PeerChange::Remove(voter(damaged).id);
+    cluster.change(1, remove).await;
+    cluster
+        .eventually("the end of the damaged replica", async || {
+            let gone = cluster.node(damaged).directory().group(GroupId(1));
+            gone.is_none().then_some(())
+        })
+        .await;
+    assert_eq!(cluster.metric(damaged, damage).await, 0);
+    let successor = Peer::learner(PeerId(99), StoreId(damaged));
+    cluster.change(1, PeerChange::AddLearner(successor)).await;
+    cluster.holds(damaged, 1, "k", "y").await;
+    cluster.change(1, PeerChange::Promote(successor.id)).await;
+    let other = damaged % 3 + 1;
+    cluster.kill(other).await;
+    cluster.put(1, "k", "z").await;
+    cluster.holds(damaged, 1, "k", "z").await;
+    let status = cluster.node(damaged).status(GroupId(1)).await;
+    let status = status.expect("it lives there");
+    assert_eq!((status.peer.id, status.damaged), (successor.id, false));
 }
 
 /// A store that was away while its peer was removed asks for votes; the others count what they do
