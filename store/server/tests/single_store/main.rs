@@ -444,6 +444,33 @@ async fn values_expire_by_placements_time() {
     .await;
 }
 
+/// After a failed sync nobody knows what is on the disk: the replicas take no part until placement,
+/// which is told, has them replaced (D4, D6).
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_store_with_the_marker_of_a_failed_sync_reports_its_replicas() {
+    in_time(async {
+        let dir = tempfile::tempdir().expect("temp dir");
+        let setting = Setting::new().await;
+        let running = setting.start(dir.path()).await;
+        running.put("k", "v", 0).await;
+        let mut regions: Vec<u64> = running.regions.iter().map(|region| region.id).collect();
+        regions.sort_unstable();
+        running.end().await;
+        let marker = dir.path().join("FSYNC-FAILED");
+        std::fs::write(marker, "the disk broke").expect("write");
+
+        let running = setting.restart(dir.path(), 0).await;
+        let all = |known: &placement::Known| known.damaged.len() == regions.len();
+        assert_eq!(setting.placement.wait(all).await.damaged, regions);
+        let metrics = running.page("/metrics").await;
+        let figure = format!("tinykv_damaged_regions {}\n", regions.len());
+        assert!(metrics.contains(&figure), "{metrics}");
+        running.end().await;
+        setting.end().await;
+    })
+    .await;
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn what_is_wrong_with_a_request_is_told() {
     in_time(async {

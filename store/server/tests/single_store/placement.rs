@@ -29,6 +29,8 @@ pub(crate) struct Known {
     pub(crate) starts: Vec<u64>,
     /// Heartbeats of the store.
     pub(crate) heartbeats: u64,
+    /// Regions whose replica is damaged, by the last of them.
+    pub(crate) damaged: Vec<u64>,
     /// Parts of splits that were reported.
     pub(crate) reported: Vec<Vec<metapb::Region>>,
 }
@@ -240,9 +242,13 @@ impl Pd for Placement {
 
     async fn store_heartbeat(
         &self,
-        _request: Request<pdpb::StoreHeartbeatRequest>,
+        request: Request<pdpb::StoreHeartbeatRequest>,
     ) -> Result<Response<pdpb::StoreHeartbeatResponse>, Status> {
-        self.0.known.send_modify(|known| known.heartbeats += 1);
+        let stats = request.into_inner().stats.unwrap_or_default();
+        self.0.known.send_modify(|known| {
+            known.heartbeats += 1;
+            known.damaged = stats.damaged_regions_id;
+        });
         Ok(Response::new(pdpb::StoreHeartbeatResponse {
             header: header(),
             wanted_replicas: 1,
