@@ -45,6 +45,10 @@ impl<S: StateMachine<Reply: Debug>> StateMachine for Watched<S> {
         command: &Bytes,
         context: &mut ApplyContext<'_>,
     ) -> Result<S::Reply, NeedsKeys> {
+        assert!(
+            S::check(region, command).is_ok(),
+            "K6: entry {entry} is applied to a region that does not hold its keys: {region:?}"
+        );
         let reply = self.0.apply(region, entry, command, context)?;
         let said = format!("{reply:?} to {command:?}");
         context.observe(Bytes::from(said), ObservationKind::Put);
