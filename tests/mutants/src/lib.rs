@@ -11,6 +11,8 @@
 //! cargo run --release -p tinykv-tests --features mutants --bin bank
 //! ```
 //!
+//! What it printed stands in `README.md` beside this crate.
+//!
 //! # Nothing of it is in what is released
 //!
 //! Without the feature `planted` of this crate there is no state and no way to plant anything, and

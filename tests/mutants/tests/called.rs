@@ -1,4 +1,4 @@
-//! Every mutant has a place in the production code and is in the list of all.
+//! Every mutant has a place in the production code and a row in the table.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -17,7 +17,7 @@ fn every_mutant_is_called_somewhere() {
 }
 
 #[test]
-fn every_mutant_is_in_the_list() {
+fn every_mutant_is_in_the_list_and_in_the_table() {
     let source = read(&folder().join("src/mutant.rs"));
     let (_, body) = source.split_once("pub enum Mutant {").expect("it is there");
     let (body, _) = body.split_once("\n}").expect("it has an end");
@@ -28,6 +28,11 @@ fn every_mutant_is_in_the_list() {
         .collect();
     let listed: Vec<String> = Mutant::ALL.iter().map(|m| format!("{m:?}")).collect();
     assert_eq!(declared, listed, "Mutant::ALL");
+    let readme = read(&folder().join("README.md"));
+    let rows = readme.lines().filter_map(|line| line.strip_prefix("| "));
+    let rows = rows.filter_map(|row| row.split_once(" |")).skip(2);
+    let rows: Vec<&str> = rows.map(|(name, _)| name).collect();
+    assert_eq!(rows, listed, "the table of README.md");
 }
 
 #[test]
