@@ -221,8 +221,8 @@ async fn replace(cluster: &mut Cluster, damaged: u64) {
     cluster.change(1, remove).await;
     cluster
         .eventually("the end of the damaged replica", async || {
-            let gone = cluster.node(damaged).directory().group(GroupId(1));
-            gone.is_none().then_some(())
+            let status = cluster.node(damaged).status(GroupId(1)).await;
+            status.is_none().then_some(())
         })
         .await;
     assert_eq!(cluster.metric(damaged, damage).await, 0);
