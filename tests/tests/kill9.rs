@@ -68,7 +68,13 @@ fn no_call_fails_and_no_read_is_stale_while_regions_split_and_move() {
 
 #[test]
 fn nothing_repeats_and_no_call_fails_while_placement_leaders_die() {
-    let report = within_limit(scenario::placement(binary(), 2, Duration::ZERO, 4));
+    let report = within_limit(scenario::placement(
+        binary(),
+        2,
+        Duration::ZERO,
+        Duration::from_secs(60),
+        4,
+    ));
     println!("{report:?}");
     assert_eq!(report.kills, 2, "{report:?}");
     assert!(report.drawn.ids > 0 && report.load.writes > 0, "{report:?}");

@@ -69,6 +69,9 @@ enum Scenario {
     },
 }
 
+/// After a leader of placement was killed, regions are split again within this time.
+const SPLIT_LIMIT: Duration = Duration::from_secs(3);
+
 fn main() -> ExitCode {
     let args = Args::parse();
     let runtime = tokio::runtime::Builder::new_current_thread()
@@ -123,7 +126,8 @@ async fn run(args: &Args) -> Result<(), String> {
         }
         Scenario::Placement { seconds, every } => {
             let (kills, pause) = (seconds / every.max(1), Duration::from_secs(every));
-            let report = scenario::placement(&binary, kills, pause, args.writers).await?;
+            let report =
+                scenario::placement(&binary, kills, pause, SPLIT_LIMIT, args.writers).await?;
             ("kill9_placement", serde_json::to_value(&report))
         }
     };

@@ -1,4 +1,4 @@
-//! Ids and timestamps drawn from placement without a pause, by the rules of its protocol.
+//! Ids and timestamps drawn from placement, by the rules of its protocol.
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
@@ -6,6 +6,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use serde::Serialize;
+use tinykv_env::OsEnv;
 use tinykv_proto::pdpb::pd_client::PdClient;
 use tinykv_proto::pdpb::{AllocIdRequest, GetMembersRequest, RequestHeader, TsoRequest};
 use tokio::task::JoinSet;
@@ -32,6 +33,8 @@ pub struct Drawn {
     pub breaks: u64,
     /// The longest time without a timestamp, in milliseconds.
     pub longest_gap_ms: u64,
+    /// How far a timestamp was ahead of this machine's wall clock at most, in milliseconds.
+    pub ahead_ms_max: u64,
 }
 
 /// A task that draws.
@@ -41,11 +44,12 @@ pub struct Drawing {
 }
 
 impl Drawing {
-    /// Begins to draw, from whichever member leads.
-    pub fn start(placements: &[String]) -> Drawing {
+    /// Begins to draw, from whichever member leads, with so long a pause after each draw.
+    pub fn start(placements: &[String], pause: Duration) -> Drawing {
         let stop = Arc::new(AtomicBool::new(false));
         let drawer = Drawer {
             stop: Arc::clone(&stop),
+            pause,
             ids: BTreeSet::new(),
             last: 0,
             since: Instant::now(),
@@ -74,6 +78,7 @@ impl Drawing {
 
 struct Drawer {
     stop: Arc<AtomicBool>,
+    pause: Duration,
     ids: BTreeSet<u64>,
     /// The last timestamp.
     last: u64,
@@ -141,6 +146,9 @@ impl Drawer {
                 return Ok(());
             }
             self.on_id(answer.id)?;
+            if !self.pause.is_zero() {
+                sleep(self.pause).await;
+            }
             if send.send(request.clone()).await.is_err() {
                 return Ok(());
             }
@@ -154,6 +162,8 @@ impl Drawer {
             let last = self.last;
             return Err(format!("timestamp {timestamp} was drawn after {last}"));
         }
+        let ahead = (physical as u64).saturating_sub(wall_clock_ms());
+        self.drawn.ahead_ms_max = self.drawn.ahead_ms_max.max(ahead);
         let gap = self.since.elapsed().as_millis() as u64;
         self.last = timestamp;
         self.since = Instant::now();
@@ -173,6 +183,10 @@ impl Drawer {
     fn stopped(&self) -> bool {
         self.stop.load(Ordering::Relaxed)
     }
+}
+
+fn wall_clock_ms() -> u64 {
+    OsEnv::shared().wall_clock().as_millis() as u64
 }
 
 /// A client of a member, and the header that its requests carry.

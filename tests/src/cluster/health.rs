@@ -6,6 +6,8 @@ use tinykv_proto::placement::placement_client::PlacementClient;
 use tinykv_proto::placement::{OverviewRequest, OverviewResponse};
 use tokio::time::{Instant, interval, timeout};
 
+use super::{Cluster, Node};
+
 /// How often the cluster is looked at.
 const LOOK_INTERVAL: Duration = Duration::from_millis(50);
 /// How long one look may take.
@@ -80,4 +82,34 @@ pub async fn wait_until_whole(
             return Err(format!("the cluster was not whole after {limit:?}: {last}"));
         }
     }
+}
+
+/// The placement member that leads.
+pub fn leading_member(cluster: &Cluster, whole: &OverviewResponse) -> Option<Node> {
+    let leader = whole
+        .members
+        .iter()
+        .find(|member| member.member_id == whole.leader_member_id)?;
+    let leads = |address: &String| {
+        let mut urls = leader.client_urls.iter();
+        urls.any(|url| url.ends_with(address.as_str()))
+    };
+    let at = cluster.placements().iter().position(leads);
+    at.map(Node::Placement)
+}
+
+/// The process of a store.
+pub fn store_of(cluster: &Cluster, whole: &OverviewResponse, store_id: u64) -> Option<Node> {
+    let mut stores = whole
+        .stores
+        .iter()
+        .filter_map(|status| status.store.as_ref());
+    let store = stores.find(|store| store.id == store_id)?;
+    store_at(cluster, &store.address)
+}
+
+/// The store with this address.
+pub fn store_at(cluster: &Cluster, address: &str) -> Option<Node> {
+    let at = cluster.stores().iter().position(|store| store == address);
+    at.map(Node::Store)
 }

@@ -6,11 +6,12 @@
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use bytes::Bytes;
 use tinykv_client::{Error, Options, RawClient};
+use tokio::sync::watch;
 use tokio::task::JoinSet;
 
 /// What writers were told.
@@ -96,7 +97,7 @@ impl Ledger {
 /// Writers at work.
 pub struct Load {
     stop: Arc<AtomicBool>,
-    acknowledged: Arc<AtomicU64>,
+    acknowledged: watch::Sender<u64>,
     writers: JoinSet<Ledger>,
 }
 
@@ -105,13 +106,13 @@ impl Load {
     /// each key has been written once if `once` is set.
     pub fn start(client: &RawClient, writers: usize, keys: u64, once: bool, life: u64) -> Load {
         let stop = Arc::new(AtomicBool::new(false));
-        let acknowledged = Arc::new(AtomicU64::new(0));
+        let acknowledged = watch::Sender::new(0);
         let mut set = JoinSet::new();
         for writer in 0..writers {
             let writer = Writer {
                 client: client.clone(),
                 stop: Arc::clone(&stop),
-                acknowledged: Arc::clone(&acknowledged),
+                acknowledged: acknowledged.clone(),
                 name: format!("life{life}-writer{writer}"),
                 keys,
             };
@@ -124,9 +125,24 @@ impl Load {
         }
     }
 
-    /// Counts the writes that were acknowledged so far.
-    pub fn acknowledged(&self) -> Arc<AtomicU64> {
-        Arc::clone(&self.acknowledged)
+    /// The writes that were acknowledged so far, to be waited for.
+    pub fn acknowledged(&self) -> watch::Receiver<u64> {
+        self.acknowledged.subscribe()
+    }
+
+    /// Waits until so many writes were acknowledged.
+    ///
+    /// # Errors
+    /// They were not, within the limit.
+    pub async fn reaches(&self, writes: u64, limit: Duration) -> Result<(), String> {
+        let mut acknowledged = self.acknowledged();
+        let reached = acknowledged.wait_for(|count| *count >= writes);
+        match tokio::time::timeout(limit, reached).await {
+            Ok(reached) => reached.map(|_| ()).map_err(|error| error.to_string()),
+            Err(_) => Err(format!(
+                "{writes} writes were not acknowledged in {limit:?}"
+            )),
+        }
     }
 
     /// Waits for the writers' own end.
@@ -149,7 +165,7 @@ impl Load {
 struct Writer {
     client: RawClient,
     stop: Arc<AtomicBool>,
-    acknowledged: Arc<AtomicU64>,
+    acknowledged: watch::Sender<u64>,
     name: String,
     keys: u64,
 }
@@ -169,7 +185,7 @@ impl Writer {
                     ledger.record(&key, version, &outcome);
                     match outcome {
                         Ok(()) => {
-                            self.acknowledged.fetch_add(1, Ordering::Relaxed);
+                            self.acknowledged.send_modify(|count| *count += 1);
                             break;
                         }
                         Err(Error::Undetermined { .. }) => break,

@@ -1,10 +1,13 @@
-//! Clusters of real processes on loopback: started, killed, started again, and never left behind.
+//! Clusters of real processes: started, killed, started again, and never left behind.
 //!
 //! Every role is the same binary under the hidden subcommand that the playground uses, too. Ports
 //! are free ones below the range from which the kernel picks ports for outgoing connections, so
-//! that a killed process finds its own port free again. Data lies in a temporary directory.
+//! that a killed process finds its own port free again. Data lies in a temporary directory. A
+//! [`Site`] puts a process elsewhere: into another network namespace, onto another disk, under
+//! another clock.
 
 pub mod draw;
+mod ending;
 pub mod exact;
 pub mod health;
 pub mod load;
@@ -13,14 +16,15 @@ pub mod packages;
 mod ports;
 pub mod resp;
 pub mod scenario;
+mod site;
 
 use std::fs::OpenOptions;
 use std::io;
-use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Stdio};
 
 pub use ports::free_ports;
+pub use site::Site;
 
 /// Which process of a cluster, counted from 0 within its role.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -47,7 +51,20 @@ struct Process {
     name: String,
     address: String,
     arguments: Vec<String>,
+    data_dir: PathBuf,
+    site: Site,
     child: Option<Child>,
+}
+
+/// A process that is planned: where it listens and runs.
+#[derive(Clone, Debug, Default)]
+pub struct Planned {
+    /// Where it serves, `IP:PORT`.
+    pub address: String,
+    /// Where a store speaks Redis's protocol; none: nowhere.
+    pub resp: Option<String>,
+    /// Where it runs.
+    pub site: Site,
 }
 
 impl Cluster {
@@ -56,61 +73,83 @@ impl Cluster {
     /// # Errors
     /// No temporary directory or no free ports.
     pub fn new(binary: &Path, placements: usize, stores: usize) -> io::Result<Cluster> {
+        let mut ports = free_ports(placements + 2 * stores)?.into_iter();
+        let mut address = || {
+            let port = ports.next().expect("as many as were asked for");
+            format!("127.0.0.1:{port}")
+        };
+        let mut planned = |resp: bool| Planned {
+            address: address(),
+            resp: resp.then(&mut address),
+            site: Site::default(),
+        };
+        let placements: Vec<Planned> = (0..placements).map(|_| planned(false)).collect();
+        let stores = (0..stores).map(|_| planned(true)).collect();
+        Cluster::at(binary, &std::env::temp_dir(), placements, stores)
+    }
+
+    /// The same of processes in places of their own; logs, and data that is to lie nowhere else,
+    /// in a new directory below `base`.
+    ///
+    /// # Errors
+    /// No new directory.
+    pub fn at(
+        binary: &Path,
+        base: &Path,
+        placements: Vec<Planned>,
+        stores: Vec<Planned>,
+    ) -> io::Result<Cluster> {
         let dir = tempfile::Builder::new()
             .prefix("tinykv-cluster-")
-            .tempdir()?;
-        let mut addresses: Vec<String> = free_ports(placements + 2 * stores)?
-            .into_iter()
-            .map(|port| format!("127.0.0.1:{port}"))
-            .collect();
-        let resp = addresses.split_off(placements + stores);
-        let members = &addresses[..placements];
-        let initial_cluster: Vec<String> = members
-            .iter()
-            .enumerate()
+            .tempdir_in(base)?;
+        let members: Vec<&str> = placements.iter().map(|p| p.address.as_str()).collect();
+        let named = members.iter().enumerate();
+        let initial_cluster: Vec<String> = named
             .map(|(number, address)| format!("placement-{}=http://{address}", number + 1))
             .collect();
-        let process = |role: &str, number: usize, address: &String, more: [&str; 2]| {
+        let (initial_cluster, members) = (initial_cluster.join(","), members.join(","));
+        let process = |role: &str, number: usize, planned: Planned, more: [&str; 2]| {
             let name = format!("{role}-{}", number + 1);
-            let data_dir = dir.path().join(&name).to_string_lossy().into_owned();
-            let role = format!("role-{role}");
-            let mut arguments: Vec<String> = [
-                &role,
+            let beside = || dir.path().join(&name);
+            let data_dir = planned.site.data_dir.clone().unwrap_or_else(beside);
+            let role_name = format!("role-{role}");
+            let fixed = [
+                &role_name,
                 "--addr",
-                address,
+                &planned.address,
                 "--data-dir",
-                &data_dir,
-                more[0],
-                more[1],
-            ]
-            .map(str::to_owned)
-            .to_vec();
-            if role == "role-placement" {
+                &data_dir.to_string_lossy(),
+            ];
+            let mut arguments: Vec<String> =
+                fixed.into_iter().chain(more).map(str::to_owned).collect();
+            if role == "placement" {
                 arguments.extend(["--name".to_owned(), name.clone()]);
+            }
+            if let Some(resp) = planned.resp {
+                arguments.extend(["--resp-addr".to_owned(), resp]);
             }
             Process {
                 name,
-                address: address.clone(),
+                address: planned.address,
                 arguments,
+                data_dir,
+                site: planned.site,
                 child: None,
             }
         };
-        let initial_cluster = initial_cluster.join(",");
-        let all_members = members.join(",");
-        let placements = members
+        let resp = stores
             .iter()
+            .filter_map(|store| store.resp.clone())
+            .collect();
+        let placements = placements
+            .into_iter()
             .enumerate()
-            .map(|(n, a)| process("placement", n, a, ["--initial-cluster", &initial_cluster]))
-            .collect::<Vec<_>>();
-        let stores = addresses[placements.len()..]
-            .iter()
+            .map(|(n, p)| process("placement", n, p, ["--initial-cluster", &initial_cluster]))
+            .collect();
+        let stores = stores
+            .into_iter()
             .enumerate()
-            .map(|(n, a)| {
-                let mut store = process("store", n, a, ["--placement", &all_members]);
-                let door = ["--resp-addr".to_owned(), resp[n].clone()];
-                store.arguments.extend(door);
-                store
-            })
+            .map(|(n, p)| process("store", n, p, ["--placement", &members]))
             .collect();
         Ok(Cluster {
             binary: binary.to_owned(),
@@ -191,16 +230,7 @@ impl Cluster {
             .stdin(Stdio::null())
             .stdout(log.try_clone()?)
             .stderr(log);
-        // SAFETY: prctl is async-signal-safe and touches nothing of the parent. Should the test
-        // process die, its children do too.
-        unsafe {
-            command.pre_exec(|| {
-                match libc::prctl(libc::PR_SET_PDEATHSIG, libc::SIGKILL as libc::c_ulong) {
-                    0 => Ok(()),
-                    _ => Err(io::Error::last_os_error()),
-                }
-            });
-        }
+        process.site.prepare(&mut command)?;
         process.child = Some(command.spawn()?);
         Ok(())
     }
@@ -232,6 +262,27 @@ impl Cluster {
         children
             .iter_mut()
             .try_for_each(|child| child.wait().map(|_| ()))
+    }
+
+    /// Where a process runs; what is changed counts from its next start on. Its data directory stays
+    /// where it is.
+    pub fn site(&mut self, node: Node) -> &mut Site {
+        &mut self.process(node).site
+    }
+
+    /// The id of a running process.
+    pub fn process_id(&self, node: Node) -> Option<u32> {
+        self.planned(node).child.as_ref().map(Child::id)
+    }
+
+    /// Where the data of a process lies.
+    pub fn data_dir(&self, node: Node) -> &Path {
+        &self.planned(node).data_dir
+    }
+
+    /// Where the logs are.
+    pub fn log_dir(&self) -> &Path {
+        self.dir.path()
     }
 
     /// Sends a signal to a running process.
@@ -266,6 +317,19 @@ impl Cluster {
         Ok(status)
     }
 
+    /// Waits until a process has ended by itself, and says how. It counts as not running
+    /// afterwards.
+    ///
+    /// # Errors
+    /// It does not run, or the operating system could not tell.
+    pub async fn end_of(&mut self, node: Node) -> io::Result<ExitStatus> {
+        let running = self.process(node).child.as_mut();
+        let child = running.ok_or_else(|| io::Error::other("the process does not run"))?;
+        let status = ending::end_of(child).await?;
+        self.process(node).child = None;
+        Ok(status)
+    }
+
     /// The end of a process's log, for messages.
     pub fn log_tail(&self, node: Node, lines: usize) -> String {
         let text = std::fs::read_to_string(self.log(node)).unwrap_or_default();
@@ -282,11 +346,15 @@ impl Cluster {
     }
 
     fn log(&self, node: Node) -> PathBuf {
-        let process = match node {
+        let name = &self.planned(node).name;
+        self.dir.path().join(format!("{name}.log"))
+    }
+
+    fn planned(&self, node: Node) -> &Process {
+        match node {
             Node::Placement(number) => &self.placements[number],
             Node::Store(number) => &self.stores[number],
-        };
-        self.dir.path().join(format!("{}.log", process.name))
+        }
     }
 
     fn process(&mut self, node: Node) -> &mut Process {

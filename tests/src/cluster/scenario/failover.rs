@@ -10,14 +10,15 @@ use tinykv_client::RawClient;
 use tinykv_keys::Bounds;
 use tinykv_proto::placement::{OverviewResponse, RegionStatus};
 use tokio::task::JoinSet;
-use tokio::time::{Instant, sleep_until};
+use tokio::time::Instant;
 
+use crate::cluster::health::store_at;
 use crate::cluster::load::{Load, client};
 
-use super::{store_at, wait, whole_cluster};
+use super::{wait, whole_cluster};
 
-/// How long the load runs before the kill, so that it hits a busy store.
-const WARM_UP: Duration = Duration::from_millis(500);
+/// How many writes the load has made before the kill, so that it hits a busy store.
+const WARM_UP: u64 = 200;
 /// A region that does not write within this time counts as this long.
 const LIMIT: Duration = Duration::from_secs(20);
 
@@ -98,7 +99,7 @@ pub async fn failover(binary: &Path, rounds: u64, writers: usize) -> Result<Dist
                 .await
                 .map_err(|error| error.to_string())?;
         }
-        sleep_until(Instant::now() + WARM_UP).await;
+        load.reaches(WARM_UP, LIMIT).await?;
         let now = crate::cluster::health::overview(&cluster.placements())
             .await
             .unwrap_or(before);

@@ -17,8 +17,8 @@ pub use rolling::{RollingReport, rolling};
 use std::path::Path;
 use std::time::Duration;
 
+use super::Cluster;
 use super::health::wait_until_whole;
-use super::{Cluster, Node};
 
 /// How long a cluster may take to become whole.
 const WHOLE_LIMIT: Duration = Duration::from_secs(60);
@@ -58,13 +58,4 @@ pub async fn wait(
             .collect();
         format!("{problem}\n{}\n{}", ended.join("\n"), cluster.logs())
     })
-}
-
-/// The store with this address.
-fn store_at(cluster: &Cluster, address: &str) -> Option<Node> {
-    cluster
-        .stores()
-        .iter()
-        .position(|store| store == address)
-        .map(Node::Store)
 }

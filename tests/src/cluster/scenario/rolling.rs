@@ -1,19 +1,18 @@
 //! Records are written while one store after the other is killed with -9 and started again.
 
 use std::path::Path;
-use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use serde::Serialize;
-use tokio::time::{Instant, interval, sleep_until};
+use tokio::time::{Instant, sleep_until};
 
 use tinykv_client::RawClient;
 
-use crate::cluster::health::overview;
+use crate::cluster::health::{overview, store_of};
 use crate::cluster::load::{Load, client};
 use crate::cluster::{Cluster, Node};
 
-use super::{store_at, wait, whole_cluster};
+use super::{wait, whole_cluster};
 
 /// How long a killed store stays down.
 const DOWN: Duration = Duration::from_millis(700);
@@ -55,18 +54,12 @@ pub async fn rolling(
     for kill in 0..kills {
         let node = Node::Store(kill as usize % cluster.stores().len());
         let load = Load::start(&client, writers, keys, true, kill);
-        let acknowledged = load.acknowledged();
+        let mut acknowledged = load.acknowledged();
         let mut written = Box::pin(load.finish());
         let half = keys * writers as u64 / 2;
-        let mut look = interval(Duration::from_millis(1));
-        let early = loop {
-            tokio::select! {
-                ledger = &mut written => break Some(ledger),
-                _ = look.tick() => {}
-            }
-            if acknowledged.load(Ordering::Relaxed) >= half {
-                break None;
-            }
+        let early = tokio::select! {
+            ledger = &mut written => Some(ledger),
+            _ = acknowledged.wait_for(|count| *count >= half) => None,
         };
         report.leader_kills += u64::from(leads(&cluster, &client, node).await);
         cluster.kill(node).map_err(|error| error.to_string())?;
@@ -109,12 +102,5 @@ async fn leads(cluster: &Cluster, client: &RawClient, node: Node) -> bool {
                 .is_some_and(|r| r.id == location.route.region.0)
         })
         .and_then(|status| status.leader.as_ref());
-    let address = led_from.and_then(|leader| {
-        whole
-            .stores
-            .iter()
-            .filter_map(|s| s.store.as_ref())
-            .find(|s| s.id == leader.store_id)
-    });
-    address.is_some_and(|store| store_at(cluster, &store.address) == Some(node))
+    led_from.is_some_and(|leader| store_of(cluster, &whole, leader.store_id) == Some(node))
 }
