@@ -2,6 +2,7 @@
 
 #[cfg(feature = "mutants")]
 pub mod bank;
+pub mod chaos;
 pub mod checker;
 pub mod cluster;
 pub mod ledger;
