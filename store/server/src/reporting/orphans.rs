@@ -2,13 +2,16 @@
 //!
 //! A peer that was away while its region removed it usually learns of it from the others. If they
 //! are gone, too (the region moved away altogether), only placement knows. So a peer that has had
-//! no leader for long asks it, and is destroyed if the region went on without it.
+//! no leader for long asks it, and is destroyed if the region went on without it. A damaged peer
+//! never has a leader again, and asks nobody who could tell it: it is looked after from the start,
+//! or its place would stay taken, and no younger peer of the region could come here.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
 
 use tinykv_proto::metapb;
 use tinykv_raft::{GroupId, PeerId};
+use tinykv_replica::GroupStatus;
 
 use super::Reporting;
 
@@ -28,7 +31,10 @@ pub async fn run(reporting: Reporting) {
         }
         let now = reporting.node.now();
         for (group, peer) in long_leaderless(&reporting, &mut leaderless, now) {
-            ask(&reporting, group, peer).await;
+            ask(&reporting, group, |status| status.peer.id == peer).await;
+        }
+        for group in reporting.news.damaged() {
+            ask(&reporting, GroupId(group), |status| status.damaged).await;
         }
     }
 }
@@ -58,7 +64,8 @@ fn long_leaderless(
     long.map(|(peer, _)| *peer).collect()
 }
 
-async fn ask(reporting: &Reporting, group: GroupId, peer: PeerId) {
+/// Asks about the peer of a group, if it is one that `is_meant`.
+async fn ask(reporting: &Reporting, group: GroupId, is_meant: impl Fn(&GroupStatus) -> bool) {
     let known = match reporting.placement.region(group.0).await {
         Ok(Some(known)) => known,
         Ok(None) => return,
@@ -68,9 +75,10 @@ async fn ask(reporting: &Reporting, group: GroupId, peer: PeerId) {
         }
     };
     let status = reporting.node.status(group).await;
-    let Some(status) = status.filter(|status| status.peer.id == peer) else {
+    let Some(status) = status.filter(is_meant) else {
         return;
     };
+    let peer = status.peer.id;
     if status.raft.leader.is_none() && went_on_without(peer, status.epoch.conf_ver, &known) {
         tracing::info!(%group, %peer, "the region went on without this peer; it is destroyed");
         reporting.node.destroy(group, peer);
