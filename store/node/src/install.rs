@@ -1,5 +1,7 @@
 //! Replacing and dropping a region's data in the engine.
 
+use std::io;
+
 use bytes::Bytes;
 use tinykv_engine::{Engine, EngineError};
 use tinykv_lsm::{Ingest, OriginId, WriteBatch};
@@ -40,6 +42,15 @@ pub(crate) fn ingest(
         applied: Some((OriginId(ingestion.group.0), ingestion.snapshot.index.0)),
     };
     engine.install(ingestion.group, ingestion.snapshot, &ingest)
+}
+
+/// Whether there was no space for what was to be done; nothing was.
+pub(crate) fn is_disk_full(error: &EngineError) -> bool {
+    match error {
+        EngineError::Lsm(error) => error.is_disk_full(),
+        EngineError::Io(error) => error.kind() == io::ErrorKind::StorageFull,
+        _ => false,
+    }
 }
 
 /// Drops the data of a dead peer, durably.

@@ -1,9 +1,13 @@
 //! What shards have done for them on the pool: reads of log and engine, snapshots, destruction.
+//!
+//! A full disk costs no replica (D8): what cannot be installed or dropped for lack of space takes
+//! another turn later. Nothing is lost meanwhile, because the log says durably what is to be done.
 
 use std::sync::Arc;
 
 use bytes::Bytes;
-use tinykv_engine::Engine;
+use tinykv_engine::{Engine, EngineError, ErrorKind};
+use tinykv_raft::GroupId;
 use tinykv_replica::{
     Destroy, EntryFetch, Event, InstallError, SnapshotHandle, SnapshotInstall, SnapshotSend,
     StateMachine, ValueFetch,
@@ -12,10 +16,13 @@ use tinykv_replica::{
 use crate::directory::Directory;
 use crate::inbox::Inbox;
 use crate::install::{self, Ingestion};
-use crate::pool::Pool;
+use crate::pool::{Pool, Turn};
 use crate::shard_thread::read_error;
 use crate::transport::snapshot::{SnapshotFiles, SnapshotSender};
 use crate::trouble::Trouble;
+
+/// Turns after which an error that is not a lack of space is taken to be lasting.
+const TURNS_MAX: u32 = 50;
 
 /// The jobs of one shard; what they find goes to its inbox.
 pub(crate) struct Jobs<S: StateMachine> {
@@ -90,13 +97,15 @@ impl<S: StateMachine> Jobs<S> {
         let directory = Arc::clone(&self.directory);
         let inbox = Arc::clone(&self.inbox);
         let trouble = self.trouble.clone();
-        self.pool.push(Box::new(move || {
+        let mut patience = Patience::default();
+        self.pool.push_patient(Box::new(move || {
             let (group, peer, snapshot) = (install.group, install.peer.id, install.snapshot);
             let result = match directory.overlapping(&install.state.region) {
                 Some(other) => Err(InstallError::Overlap(other)),
                 None => match install::ingest(&engine, &files, &ingestion::<S>(&install)) {
                     Ok(()) => Ok(()),
-                    Err(error) if trouble.is_final(&error) => return,
+                    Err(error) if trouble.is_final(&error) => return Turn::Done,
+                    Err(error) if patience.lasts(group, &error) => return Turn::Again,
                     Err(error) => {
                         tracing::error!(%group, "a snapshot was not installed: {error}");
                         Err(InstallError::Damaged(read_error(error)))
@@ -109,6 +118,7 @@ impl<S: StateMachine> Jobs<S> {
                 snapshot,
                 result,
             });
+            Turn::Done
         }));
     }
 
@@ -139,20 +149,41 @@ impl<S: StateMachine> Jobs<S> {
         let inbox = Arc::clone(&self.inbox);
         let state_key = S::state_key(destroy.group);
         let trouble = self.trouble.clone();
-        self.pool.push(Box::new(move || {
-            match install::destroy(&engine, &destroy, state_key) {
+        let mut patience = Patience::default();
+        self.pool.push_patient(Box::new(move || {
+            match install::destroy(&engine, &destroy, state_key.clone()) {
                 Ok(()) => inbox.push_notice(Event::Destroyed {
                     group: destroy.group,
                     peer: destroy.peer,
                 }),
                 Err(error) if trouble.is_final(&error) => {}
+                Err(error) if patience.lasts(destroy.group, &error) => return Turn::Again,
                 // The tombstone keeps the ranges; the next start tries again.
                 Err(error) => tracing::error!(
                     group = %destroy.group,
                     "the data of a removed replica was not dropped: {error}"
                 ),
             }
+            Turn::Done
         }));
+    }
+}
+
+/// How long a job is done again.
+#[derive(Default)]
+struct Patience {
+    turns: u32,
+}
+
+impl Patience {
+    /// Whether the error may pass: no space, for as long as it takes; another failed read or
+    /// write, for some turns.
+    fn lasts(&mut self, group: GroupId, error: &EngineError) -> bool {
+        self.turns = self.turns.saturating_add(1);
+        if self.turns == 1 {
+            tracing::warn!(%group, "a snapshot or a removal has to wait: {error}");
+        }
+        install::is_disk_full(error) || error.kind() == ErrorKind::Retry && self.turns < TURNS_MAX
     }
 }
 
@@ -166,3 +197,6 @@ fn ingestion<S: StateMachine>(install: &SnapshotInstall) -> Ingestion<'_> {
         handle: install.handle,
     }
 }
+
+#[cfg(test)]
+mod tests;

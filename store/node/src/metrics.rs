@@ -3,17 +3,20 @@
 //! What happens often is counted where it happens ([`NodeMetrics`]); what stands somewhere anyway
 //! is read when somebody asks ([`register`]).
 
+mod engine;
+
 use std::fmt;
 
 use prometheus_client::collector::Collector;
-use prometheus_client::encoding::{DescriptorEncoder, EncodeMetric};
+use prometheus_client::encoding::{
+    DescriptorEncoder, EncodeCounterValue, EncodeGaugeValue, EncodeMetric,
+};
 use prometheus_client::metrics::MetricType;
 use prometheus_client::metrics::counter::{ConstCounter, Counter};
 use prometheus_client::metrics::family::Family;
 use prometheus_client::metrics::gauge::{ConstGauge, Gauge};
 use prometheus_client::metrics::histogram::{Histogram, exponential_buckets};
 use prometheus_client::registry::Registry;
-use tinykv_lsm::Statistics;
 use tinykv_replica::StateMachine;
 
 use crate::handle::{NodeFigures, NodeHandle};
@@ -128,8 +131,6 @@ impl<S: StateMachine> Collector for NodeCollector<S> {
     fn encode(&self, mut encoder: DescriptorEncoder<'_>) -> Result<(), fmt::Error> {
         let figures = self.node.figures();
         let directory = self.node.directory();
-        let engine = self.node.lsm().statistics();
-        let pressure = self.node.lsm().pressure().fraction;
         let gauges = [
             (
                 "regions",
@@ -152,44 +153,18 @@ impl<S: StateMachine> Collector for NodeCollector<S> {
                 "1 if the disk is nearly full",
                 u64::from(self.node.disk_is_low()),
             ),
-            (
-                "engine_memtable_bytes",
-                "Bytes in the memtable",
-                engine.memtable_bytes,
-            ),
-            (
-                "engine_immutable_memtables",
-                "Memtables that wait for their flush",
-                engine.immutable_memtables as u64,
-            ),
-            (
-                "engine_debt_bytes",
-                "Bytes that wait for compaction",
-                engine.debt_bytes,
-            ),
-            (
-                "engine_cache_bytes",
-                "Bytes in the block cache",
-                engine.cache_bytes,
-            ),
-            (
-                "engine_pressure_permille",
-                "How hard admission brakes, in thousandths",
-                (pressure * 1000.0) as u64,
-            ),
         ];
         for (name, help, value) in gauges {
             gauge(&mut encoder, name, help, value)?;
         }
-        encode_counters(&mut encoder, &figures, &engine)?;
-        encode_levels(&mut encoder, &engine.levels)
+        encode_counters(&mut encoder, &figures)?;
+        engine::encode(&mut encoder, self.node.lsm())
     }
 }
 
 fn encode_counters(
     encoder: &mut DescriptorEncoder<'_>,
     figures: &NodeFigures,
-    engine: &Statistics,
 ) -> Result<(), fmt::Error> {
     let counters = [
         (
@@ -207,62 +182,9 @@ fn encode_counters(
             "Raft messages dropped at a full queue to a store",
             figures.transport_dropped,
         ),
-        (
-            "engine_cache_hits",
-            "Blocks found in the cache",
-            engine.cache_hits,
-        ),
-        (
-            "engine_cache_misses",
-            "Blocks read from disk",
-            engine.cache_misses,
-        ),
-        (
-            "engine_filter_skips",
-            "Tables a filter ruled out",
-            engine.filter_skips,
-        ),
-        ("engine_flushes", "Flushes", engine.flushes),
-        ("engine_compactions", "Compactions", engine.compactions),
-        (
-            "engine_bytes_in",
-            "Bytes of batches written",
-            engine.bytes_in,
-        ),
-        (
-            "engine_flush_bytes",
-            "Bytes written by flushes",
-            engine.flush_bytes,
-        ),
-        (
-            "engine_compaction_write_bytes",
-            "Bytes written by compactions",
-            engine.compaction_write_bytes,
-        ),
     ];
     for (name, help, value) in counters {
         counter(encoder, name, help, value)?;
-    }
-    Ok(())
-}
-
-fn encode_levels(
-    encoder: &mut DescriptorEncoder<'_>,
-    levels: &[tinykv_lsm::LevelStatistics],
-) -> Result<(), fmt::Error> {
-    for (name, help, figure) in [
-        ("tinykv_engine_level_files", "Tables of a level", true),
-        ("tinykv_engine_level_bytes", "Bytes of a level", false),
-    ] {
-        let mut family = encoder.encode_descriptor(name, help, None, MetricType::Gauge)?;
-        for (level, statistics) in levels.iter().enumerate() {
-            let value = match figure {
-                true => statistics.files as u64,
-                false => statistics.bytes,
-            };
-            let labels = [("level", level.to_string())];
-            ConstGauge::new(value).encode(family.encode_family(&labels)?)?;
-        }
     }
     Ok(())
 }
@@ -271,7 +193,7 @@ fn gauge(
     encoder: &mut DescriptorEncoder<'_>,
     name: &str,
     help: &str,
-    value: u64,
+    value: impl EncodeGaugeValue,
 ) -> Result<(), fmt::Error> {
     let name = format!("tinykv_{name}");
     let family = encoder.encode_descriptor(&name, help, None, MetricType::Gauge)?;
@@ -282,7 +204,7 @@ fn counter(
     encoder: &mut DescriptorEncoder<'_>,
     name: &str,
     help: &str,
-    value: u64,
+    value: impl EncodeCounterValue,
 ) -> Result<(), fmt::Error> {
     let name = format!("tinykv_{name}");
     let family = encoder.encode_descriptor(&name, help, None, MetricType::Counter)?;

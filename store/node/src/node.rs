@@ -138,6 +138,7 @@ impl<S: StateMachine> Node<S> {
                 data_dir: parts.dir.path().to_owned(),
                 engine: parts.storage.engine.clone(),
                 admission: Arc::clone(&common.admission),
+                pool: common.pool.clone(),
                 disk_reserve_bytes: parts.options.disk_reserve_bytes,
                 trouble: common.trouble.clone(),
             },

@@ -17,6 +17,16 @@ const ASKED_MAX: usize = 1024;
 const HINTS_MAX: usize = 64;
 
 type Job = Box<dyn FnOnce() + Send>;
+type PatientJob = Box<dyn FnMut() -> Turn + Send>;
+
+/// What a turn of a patient job came to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Turn {
+    /// The job is over.
+    Done,
+    /// Something it needs is not to be had; it takes another turn later, and no thread meanwhile.
+    Again,
+}
 
 /// A capped pool. Cheap to clone.
 #[derive(Clone)]
@@ -33,6 +43,8 @@ struct Shared {
 #[derive(Default)]
 struct Queue {
     jobs: VecDeque<Job>,
+    /// What waits for its next turn. A group has one such job at a time.
+    patient: Vec<PatientJob>,
     closed: bool,
 }
 
@@ -91,6 +103,30 @@ impl Pool {
         self.shared.wake.notify_one();
     }
 
+    /// Queues a job that may need several turns; see [`Pool::again`].
+    pub(crate) fn push_patient(&self, mut job: PatientJob) {
+        let pool = self.clone();
+        self.push(Box::new(move || match job() {
+            Turn::Done => {}
+            Turn::Again => pool.set_aside(job),
+        }));
+    }
+
+    /// Gives every job that asked for it its next turn. To be called now and then.
+    pub(crate) fn again(&self) {
+        let patient = std::mem::take(&mut self.shared.queue.lock().patient);
+        for job in patient {
+            self.push_patient(job);
+        }
+    }
+
+    fn set_aside(&self, job: PatientJob) {
+        let mut queue = self.shared.queue.lock();
+        if !queue.closed {
+            queue.patient.push(job);
+        }
+    }
+
     /// Queues a job that may as well not be done; it is not when there is much to do.
     pub(crate) fn push_hint(&self, job: Job) {
         if self.shared.queue.lock().jobs.len() < HINTS_MAX {
@@ -103,7 +139,10 @@ impl Pool {
         self.shared.asked.close();
         let mut queue = self.shared.queue.lock();
         queue.closed = true;
-        let dropped = std::mem::take(&mut queue.jobs);
+        let dropped = (
+            std::mem::take(&mut queue.jobs),
+            std::mem::take(&mut queue.patient),
+        );
         drop(queue);
         self.shared.wake.notify_all();
         drop(dropped);
@@ -147,6 +186,33 @@ mod tests {
         assert_eq!(pool.run(|| 6 * 7).await, Ok(42));
         pool.close();
         assert_eq!(pool.run(|| 6 * 7).await, Err(PoolClosed));
+        tokio::task::spawn_blocking(move || threads.join())
+            .await
+            .expect("joined");
+    }
+
+    #[tokio::test]
+    async fn a_patient_job_holds_no_thread_between_its_turns() {
+        let (threads, pool) = pool(1);
+        let (tell, mut told) = tokio::sync::mpsc::unbounded_channel();
+        let mut turns = 0;
+        pool.push_patient(Box::new(move || {
+            turns += 1;
+            tell.send(turns).expect("the test listens");
+            match turns {
+                1 | 2 => Turn::Again,
+                _ => Turn::Done,
+            }
+        }));
+        for turn in 1..=3 {
+            // The only thread is free again after each turn.
+            assert_eq!(pool.run(|| "free").await, Ok("free"));
+            assert_eq!(told.try_recv(), Ok(turn));
+            pool.again();
+        }
+        assert_eq!(pool.run(|| "free").await, Ok("free"));
+        assert_eq!(told.recv().await, None, "it was done");
+        pool.close();
         tokio::task::spawn_blocking(move || threads.join())
             .await
             .expect("joined");

@@ -14,6 +14,7 @@ use tinykv_replica::StateMachine;
 
 use crate::admission::Admission;
 use crate::failure::Failure;
+use crate::pool::Pool;
 use crate::shards::Shards;
 use crate::spawn::Threads;
 use crate::trouble::Trouble;
@@ -26,6 +27,8 @@ const BACK_OFF: Duration = Duration::from_secs(1);
 const REPORT_INTERVAL: Duration = Duration::from_millis(100);
 /// How often free space is looked at, in reports.
 const SPACE_CHECK_REPORTS: u32 = 10;
+/// How often jobs of the pool that wait for space get another turn, in reports.
+const PATIENT_JOBS_REPORTS: u32 = 2;
 
 /// Told once: the process goes down.
 #[derive(Default)]
@@ -71,6 +74,7 @@ pub(crate) struct UpkeepParts {
     pub(crate) data_dir: PathBuf,
     pub(crate) engine: Engine,
     pub(crate) admission: Arc<Admission>,
+    pub(crate) pool: Pool,
     pub(crate) disk_reserve_bytes: u64,
     pub(crate) trouble: Trouble,
 }
@@ -182,6 +186,9 @@ impl Reporter {
                     .set_disk_is_low(space < parts.disk_reserve_bytes),
                 Err(error) => tracing::warn!("cannot tell how much disk space is left: {error}"),
             }
+        }
+        if self.reports.is_multiple_of(PATIENT_JOBS_REPORTS) {
+            parts.pool.again();
         }
         self.reports = self.reports.wrapping_add(1);
         let flushed = parts.engine.lsm().flushed();
