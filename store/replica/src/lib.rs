@@ -67,7 +67,8 @@
 //!
 //! A removed peer goes on voting, without a region of its own to serve, until a leader dismisses it
 //! ([`PeerBody::Gone`]): its vote may be needed by those who do not know yet that the removal is
-//! committed.
+//! committed. A damaged peer votes no more, and asks now and then whether it was removed
+//! ([`PeerBody::Probe`]).
 //!
 //! # Sleep
 //!

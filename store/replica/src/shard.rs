@@ -222,5 +222,12 @@ impl<S: StateMachine> Shard<S> {
                 RegionChange::Region { state, .. } => Some((state.region.id, state.region.range())),
                 RegionChange::Leader { .. } | RegionChange::Gone { .. } => None,
             }));
+        // A damaged peer never served what it found, or was born with; its burial drops it all the
+        // same. Until then it must be nobody else's.
+        for (group, ..) in &run.effects.damaged {
+            if let Some(region) = self.replicas.get(group).and_then(Replica::region) {
+                self.territory.keep(*group, region.range());
+            }
+        }
     }
 }

@@ -54,6 +54,11 @@ impl Territory {
         }
     }
 
+    /// Notes what a damaged peer leaves, unless it holds keys already: of these, or more.
+    pub(crate) fn keep(&self, group: GroupId, range: RoutingRange) {
+        self.lock().entry(group).or_insert(range);
+    }
+
     /// Nothing of the group is left.
     pub(crate) fn release(&self, group: GroupId) {
         self.lock().remove(&group);

@@ -86,8 +86,15 @@ impl<S: StateMachine> Replica<S> {
         run: &mut Run<'_, S::Reply>,
     ) -> Replica<S> {
         let (group, peer, epoch, parent) = (found.group, birth.peer, birth.epoch, birth.parent);
-        let recovered = recover_state::<S>(&found, birth, run).and_then(|(state, applied)| {
+        let known = known_state::<S>(&found, birth.state, run);
+        let left = known.as_ref().ok().cloned().flatten();
+        let recovered = known.and_then(|state| {
             let mut log = found.log;
+            check_whole(&log)?;
+            let applied = match found.applied {
+                LogIndex(0) if state.is_some() => FIRST_ENTRY.index,
+                applied => applied,
+            };
             if log.last.index < split_floor {
                 return Err(ReadError(format!(
                     "its log ends with {} but children were born at {split_floor}",
@@ -107,6 +114,10 @@ impl<S: StateMachine> Replica<S> {
                 replica.birth_is_durable = true;
                 replica.parent = parent;
                 replica.split_floor = split_floor;
+                // Whom to ask whether it was removed, and what its burial has to drop.
+                if let Some(state) = left {
+                    replica.set_state(state);
+                }
                 replica.on_damage(error, run);
                 return replica;
             }
@@ -336,28 +347,26 @@ fn raft_config(group: GroupId, peer: Peer, config: &ShardConfig) -> tinykv_raft:
     }
 }
 
-/// The region's state and the applied index, from the LSM or, where it has nothing yet, from the
-/// birth record.
-fn recover_state<S: StateMachine>(
+/// What makes a log useless as it is.
+fn check_whole(log: &RecoveredGroup) -> Result<(), ReadError> {
+    let problem = if log.damaged {
+        "its log is damaged below what was acknowledged"
+    } else if log.installing.is_some() {
+        "an installation was not done again"
+    } else {
+        return Ok(());
+    };
+    Err(ReadError(problem.to_owned()))
+}
+
+/// The region's state, from the LSM or, where it has nothing yet, from the birth record.
+fn known_state<S: StateMachine>(
     found: &RecoveredReplica,
-    birth: BirthRecord,
+    at_birth: Option<RegionState>,
     run: &Run<'_, S::Reply>,
-) -> Result<(Option<RegionState>, LogIndex), ReadError> {
-    if found.log.damaged {
-        return Err(ReadError(
-            "its log is damaged below what was acknowledged".to_owned(),
-        ));
-    }
-    if found.log.installing.is_some() {
-        return Err(ReadError("an installation was not done again".to_owned()));
-    }
+) -> Result<Option<RegionState>, ReadError> {
     if found.applied == LogIndex(0) {
-        let applied = if birth.state.is_some() {
-            FIRST_ENTRY.index
-        } else {
-            LogIndex(0)
-        };
-        return Ok((birth.state, applied));
+        return Ok(at_birth);
     }
     let Some(bytes) = run.reader.load(&S::state_key(found.group))? else {
         return Err(ReadError(
@@ -368,7 +377,7 @@ fn recover_state<S: StateMachine>(
     if state.region.id != found.group {
         return Err(ReadError("its region state is another group's".to_owned()));
     }
-    Ok((Some(state), found.applied))
+    Ok(Some(state))
 }
 
 fn recover_log(

@@ -40,6 +40,8 @@ impl<S: StateMachine> Replica<S> {
             if let PeerBody::Rest(Rest::Wake) = message.body {
                 self.on_rest(message.from, Rest::Wake, run);
             }
+            // It is somebody to ask.
+            self.remember(message.from);
             return Err(DropReason::OutOfService);
         }
         if self.knows_removed(&message) {
@@ -132,6 +134,10 @@ impl<S: StateMachine> Replica<S> {
     pub(crate) fn on_tick(&mut self, run: &mut Run<'_, S::Reply>) {
         self.expire_requests(run);
         self.leaving_ticks += u32::from(self.is_leaving);
+        if self.damaged && !self.is_leaving {
+            self.leaderless_ticks = self.leaderless_ticks.saturating_add(1);
+            self.probe_membership(run);
+        }
         if self.damaged || self.awaits_parent || self.is_leaving {
             return;
         }
@@ -151,12 +157,14 @@ impl<S: StateMachine> Replica<S> {
         self.doze(run);
     }
 
-    /// Who cannot campaign would never learn that it was removed while away. So it asks.
+    /// Who cannot campaign would never learn that it was removed while away, or that the word of it
+    /// was lost. So it asks.
     fn probe_membership(&mut self, run: &mut Run<'_, S::Reply>) {
         let own = self.region.peer(self.peer.id);
-        let votes = self.state.is_some() && own.is_some_and(|own| own.role.votes());
+        let is_voter = self.state.is_some() && own.is_some_and(|own| own.role.votes());
+        let campaigns = is_voter && !self.damaged;
         let every = run.config.election_ticks_max * 2;
-        if votes || !self.birth_is_durable || !self.leaderless_ticks.is_multiple_of(every) {
+        if campaigns || !self.birth_is_durable || !self.leaderless_ticks.is_multiple_of(every) {
             return;
         }
         let known = self.region.peers.iter().chain(self.strangers.values());

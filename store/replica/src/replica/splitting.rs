@@ -192,8 +192,14 @@ impl<S: StateMachine> Replica<S> {
         self.split_floor = self.split_floor.max(index);
     }
 
-    pub(crate) fn has_yet_to_apply(&self, index: LogIndex) -> bool {
+    /// Whether it has not applied so far: now, or after a restart that finds it whole again.
+    pub(crate) fn lags_behind(&self, index: LogIndex) -> bool {
         self.applied.index < index
+    }
+
+    /// Whether it will apply so far as long as this process lives.
+    pub(crate) fn has_yet_to_apply(&self, index: LogIndex) -> bool {
+        !self.damaged && self.lags_behind(index)
     }
 
     pub(crate) fn owes_children(&self) -> bool {

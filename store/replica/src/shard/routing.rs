@@ -369,10 +369,12 @@ impl<S: StateMachine> Shard<S> {
     }
 
     fn on_forget(&mut self, group: GroupId, peer: PeerId, run: &mut Run<'_, S::Reply>) {
-        let is_closed = self
-            .grave_of(group, peer)
-            .is_some_and(|grave| grave.stage == Stage::Closed);
-        if is_closed {
+        let Some(grave) = self.grave_of(group, peer) else {
+            return;
+        };
+        let (stage, parent) = (grave.stage, grave.record.parent);
+        let may_return = parent.is_some_and(|parent| self.is_split_possible(parent));
+        if stage == Stage::Closed && !may_return {
             self.graves.remove(&group);
             run.record(Record::ForgetTombstone { group });
         }

@@ -32,6 +32,10 @@
 //! * *The parent died.* It is buried only once what it applied up to its last split is flushed: its
 //!   tombstone cuts the log. If it is damaged before it could apply the split, its children
 //!   are damaged, too; they are replaced like any damaged peer.
+//! * *The parent is damaged and its child dead.* The child's burial waits for nobody. Its keys stay
+//!   the parent's until that is buried as well, so no younger peer begins below them; and the
+//!   tombstone is not forgotten, so a restart that finds the parent whole brings up no child: the
+//!   batch that applies the split deletes what was the child's.
 //!
 //! # Two shards
 //!
@@ -149,7 +153,7 @@ impl<S: StateMachine> Shard<S> {
                 self.touched.insert(group);
             }
         }
-        // The parent has applied the split, or jumped over it, or is gone.
+        // The parent has applied the split, or jumped over it, or is gone or damaged.
         for group in std::mem::take(&mut self.graves_awaiting) {
             let Some(grave) = self.graves.get(&group) else {
                 continue;
@@ -171,9 +175,20 @@ impl<S: StateMachine> Shard<S> {
 
     /// Whether the parent lives here and has yet to apply the split.
     pub(super) fn is_split_ahead(&self, parent: SplitPoint) -> bool {
-        let replica = self.replicas.get(&parent.group);
-        let replica = replica.filter(|replica| replica.peer().id == parent.peer);
+        let replica = self.parent_at(parent);
         replica.is_some_and(|replica| replica.has_yet_to_apply(parent.index))
+    }
+
+    /// Whether the parent lives here and might bring its children into the world once more, be it
+    /// after a restart that finds it whole again.
+    pub(super) fn is_split_possible(&self, parent: SplitPoint) -> bool {
+        let replica = self.parent_at(parent);
+        replica.is_some_and(|replica| replica.lags_behind(parent.index))
+    }
+
+    fn parent_at(&self, parent: SplitPoint) -> Option<&Replica<S>> {
+        let replica = self.replicas.get(&parent.group);
+        replica.filter(|replica| replica.peer().id == parent.peer)
     }
 
     pub(super) fn adopt(&mut self, parent: GroupId, child: GroupId) {

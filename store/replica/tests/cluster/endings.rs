@@ -1,31 +1,28 @@
-//! How things end: requests of a peer that cannot go on, a log that is damaged, and messages that
-//! nobody should have sent.
+//! How things end: requests of a peer that cannot go on, and messages that nobody should have sent.
 
 use std::time::Duration;
 
 use bytes::Bytes;
 use tinykv_raft::{
-    Append, Entry, EntryId, Fetch, FetchPurpose, HardState, LogIndex, MembershipChange,
-    MembershipStep, MessageBody, Payload, PeerId, Pulse, StepError, Term, VoteKind, VoteRequest,
+    Append, Entry, EntryId, Fetch, FetchPurpose, LogIndex, MembershipChange, MembershipStep,
+    MessageBody, Payload, PeerId, Pulse, StepError, Term, VoteKind, VoteRequest,
 };
 use tinykv_replica::{
     Birth, Command, Doubt, DropReason, Effects, EntryFetch, Event, FIRST_ENTRY, Outcome, Peer,
-    PeerBody, Proposal, ReadError, ReadRequest, RecoveredReplica, Refusal, RegionEpoch, Rest,
-    Shard, ShardConfig, StoreId, WaiterId,
+    PeerBody, Proposal, ReadError, ReadRequest, Refusal, RegionEpoch, StoreId, WaiterId,
 };
-use tinykv_wal::{Record, RecoveredGroup};
 
-use crate::lists::{Lists, encode_append};
+use crate::lists::encode_append;
 use crate::single::{Empty, GROUP, HERE, Single, message, raft, state};
 
-const OTHER: Peer = Peer {
+pub(crate) const OTHER: Peer = Peer {
     id: PeerId(2),
     store: StoreId(2),
     role: tinykv_replica::PeerRole::Voter,
 };
-const LATE: Duration = Duration::from_secs(60);
+pub(crate) const LATE: Duration = Duration::from_secs(60);
 
-fn proposal(waiter: u64, deadline: Duration) -> Event {
+pub(crate) fn proposal(waiter: u64, deadline: Duration) -> Event {
     let command = Command::build(RegionEpoch::FIRST, 6, |out| encode_append(b"k", 1, out));
     Event::Propose(Proposal {
         group: GROUP,
@@ -37,7 +34,7 @@ fn proposal(waiter: u64, deadline: Duration) -> Event {
     })
 }
 
-fn read(waiter: u64) -> Event {
+pub(crate) fn read(waiter: u64) -> Event {
     Event::Read(ReadRequest {
         group: GROUP,
         peer: None,
@@ -127,46 +124,7 @@ fn whoever_waits_for_the_disk_is_answered_at_the_deadline() {
     assert_eq!(endings(effects), [(WaiterId(2), doubt)]);
 }
 
-/// A restart that finds the log damaged below what was acknowledged (D6).
-fn with_damaged_log() -> (Single, Effects<Vec<u32>>) {
-    let mut single = Single::new();
-    let created = single.run(Event::Create(Birth {
-        peer: HERE,
-        state: state(&[HERE, OTHER]),
-    }));
-    let birth = created.wal.records.iter().find_map(|record| match record {
-        Record::Birth { birth, .. } => Some(birth.clone()),
-        _ => None,
-    });
-    let log = RecoveredGroup {
-        birth: birth.expect("a birth is recorded"),
-        hard_state: HardState {
-            term: Term(3),
-            ..HardState::default()
-        },
-        truncated: FIRST_ENTRY,
-        terms: Vec::new(),
-        last: FIRST_ENTRY,
-        installing: None,
-        installed: None,
-        damaged: true,
-    };
-    let found = RecoveredReplica {
-        group: GROUP,
-        log,
-        tail: Vec::new(),
-        applied: LogIndex(0),
-    };
-    let mut config = ShardConfig::new(HERE.store, 1);
-    config.hibernate_after_ticks = Some(1);
-    let factory = Box::new(|_| Lists::default());
-    let recovered = Shard::recover(config, factory, vec![found], Vec::new(), &Empty, single.now);
-    let (shard, effects) = recovered.expect("damage of one peer stops nobody");
-    single.shard = shard;
-    (single, effects)
-}
-
-fn vote(kind: VoteKind, term: u64) -> MessageBody {
+pub(crate) fn vote(kind: VoteKind, term: u64) -> MessageBody {
     MessageBody::VoteRequest(VoteRequest {
         kind,
         campaign: match kind {
@@ -182,7 +140,7 @@ fn vote(kind: VoteKind, term: u64) -> MessageBody {
     })
 }
 
-fn append(entries: Vec<Entry>) -> MessageBody {
+pub(crate) fn append(entries: Vec<Entry>) -> MessageBody {
     MessageBody::Append(Append {
         previous: FIRST_ENTRY,
         entries,
@@ -191,41 +149,8 @@ fn append(entries: Vec<Entry>) -> MessageBody {
     })
 }
 
-fn said(from: Peer, term: u64, body: MessageBody) -> Event {
+pub(crate) fn said(from: Peer, term: u64, body: MessageBody) -> Event {
     Event::Message(message(from, RegionEpoch::FIRST, raft(from, term, body)))
-}
-
-#[test]
-fn peer_with_a_damaged_log_is_reported_and_never_votes_again() {
-    let (mut single, effects) = with_damaged_log();
-    let reported: Vec<_> = effects.damaged.iter().map(|it| (it.0, it.1)).collect();
-    assert_eq!(reported, [(GROUP, HERE.id)]);
-    single.now += Duration::from_secs(10);
-    for (term, body) in [
-        (9, vote(VoteKind::PreVote, 9)),
-        (9, vote(VoteKind::Vote, 9)),
-        (9, append(Vec::new())),
-    ] {
-        let effects = single.run(said(OTHER, term, body));
-        assert_eq!(effects.dropped[0].reason, DropReason::OutOfService);
-        assert!(effects.messages.is_empty() && effects.messages_after_persist.is_empty());
-        assert!(effects.wal.is_empty());
-    }
-    for _ in 0..200 {
-        let effects = single.run(Event::Tick);
-        assert!(effects.is_empty(), "it campaigns: {effects:?}");
-    }
-    for event in [proposal(3, LATE), read(4)] {
-        let effects = single.run(event);
-        let refused = Outcome::DefinitelyNot(Refusal::Damaged);
-        assert_eq!(effects.replies[0].1, refused);
-    }
-    let status = single.shard.status(GROUP).expect("it lives here, in a way");
-    assert!(status.damaged);
-    // Who sleeps under it is told not to wait.
-    let wake = message(OTHER, RegionEpoch::FIRST, PeerBody::Rest(Rest::Wake));
-    let effects = single.run(Event::Message(wake));
-    assert_eq!(effects.messages[0].body, PeerBody::Rest(Rest::Disown));
 }
 
 #[test]

@@ -4,6 +4,7 @@
 //! that repeats it.
 
 mod cluster;
+mod damaged;
 mod disk;
 mod endings;
 mod history;

@@ -193,7 +193,7 @@ fn finish(single: &mut Single, snapshot: EntryId, error: InstallError) -> Effect
     })
 }
 
-fn is_buried(effects: &Effects<Vec<u32>>) -> bool {
+pub(crate) fn is_buried(effects: &Effects<Vec<u32>>) -> bool {
     let records = &effects.wal.records;
     records
         .iter()
