@@ -14,8 +14,6 @@ use super::topology::Changes;
 
 /// How many operations a second must have succeeded, failed ones and faults and all.
 const SUCCEEDED_PER_SECOND_MIN: u64 = 20;
-/// A timestamp so far ahead of the wall clock shows that a clock had jumped.
-const AHEAD_MS_MIN: u64 = 30_000;
 
 /// Everything that became known.
 pub(super) struct Evidence {
@@ -71,17 +69,10 @@ pub(super) fn judge(evidence: Evidence) -> Result<Report, String> {
     let operations = evidence.operations.as_slice();
     let checked = checker::check(operations).map_err(|violation| violation.to_string())?;
     let count = |outcome: Outcome| operations.iter().filter(|o| o.outcome == outcome).count();
-    let mut fired = evidence.fired;
-    if let Some(full) = evidence.refusals.get(super::load::DISK_FULL) {
-        fired.insert(super::load::DISK_FULL, *full);
-    }
-    if evidence.drawn.ahead_ms_max > AHEAD_MS_MIN {
-        fired.insert("timestamps_ahead", evidence.drawn.ahead_ms_max);
-    }
     let report = Report {
         nemesis: evidence.nemesis.name(),
         seconds: evidence.struck.as_secs(),
-        fired,
+        fired: evidence.fired,
         succeeded: checked.succeeded as u64,
         refused: count(Outcome::DefinitelyNot) as u64,
         refusals: evidence.refusals,

@@ -39,7 +39,7 @@ use crate::cluster::health::wait_until_whole;
 use crate::cluster::operator::split;
 use filter::Filter;
 use fleet::{Fleet, PLACEMENTS, STORES};
-use load::{History, Load, PARTS, borders, client_of, probe_key};
+use load::{DISK_FULL, History, Load, PARTS, borders, client_of, probe_key};
 use nemesis::{Fired, Scene};
 use network::Network;
 use topology::Topology;
@@ -50,6 +50,11 @@ const WHOLE_LIMIT: Duration = Duration::from_secs(120);
 const SPLIT_LIMIT: Duration = Duration::from_secs(60);
 /// How often timestamps and ids are drawn.
 const DRAW_PAUSE: Duration = Duration::from_millis(50);
+
+/// A nemesis that has not shown itself in its time strikes on for as long again and so much longer.
+const FIRE_LIMIT: Duration = Duration::from_secs(60);
+/// A timestamp so far ahead of the wall clock shows that a clock had jumped.
+const AHEAD_MS_MIN: u64 = 30_000;
 
 /// What to do.
 #[derive(Clone, Debug)]
@@ -211,7 +216,7 @@ impl Run<'_> {
         let load = Load::start(&placements, self.history, &mut self.random);
         let topology = Topology::start(&placements, self.history, self.random.fork());
         let begin = Instant::now();
-        self.strike_for(time).await?;
+        self.strike_for(time, &drawing).await?;
         let struck = begin.elapsed();
 
         let recovery = self.recover(&placements).await?;
@@ -219,6 +224,7 @@ impl Run<'_> {
         load.stop(&placements).await?;
         let whole = wait_until_whole(&placements, STORES, WHOLE_LIMIT).await?;
         let drawn = drawing.stop().await?;
+        self.note_derived(drawn.ahead_ms_max);
         judge::judge(judge::Evidence {
             nemesis: self.nemesis,
             struck,
@@ -232,9 +238,11 @@ impl Run<'_> {
         })
     }
 
-    async fn strike_for(&mut self, time: Duration) -> Result<(), String> {
+    /// Strikes for so long, and on until all has fired that must, within limits.
+    async fn strike_for(&mut self, time: Duration, drawing: &Drawing) -> Result<(), String> {
         let end = Instant::now() + time;
-        while Instant::now() < end {
+        let late = end + time + FIRE_LIMIT;
+        while Instant::now() < end || (Instant::now() < late && !self.has_fired()) {
             let pause = Duration::from_millis(self.random.between(300, 2_500));
             sleep(pause.min(self.options.patience)).await;
             let mut scene = Scene {
@@ -246,6 +254,7 @@ impl Run<'_> {
                 patience: self.options.patience,
             };
             self.nemesis.strike(&mut scene).await?;
+            self.note_derived(drawing.ahead_ms_max());
             for node in self.fleet.cluster.nodes() {
                 let ended = self.fleet.cluster.ended(node);
                 if let Some(status) = ended.map_err(|error| error.to_string())? {
@@ -254,6 +263,21 @@ impl Run<'_> {
             }
         }
         Ok(())
+    }
+
+    /// What fired as others saw it.
+    fn note_derived(&mut self, ahead_ms_max: u64) {
+        if ahead_ms_max > AHEAD_MS_MIN {
+            self.fired.insert("timestamps_ahead", ahead_ms_max);
+        }
+        if let Some(full) = self.history.refusals().get(DISK_FULL) {
+            self.fired.insert(DISK_FULL, *full);
+        }
+    }
+
+    fn has_fired(&self) -> bool {
+        let must = self.nemesis.must_fire();
+        must.iter().all(|what| self.fired.contains_key(what))
     }
 
     /// How long it takes until every part takes a write.

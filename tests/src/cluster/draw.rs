@@ -2,7 +2,7 @@
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Duration;
 
 use serde::Serialize;
@@ -40,6 +40,7 @@ pub struct Drawn {
 /// A task that draws.
 pub struct Drawing {
     stop: Arc<AtomicBool>,
+    ahead_ms_max: Arc<AtomicU64>,
     task: JoinSet<Result<Drawn, String>>,
 }
 
@@ -47,8 +48,10 @@ impl Drawing {
     /// Begins to draw, from whichever member leads, with so long a pause after each draw.
     pub fn start(placements: &[String], pause: Duration) -> Drawing {
         let stop = Arc::new(AtomicBool::new(false));
+        let ahead_ms_max = Arc::new(AtomicU64::new(0));
         let drawer = Drawer {
             stop: Arc::clone(&stop),
+            ahead_ms_max: Arc::clone(&ahead_ms_max),
             pause,
             ids: BTreeSet::new(),
             last: 0,
@@ -57,7 +60,16 @@ impl Drawing {
         };
         let mut task = JoinSet::new();
         task.spawn(drawer.draw(placements.to_vec()));
-        Drawing { stop, task }
+        Drawing {
+            stop,
+            ahead_ms_max,
+            task,
+        }
+    }
+
+    /// How far a timestamp was ahead of this machine's wall clock at most, so far.
+    pub fn ahead_ms_max(&self) -> u64 {
+        self.ahead_ms_max.load(Ordering::Relaxed)
     }
 
     /// Ends it.
@@ -78,6 +90,7 @@ impl Drawing {
 
 struct Drawer {
     stop: Arc<AtomicBool>,
+    ahead_ms_max: Arc<AtomicU64>,
     pause: Duration,
     ids: BTreeSet<u64>,
     /// The last timestamp.
@@ -164,6 +177,7 @@ impl Drawer {
         }
         let ahead = (physical as u64).saturating_sub(wall_clock_ms());
         self.drawn.ahead_ms_max = self.drawn.ahead_ms_max.max(ahead);
+        self.ahead_ms_max.fetch_max(ahead, Ordering::Relaxed);
         let gap = self.since.elapsed().as_millis() as u64;
         self.last = timestamp;
         self.since = Instant::now();

@@ -35,5 +35,7 @@ pub(super) async fn strike(scene: &mut Scene<'_>) -> Result<(), String> {
             .start(Fleet::node(place))
             .map_err(failed)?;
     }
+    // What comes back has something to lose the next time.
+    scene.hold(3_000, 5_000).await;
     Ok(())
 }
