@@ -1,15 +1,19 @@
 //! The thread of the log and those of the tree.
 
+use std::collections::VecDeque;
 use std::time::Duration;
 
+use tinykv_engine::EngineError;
 use tinykv_raft::{GroupId, LogIndex};
 use tinykv_replica::{Event, PersistToken, StateMachine};
+use tinykv_wal::{Batch, Record, WalError};
 
 use super::super::happening::Context;
-use super::{Host, Trouble, Work};
+use super::{Host, Running, Trouble, Work};
 
 impl<S: StateMachine> Host<S> {
-    /// The log's thread writes what waits and begins to sync it.
+    /// The log's thread writes what waits and begins to sync it. What finds no room waits in its
+    /// place until upkeep has made some.
     pub(super) fn start_sync(&mut self, context: &mut Context) -> Result<(), Trouble> {
         let Some(running) = &mut self.running else {
             return Ok(());
@@ -17,17 +21,34 @@ impl<S: StateMachine> Host<S> {
         if running.wal_syncing.is_some() || running.wal_queue.is_empty() {
             return Ok(());
         }
-        let works = std::mem::take(&mut running.wal_queue);
-        let batches: Vec<_> = works.iter().filter(|work| !work.batch.is_empty()).collect();
+        let mut waiting = VecDeque::from(std::mem::take(&mut running.wal_queue));
+        let mut written = Vec::new();
         let mut result = Ok(());
-        for work in batches {
-            if result.is_ok() {
-                result = running.wal.append(&work.batch).map(|_| ());
+        while let Some(work) = waiting.pop_front() {
+            let appended = match work.batch.is_empty() {
+                true => Ok(()),
+                false => running.wal.append(&work.batch).map(|_| ()),
+            };
+            if appended.as_ref().is_err_and(is_out_of_room) {
+                waiting.push_front(work);
+                break;
+            }
+            written.push(work);
+            if appended.is_err() {
+                result = appended;
+                break;
             }
         }
-        running.wal_syncing = Some(works);
+        running.wal_queue = waiting.into();
+        if result.is_ok() && !running.wal_queue.is_empty() {
+            context.report.probe("log_waited_for_room");
+            result = running.write_cuts();
+        }
         result.map_err(|error| self.trouble(&error))?;
-        context.after(self.sync_time, self.id, self.life, Work::Synced);
+        if let Some(running) = self.running.as_mut().filter(|_| !written.is_empty()) {
+            running.wal_syncing = Some(written);
+            context.after(self.sync_time, self.id, self.life, Work::Synced);
+        }
         Ok(())
     }
 
@@ -48,6 +69,13 @@ impl<S: StateMachine> Host<S> {
         }
         if let Some(token) = newest {
             self.notice(context, token);
+        }
+        if self
+            .running
+            .as_mut()
+            .is_some_and(|it| std::mem::take(&mut it.is_upkeep_due))
+        {
+            self.maintain(context)?;
         }
         self.start_sync(context)
     }
@@ -74,25 +102,38 @@ impl<S: StateMachine> Host<S> {
         }
     }
 
+    /// The log's thread recycles what is not needed any more.
+    fn maintain(&mut self, context: &mut Context) -> Result<(), Trouble> {
+        let Some(running) = &mut self.running else {
+            return Ok(());
+        };
+        let upkeep = match running.engine.maintain(&mut running.wal) {
+            Err(EngineError::Wal(error)) if is_out_of_room(&error) => return Ok(()),
+            upkeep => upkeep.map_err(|error| self.trouble(&error))?,
+        };
+        if upkeep.recycled > 0 {
+            context.report.probe("log_segment_recycled");
+        }
+        if !upkeep.truncated.is_empty() {
+            context.report.probe("log_cut_by_the_engine");
+            self.post(
+                context,
+                Event::LogCut(upkeep.truncated.into_iter().collect()),
+            );
+        }
+        Ok(())
+    }
+
     /// Background threads: the log is maintained, the tree flushes and compacts.
     pub(super) fn upkeep(&mut self, context: &mut Context) -> Result<(), Trouble> {
         let Some(running) = &mut self.running else {
             return Ok(());
         };
-        // The log belongs to its thread: not while that syncs.
-        if running.wal_syncing.is_none() {
-            let upkeep = running.engine.maintain(&mut running.wal);
-            let upkeep = upkeep.map_err(|error| self.trouble(&error))?;
-            if upkeep.recycled > 0 {
-                context.report.probe("log_segment_recycled");
-            }
-            if !upkeep.truncated.is_empty() {
-                context.report.probe("log_cut_by_the_engine");
-                self.post(
-                    context,
-                    Event::LogCut(upkeep.truncated.into_iter().collect()),
-                );
-            }
+        // The log belongs to its thread: not while that syncs, but then right afterwards.
+        running.is_upkeep_due = running.wal_syncing.is_some();
+        if !running.is_upkeep_due {
+            self.maintain(context)?;
+            self.start_sync(context)?;
         }
         self.engine(|running| match std::mem::take(&mut running.flush_wanted) {
             true => Ok(running.engine.lsm().flush()?),
@@ -122,4 +163,38 @@ impl<S: StateMachine> Host<S> {
         self.post(context, Event::Flushed(flushed));
         Ok(())
     }
+}
+
+impl<S: StateMachine> Running<S> {
+    /// Cuts behind what waits for room are written ahead of their turn: they name what is applied
+    /// and flushed, and make room.
+    fn write_cuts(&mut self) -> Result<(), WalError> {
+        let mut cuts = Batch::default();
+        for work in self.wal_queue.iter_mut().skip(1) {
+            for record in std::mem::take(&mut work.batch.records) {
+                match record {
+                    Record::Truncated { .. } => cuts.push(record),
+                    other => work.batch.push(other),
+                }
+            }
+        }
+        if cuts.is_empty() {
+            return Ok(());
+        }
+        match self.wal.append(&cuts) {
+            Err(error) if is_out_of_room(&error) => {
+                if let Some(first) = self.wal_queue.first_mut() {
+                    cuts.extend(std::mem::take(&mut first.batch));
+                    first.batch = cuts;
+                }
+                Ok(())
+            }
+            written => written.map(|_| ()),
+        }
+    }
+}
+
+/// Whether an append was refused as a store's log thread waits it out.
+fn is_out_of_room(error: &WalError) -> bool {
+    matches!(error, WalError::Full { .. } | WalError::DiskFull(_))
 }

@@ -74,6 +74,8 @@ pub(super) struct Running<S: StateMachine> {
     wal_queue: Vec<WalWork>,
     /// What the sync under way covers.
     wal_syncing: Option<Vec<WalWork>>,
+    /// The log is to be maintained as soon as its thread has synced.
+    is_upkeep_due: bool,
     /// When the last notice that the log is durable reaches the shard.
     noticed_at: Duration,
     /// Regions in service here.

@@ -92,6 +92,7 @@ impl<S: StateMachine> Host<S> {
             next_waiter: self.life << 32,
             wal_queue: Vec::new(),
             wal_syncing: None,
+            is_upkeep_due: false,
             noticed_at: Duration::ZERO,
             regions: BTreeMap::new(),
             leases: BTreeMap::new(),
