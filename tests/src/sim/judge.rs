@@ -46,7 +46,8 @@ const MUST_HIT: [&str; 34] = [
     "woke_after_idle",
 ];
 /// Rarer paths, which only a large batch is sure to take.
-const MUST_HIT_RARELY: [&str; 2] = [
+const MUST_HIT_RARELY: [&str; 3] = [
+    "log_waited_for_room",
     "outdated_heartbeat_refused",
     "heartbeat_of_a_deposed_leader_refused",
 ];

@@ -243,7 +243,9 @@ fn options(random: &mut Prng) -> EngineOptions {
         wal: WalOptions {
             segment_bytes: 16 << 10 << random.below(3),
             segments_target: random.between(3, 6) as u32,
-            segments_max: 40,
+            // More than the target and what is reserved (9), so that it never fills for good; so few
+            // that writes have to wait for room now and then.
+            segments_max: 12,
             segments_spare: 1,
         },
         lsm: LsmOptions {
