@@ -7,6 +7,9 @@
 //! breaks, every shard is told at once. The receiver's side (`service`) checks who is there
 //! before it reads a frame (M12): same cluster, the right store, an incarnation and start number
 //! that are not outdated. Snapshots travel on streams of their own (`snapshot`).
+//!
+//! What needs no socket is public for the simulator, which sends what passes between stores through
+//! it: the bytes of messages, the seal of a frame, the checks of a hello.
 
 mod codec;
 mod connection;
@@ -31,15 +34,20 @@ use crate::identity::Identity;
 use crate::metrics::NodeMetrics;
 use crate::spawn::Tasks;
 
-pub use service::PeerService;
+pub use codec::{
+    CodecError, SnapshotHeader, decode_messages, decode_snapshot_header, encode_messages,
+    encode_snapshot_header,
+};
+pub use connection::seal;
+pub use refusal::Refused;
+pub use roster::{Admitted, Guest, Roster};
+pub use service::{PeerService, check, may_come};
 
 pub(crate) use codec::size as message_size;
 use queue::PeerQueue;
-use refusal::Refused;
-use roster::Roster;
 
 /// The wire format of frames and snapshots; another one is refused at the hello.
-const WIRE_VERSION: u32 = 1;
+pub const WIRE_VERSION: u32 = 1;
 
 /// Largest encoded gRPC message between peers: a frame holds at least one message, an append at
 /// least one entry, and an entry at most the largest value with its surroundings.

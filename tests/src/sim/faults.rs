@@ -4,11 +4,13 @@ use std::time::Duration;
 
 use tinykv_env::{CrashMode, Prng};
 
+use super::network::Cut;
+
 /// Something bad (or the end of something bad).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Fault {
-    /// Cut links between stores.
-    Partition,
+    /// Cut links between processes.
+    Partition(Cut),
     /// Mend all links and draw new weather.
     Heal,
     /// Stop a store now; its disk keeps what the mode says.
@@ -33,13 +35,24 @@ pub(super) enum Fault {
     Split,
     /// Somebody sets the wall clock of a process, to be off by so many milliseconds.
     ClockJump { process: usize, offset_ms: i64 },
+    /// The disk of a process has room for little more; later there is space again.
+    DiskFull {
+        process: usize,
+        slack: u64,
+        for_: Duration,
+    },
+    /// One of the next syncs of a process fails.
+    SyncError { process: usize, syncs: u64 },
+    /// A process is stopped, and while it is down a bit of its log turns over, below what the log
+    /// itself says to be durable.
+    LogDamage { process: usize, place: u64 },
 }
 
 impl Fault {
     /// One word for reports.
     pub(super) fn name(self) -> &'static str {
         match self {
-            Fault::Partition => "partition",
+            Fault::Partition(_) => "partition",
             Fault::Heal => "heal",
             Fault::Crash { .. } => "crash",
             Fault::CrashAtIo { .. } => "crash_at_io",
@@ -50,29 +63,79 @@ impl Fault {
             Fault::Move => "move_peer",
             Fault::Split => "split",
             Fault::ClockJump { .. } => "clock_jump",
+            Fault::DiskFull { .. } => "disk_full",
+            Fault::SyncError { .. } => "sync_error",
+            Fault::LogDamage { .. } => "log_damage",
         }
     }
 }
+
+/// All that can be taken from a seed. Those up to `clock_jump` and `log_damage` are faults that
+/// strike now and then; the others belong to the weather and to the machines.
+pub(super) const KINDS: [&str; 22] = [
+    "partition",
+    "crash",
+    "crash_at_io",
+    "pause",
+    "slow_disk",
+    "power_loss",
+    "transfer_leader",
+    "move_peer",
+    "split",
+    "clock_jump",
+    "disk_full",
+    "sync_error",
+    "log_damage",
+    "loss",
+    "double",
+    "late",
+    "replay",
+    "garble",
+    "drift",
+    "late_notice",
+    "sleep",
+    "joint",
+];
+
+/// How often each kind is drawn, where a seed has it. Healing is none that can be switched off.
+const WEIGHTS: [(&str, u64); 14] = [
+    ("heal", 3),
+    ("partition", 2),
+    ("crash", 2),
+    ("crash_at_io", 2),
+    ("pause", 2),
+    ("slow_disk", 2),
+    ("power_loss", 1),
+    ("transfer_leader", 3),
+    ("move_peer", 2),
+    ("split", 4),
+    ("clock_jump", 2),
+    ("disk_full", 2),
+    ("sync_error", 1),
+    ("log_damage", 1),
+];
 
 /// How a seed misbehaves.
 #[derive(Debug)]
 pub(super) struct Plan {
     random: Prng,
     processes: usize,
-    /// Kinds this seed has: some seeds have all, some only a few, so that each can do its worst
-    /// without the others in its way.
-    kinds: Vec<u64>,
+    /// Kinds this seed has, each as often as it weighs: some seeds have all, some only a few, so
+    /// that each can do its worst without the others in its way.
+    kinds: Vec<&'static str>,
     pause: (u64, u64),
 }
 
-/// Kinds of faults a seed can have.
-const KINDS: u64 = 12;
-
 impl Plan {
     pub(super) fn draw(mut random: Prng, processes: usize) -> Plan {
-        let mut kinds: Vec<u64> = (0..KINDS).filter(|_| !random.chance(3)).collect();
+        let mut kinds = Vec::new();
+        for (kind, weight) in WEIGHTS {
+            if !random.chance(3) {
+                kinds.extend((0..weight).map(|_| kind));
+            }
+        }
         if kinds.is_empty() {
-            kinds.push(2);
+            kinds.push("crash");
         }
         let pause = (random.between(50, 300), random.between(400, 2_000));
         Plan {
@@ -96,44 +159,63 @@ impl Plan {
 
     fn fault(&mut self) -> Fault {
         let process = self.random.below(self.processes as u64) as usize;
-        let kind = self.random.pick(&self.kinds).copied().unwrap_or(0);
+        let kind = self.random.pick(&self.kinds).copied().unwrap_or("heal");
         match kind {
-            0 if self.random.chance(2) => Fault::Heal,
-            0 => Fault::Partition,
-            1 => Fault::Heal,
-            2 => Fault::Crash {
+            "partition" => Fault::Partition(self.cut()),
+            "crash" => Fault::Crash {
                 process,
                 mode: self.mode(),
             },
-            3 => {
-                let ios = self.random.between(1, 60);
-                Fault::CrashAtIo {
-                    process,
-                    ios,
-                    mode: self.mode(),
-                }
-            }
-            4 => {
-                let for_ = Duration::from_millis(self.random.between(100, 3_000));
-                Fault::Pause { process, for_ }
-            }
-            5 => {
-                let sync = Duration::from_micros(match self.random.chance(2) {
-                    true => self.random.between(10_000, 400_000),
-                    false => self.random.between(100, 2_000),
+            "crash_at_io" => Fault::CrashAtIo {
+                process,
+                ios: self.random.between(1, 60),
+                mode: self.mode(),
+            },
+            "pause" => Fault::Pause {
+                process,
+                for_: Duration::from_millis(self.random.between(100, 3_000)),
+            },
+            "slow_disk" => {
+                let sync = Duration::from_micros(match self.random.below(6) {
+                    0 => self.random.between(400_000, 1_500_000),
+                    1 | 2 => self.random.between(10_000, 400_000),
+                    _ => self.random.between(100, 2_000),
                 });
                 Fault::SlowDisk { process, sync }
             }
-            6 if self.random.chance(3) => Fault::PowerLoss { mode: self.mode() },
-            6 | 7 => Fault::Transfer,
-            8 => Fault::Move,
-            9 | 10 => Fault::Split,
-            _ => {
+            "power_loss" => Fault::PowerLoss { mode: self.mode() },
+            "transfer_leader" => Fault::Transfer,
+            "move_peer" => Fault::Move,
+            "split" => Fault::Split,
+            "clock_jump" => {
                 let jump = self.random.between(1, 200_000) as i64;
                 let offset_ms = if self.random.chance(2) { jump } else { -jump };
                 Fault::ClockJump { process, offset_ms }
             }
+            "disk_full" => Fault::DiskFull {
+                process,
+                slack: self.random.below(128 << 10),
+                for_: Duration::from_millis(self.random.between(100, 2_000)),
+            },
+            "sync_error" => Fault::SyncError {
+                process,
+                syncs: self.random.between(1, 20),
+            },
+            "log_damage" => Fault::LogDamage {
+                process,
+                place: self.random.next_u64(),
+            },
+            _ => Fault::Heal,
         }
+    }
+
+    fn cut(&mut self) -> Cut {
+        // Nobody else notices a single broken link, so it does its worst.
+        let cuts: &[Cut] = match self.random.chance(3) {
+            true => &[Cut::Link, Cut::LinkOneWay],
+            false => &Cut::ALL,
+        };
+        self.random.pick(cuts).copied().unwrap_or(Cut::Isolate)
     }
 
     fn mode(&mut self) -> CrashMode {

@@ -8,12 +8,13 @@ use std::time::Duration;
 use bytes::Bytes;
 use tinykv_env::Prng;
 use tinykv_raft::{GroupId, PeerId, Term};
-use tinykv_replica::{Event, PeerMessage, SnapshotSend, StoreId};
+use tinykv_replica::{Event, Heartbeat, PeerMessage, SnapshotSend, StoreId};
 
 use super::client::{Fates, Packet};
 use super::faults::Fault;
 use super::host::Work;
 use super::invariants::Invariants;
+use super::letter::Letter;
 use super::network::Network;
 use super::placement::{Question, Reply};
 use super::report::Report;
@@ -29,13 +30,19 @@ pub(super) enum Happening {
     /// Work of one process in one of its lives.
     Work { at: StoreId, life: u64, work: Work },
     /// A message between peers arrives.
-    Deliver { message: PeerMessage },
+    Deliver { letter: Letter },
     /// The data of a snapshot arrives, with its message.
     Snapshot {
         from: StoreId,
         life: u64,
         send: Box<SnapshotSend>,
         data: Vec<(Bytes, Bytes)>,
+    },
+    /// A heartbeat between stores arrives.
+    Hear {
+        to: StoreId,
+        from: StoreId,
+        heartbeat: Heartbeat,
     },
     /// A client's request arrives at a store.
     Call { to: StoreId, packet: Packet },
@@ -77,6 +84,8 @@ pub(super) enum Happening {
     Fault(Fault),
     /// A process that was down comes back.
     Restart { at: StoreId, life: u64 },
+    /// There is space again on a disk that was full.
+    FreeDisk { at: StoreId },
     /// A connection broke.
     Unreachable { at: StoreId, store: StoreId },
     /// The world looks whether the healed cluster is whole.
@@ -187,11 +196,37 @@ impl Context {
         self.invariants.on_leader(group, term, peer)
     }
 
-    pub(super) fn send_message(&mut self, message: PeerMessage) {
-        let (from, to) = (message.from.store.0, message.to.store.0);
-        for delay in self.network.send(from, to, &mut self.random) {
-            let message = message.clone();
-            self.schedule.after(delay, Happening::Deliver { message });
+    /// A process sends a message to another peer; only its bytes travel.
+    pub(super) fn send_message(&mut self, message: &PeerMessage) -> Result<(), String> {
+        let now = self.schedule.now();
+        self.invariants.on_send(now, message)?;
+        let (from, to) = (message.from.store, message.to.store);
+        let delays = self.network.send(from.0, to.0, &mut self.random);
+        if delays.is_empty() {
+            return Ok(());
+        }
+        let life = self.lives.get(&from).copied().unwrap_or(0);
+        let sealed = Letter::seal(message, life);
+        for delay in delays {
+            let mut letter = sealed.clone();
+            if self.network.garbles(&mut self.random) {
+                letter.garble(&mut self.random);
+                self.report.fault("garble");
+            }
+            self.schedule.after(delay, Happening::Deliver { letter });
+        }
+        Ok(())
+    }
+
+    /// A store tells another one that it lives.
+    pub(super) fn send_heartbeat(&mut self, from: StoreId, to: StoreId, heartbeat: Heartbeat) {
+        for delay in self.network.send(from.0, to.0, &mut self.random) {
+            let hear = Happening::Hear {
+                to,
+                from,
+                heartbeat,
+            };
+            self.schedule.after(delay, hear);
         }
     }
 

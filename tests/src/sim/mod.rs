@@ -25,9 +25,61 @@
 //! The same seed gives the same trace on every machine: nothing here reads a clock or draws a
 //! number but from the seed, and no order depends on addresses or hashes.
 //!
+//! # What travels how
+//!
+//! | from, to | as |
+//! | --- | --- |
+//! | peers | the bytes of the production transport, sealed, behind its hello; opened by its checks |
+//! | snapshots | message and region state as those bytes; the data as pairs, because its files are made of the streaming shell, which cluster tests of real processes cover |
+//! | stores' heartbeats to each other | values: three numbers |
+//! | clients and stores | the encoded requests and replies of the wire protocol; commands encoded once, as in the log |
+//! | placement and everybody | values: the conversions to and from protobuf belong to its services, whose own tests cover them |
+//!
+//! Between peers messages are also garbled: a bit turns over, bytes are missing under a good seal,
+//! the hello is of another cluster or of a start long gone. All of that is refused and counted.
+//!
+//! # Invariants
+//!
+//! Checked after each event that can break them; `I` is `invariants`, `D` is `invariants/durable`.
+//!
+//! | id | where |
+//! | --- | --- |
+//! | R1 | `I::on_leader` |
+//! | R2 | `D::on_entries`: whatever a sync covers, on any store |
+//! | R3 | `I::on_election`: who comes to lead has what anybody has applied |
+//! | R4 | `I::on_applied`, by place and by effect; replicas are compared at the end |
+//! | R5 | `I::on_progress` within a life; `D::on_hard_state`, `D::on_vote`, `D::on_recovered` over restarts |
+//! | R6 | `I::on_commit` when a leader counts, `D::check_acknowledged` when it applies; joint: both halves |
+//! | R7 | `I::on_commit` |
+//! | R8 | `D::check_election`: elected by voters of the configuration in force; one change at a time: the core asserts |
+//! | R9 | R4, and the tree asserts that an applied index never falls |
+//! | R10, C1, C2 | the checker, over all operations |
+//! | R11 | liveness after healing |
+//! | R12 | `I::on_send`: who hands over has no lease |
+//! | M1 | `I::on_region`, `check_routes`, the tiling at the end |
+//! | M2 | `I::on_region`; at apply K6 in `watched` |
+//! | M3 | `I::on_lease`, in true time, sleeping groups too |
+//! | M4 | M1, R4 and the comparison at the end |
+//! | M7 | `I::on_region`, `I::on_leader`, ghosts at the end |
+//! | M8, M9, M10 | `invariants/placement` |
+//! | M11 | liveness, with leaders that fail as they enter or leave a joint configuration |
+//! | M12 | `letter` |
+//! | C4 | the checker |
+//! | D1 | `D::on_send`: an acknowledgement or a vote is durable before it leaves |
+//! | D3, L1 | `D::on_recovered` |
+//! | D4 | `World::settle`: a process whose sync failed has ended |
+//! | D5, D6 | `Host::recover`: a crash is no damage, damage is seen; `D::on_send`: the damaged promise nothing |
+//! | D8 | liveness after space has come back; writes refused meanwhile took no effect, says the checker |
+//! | K1, K4 | the checker: what was refused never shows |
+//! | K2 | `client::fates` |
+//! | K6 | `watched` |
+//!
+//! M5 and M6 wait for merges.
+//!
 //! # Map
 //!
-//! `world` is the run itself, with its faults; `host` is a machine with a process on it, `store` and
+//! `setup` is what a seed is run with, `minimize` makes a failing one smaller. `world` is the run
+//! itself, with its faults; `host` is a machine with a process on it, `store` and
 //! `placement` are the two kinds of processes, `client` is a client, `workload` what clients want; `invariants` is what must hold,
 //! `judge` whether a batch was real work.
 
@@ -37,58 +89,27 @@ mod happening;
 mod host;
 mod invariants;
 mod judge;
+mod letter;
+mod minimize;
 mod network;
 mod placement;
 mod process;
 mod report;
 mod schedule;
+mod setup;
 mod store;
 mod trace;
 mod watched;
 mod workload;
 mod world;
 
-use std::time::Duration;
-
 pub use judge::{BATCH_MIN, judge_batch};
-pub use network::{Address, Network, Weather};
+pub use minimize::{Smallest, minimize};
+pub use network::{Address, Cut, Network, Weather};
 pub use report::Report;
 pub use schedule::Schedule;
+pub use setup::{Profile, Setup};
 pub use trace::Trace;
-
-/// How much work a seed is.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, clap::ValueEnum)]
-pub enum Profile {
-    /// Six simulated seconds of faults: thousands of seeds fit into a test run.
-    #[default]
-    Quick,
-    /// Thirty simulated seconds of faults, more clients.
-    Long,
-}
-
-impl Profile {
-    /// As typed on the command line.
-    pub fn name(self) -> &'static str {
-        match self {
-            Profile::Quick => "quick",
-            Profile::Long => "long",
-        }
-    }
-
-    fn safety_phase(self) -> Duration {
-        match self {
-            Profile::Quick => Duration::from_secs(6),
-            Profile::Long => Duration::from_secs(30),
-        }
-    }
-
-    fn clients(self) -> u64 {
-        match self {
-            Profile::Quick => 5,
-            Profile::Long => 8,
-        }
-    }
-}
 
 /// How a seed ended.
 #[derive(Clone, Debug)]
@@ -99,26 +120,28 @@ pub struct Outcome {
     pub violation: Option<String>,
     /// Every line of the trace, if asked for.
     pub trace: Option<String>,
+    /// Faults that came, whether or not there was anything to strike.
+    pub struck: u64,
+}
+
+/// Runs one seed with all that it draws.
+pub fn run(seed: u64, profile: Profile, keep_trace: bool) -> Outcome {
+    run_with(seed, &Setup::new(profile), keep_trace)
 }
 
 /// Runs one seed. A failed assertion of the code under test is a violation, too.
-pub fn run(seed: u64, profile: Profile, keep_trace: bool) -> Outcome {
-    let world = std::panic::AssertUnwindSafe(|| world::World::new(seed, profile, keep_trace).run());
-    std::panic::catch_unwind(world).unwrap_or_else(|panic| {
+pub fn run_with(seed: u64, setup: &Setup, keep_trace: bool) -> Outcome {
+    let mut world = world::World::new(seed, setup, keep_trace);
+    let life = std::panic::AssertUnwindSafe(|| world.run());
+    let violation = std::panic::catch_unwind(life).unwrap_or_else(|panic| {
         let text = panic
             .downcast_ref::<String>()
             .map(String::as_str)
             .or_else(|| panic.downcast_ref::<&str>().copied())
             .unwrap_or("a panic without text");
-        Outcome {
-            report: Report {
-                seeds: 1,
-                ..Report::default()
-            },
-            violation: Some(format!("assertion: {text}")),
-            trace: None,
-        }
-    })
+        Some(format!("assertion: {text}"))
+    });
+    world.into_outcome(violation)
 }
 
 #[cfg(test)]

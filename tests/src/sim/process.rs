@@ -4,10 +4,11 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use tinykv_env::CrashMode;
-use tinykv_replica::{Event, SnapshotSend, StateMachine};
+use tinykv_replica::{Event, Heartbeat, SnapshotSend, StateMachine, StoreId};
 
 use super::happening::Context;
-use super::host::{Host, Trouble, Work};
+use super::host::{Host, Hurt, Trouble, Work};
+use super::letter::Letter;
 
 /// A process and its machine.
 pub(super) trait Process {
@@ -26,8 +27,26 @@ pub(super) trait Process {
     fn set_wall_offset(&mut self, offset_ms: i64);
     /// No more pauses, no armed crash, a good disk, a wall clock that is right.
     fn mend(&mut self);
+    /// Limits the disk to what is on it and so many bytes more.
+    fn fill_disk(&mut self, slack: u64);
+    /// There is space again.
+    fn free_disk(&mut self);
+    /// One of the next syncs will fail.
+    fn fail_sync(&mut self, syncs: u64);
+    /// The process ends because a sync failed, and leaves a mark.
+    fn note_failed_sync(&mut self);
+    /// A failed sync, not answered by the end of the process.
+    fn ignores_failed_sync(&self) -> bool;
+    /// Where in its log a bit can turn over below its watermark.
+    fn damage_log(&mut self, place: u64) -> bool;
     fn work(&mut self, context: &mut Context, work: Work) -> Result<(), Trouble>;
     fn post(&mut self, context: &mut Context, event: Event);
+    /// A heartbeat of another store arrives.
+    fn hear(&mut self, context: &mut Context, from: StoreId, heartbeat: Heartbeat);
+    /// The connection to a process broke.
+    fn on_unreachable(&mut self, context: &mut Context, gone: StoreId);
+    /// Bytes of a peer arrive.
+    fn deliver(&mut self, context: &mut Context, letter: &Letter);
     fn receive_snapshot(
         &mut self,
         context: &mut Context,
@@ -93,7 +112,35 @@ impl<P: OnHost> Process for P {
         host.paused_until = Duration::ZERO;
         host.sync_time = Duration::from_millis(1);
         host.env.crash_at(u64::MAX);
+        host.env.set_capacity(None);
+        host.disarm_sync();
+        host.fails_in_joint = false;
         host.clock.set_wall_offset(0);
+    }
+
+    fn fill_disk(&mut self, slack: u64) {
+        self.host_mut().fill_disk(slack);
+    }
+
+    fn free_disk(&mut self) {
+        self.host_mut().env.set_capacity(None);
+    }
+
+    fn fail_sync(&mut self, syncs: u64) {
+        self.host_mut().fail_sync(syncs);
+    }
+
+    fn note_failed_sync(&mut self) {
+        self.host_mut().hurt = Some(Hurt::FailedSync);
+    }
+
+    fn ignores_failed_sync(&self) -> bool {
+        let host = self.host();
+        host.running.is_some() && host.sync_has_failed()
+    }
+
+    fn damage_log(&mut self, place: u64) -> bool {
+        self.host_mut().damage_log(place)
     }
 
     fn work(&mut self, context: &mut Context, work: Work) -> Result<(), Trouble> {
@@ -102,6 +149,18 @@ impl<P: OnHost> Process for P {
 
     fn post(&mut self, context: &mut Context, event: Event) {
         self.host_mut().post(context, event);
+    }
+
+    fn hear(&mut self, context: &mut Context, from: StoreId, heartbeat: Heartbeat) {
+        self.host_mut().hear(context, from, heartbeat);
+    }
+
+    fn on_unreachable(&mut self, context: &mut Context, gone: StoreId) {
+        self.host_mut().on_unreachable(context, gone);
+    }
+
+    fn deliver(&mut self, context: &mut Context, letter: &Letter) {
+        self.host_mut().deliver(context, letter);
     }
 
     fn receive_snapshot(

@@ -73,10 +73,10 @@ fn a_batch_of_seeds_is_clean_and_real_work() {
         );
         total.add(&outcome.report);
     }
-    judge_batch(&total).unwrap_or_else(|problem| panic!("{problem}\n{total}"));
+    judge_batch(&total, Profile::Quick).unwrap_or_else(|problem| panic!("{problem}\n{total}"));
 }
 
 #[test]
 fn a_batch_that_did_nothing_is_refused() {
-    assert!(judge_batch(&Report::default()).is_err());
+    assert!(judge_batch(&Report::default(), Profile::Quick).is_err());
 }

@@ -23,11 +23,11 @@ const FORMAT: u8 = 1;
 /// Bytes that are no message. They say nothing about the disk; the stream they came on is closed.
 #[derive(Clone, Copy, Debug, Error, PartialEq, Eq)]
 #[error("malformed peer message at byte {at}: {problem}")]
-pub(crate) struct CodecError {
+pub struct CodecError {
     /// Bytes from the start of the payload.
-    pub(crate) at: usize,
+    pub at: usize,
     /// What is wrong there.
-    pub(crate) problem: &'static str,
+    pub problem: &'static str,
 }
 
 /// Bytes a message counts for in queues: its payloads and a fixed overhead.
@@ -44,7 +44,7 @@ pub(crate) fn size(message: &PeerMessage) -> usize {
 }
 
 /// Encodes a batch of messages as one payload.
-pub(crate) fn encode_messages(messages: &[PeerMessage]) -> Bytes {
+pub fn encode_messages(messages: &[PeerMessage]) -> Bytes {
     let mut out = Output::new(FORMAT, 64 + messages.iter().map(size).sum::<usize>());
     out.count(messages.len());
     for message in messages {
@@ -54,7 +54,10 @@ pub(crate) fn encode_messages(messages: &[PeerMessage]) -> Bytes {
 }
 
 /// The opposite of [`encode_messages`].
-pub(crate) fn decode_messages(payload: &[u8]) -> Result<Vec<PeerMessage>, CodecError> {
+///
+/// # Errors
+/// The bytes are no messages.
+pub fn decode_messages(payload: &[u8]) -> Result<Vec<PeerMessage>, CodecError> {
     let mut input = Input::new(payload, FORMAT)?;
     let messages = input.list(get_message)?;
     input.end()?;
@@ -63,15 +66,15 @@ pub(crate) fn decode_messages(payload: &[u8]) -> Result<Vec<PeerMessage>, CodecE
 
 /// What goes before the data of a snapshot.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) struct SnapshotHeader {
+pub struct SnapshotHeader {
     /// The message that goes with the data.
-    pub(crate) message: PeerMessage,
+    pub message: PeerMessage,
     /// The region at the snapshot's last entry, encoded by its owner.
-    pub(crate) state: RegionState,
+    pub state: RegionState,
 }
 
 /// Encodes a snapshot's header.
-pub(crate) fn encode_snapshot_header(header: &SnapshotHeader) -> Bytes {
+pub fn encode_snapshot_header(header: &SnapshotHeader) -> Bytes {
     let mut out = Output::new(FORMAT, 1024);
     put_message(&mut out, &header.message);
     out.bytes(&header.state.encode());
@@ -79,7 +82,10 @@ pub(crate) fn encode_snapshot_header(header: &SnapshotHeader) -> Bytes {
 }
 
 /// The opposite of [`encode_snapshot_header`].
-pub(crate) fn decode_snapshot_header(payload: &[u8]) -> Result<SnapshotHeader, CodecError> {
+///
+/// # Errors
+/// The bytes are no header.
+pub fn decode_snapshot_header(payload: &[u8]) -> Result<SnapshotHeader, CodecError> {
     let mut input = Input::new(payload, FORMAT)?;
     let message = get_message(&mut input)?;
     let state = input.bytes()?;

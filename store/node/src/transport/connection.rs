@@ -216,7 +216,7 @@ fn hello(shared: &Shared, to: StoreId, destination: &Destination) -> Hello {
 }
 
 /// Puts bytes under a checksum.
-pub(super) fn seal(payload: bytes::Bytes) -> Frame {
+pub fn seal(payload: bytes::Bytes) -> Frame {
     Frame {
         crc32c: crc32c::crc32c(&payload),
         payload,

@@ -13,11 +13,12 @@ use super::{Destination, WIRE_VERSION};
 use crate::identity::Identity;
 
 /// The stores that have spoken to this process, with the newest start seen of each.
-#[derive(Default)]
-pub(super) struct Roster {
+#[derive(Debug, Default)]
+pub struct Roster {
     seen: Mutex<BTreeMap<StoreId, Seen>>,
 }
 
+#[derive(Debug)]
 struct Seen {
     incarnation: u64,
     start_number: Arc<AtomicU64>,
@@ -25,15 +26,16 @@ struct Seen {
 
 /// A store that passed the checks. It may speak until a newer start of it shows up.
 #[derive(Clone, Debug)]
-pub(super) struct Guest {
-    pub(super) store: StoreId,
+pub struct Guest {
+    /// Who it is.
+    pub store: StoreId,
     start_number: u64,
     newest: Arc<AtomicU64>,
 }
 
 /// What a hello that passed has shown.
 #[derive(Debug)]
-pub(super) enum Admitted {
+pub enum Admitted {
     /// A store that was not heard before, or that speaks again.
     Known(Guest),
     /// The store was started anew since it last spoke.
@@ -42,7 +44,7 @@ pub(super) enum Admitted {
 
 impl Guest {
     /// Whether no newer start of the store has been seen.
-    pub(super) fn is_current(&self) -> bool {
+    pub fn is_current(&self) -> bool {
         self.newest.load(Ordering::Acquire) == self.start_number
     }
 }
@@ -50,7 +52,10 @@ impl Guest {
 impl Roster {
     /// Checks a hello against who we are, what is registered about the sender, and what was seen
     /// of it before.
-    pub(super) fn admit(
+    ///
+    /// # Errors
+    /// The sentence that the refused sender is told.
+    pub fn admit(
         &self,
         here: &Identity,
         hello: &Hello,

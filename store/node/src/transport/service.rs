@@ -128,7 +128,10 @@ impl Peer for PeerService {
 }
 
 /// A snapshot's message comes with its data only.
-fn may_come(here: StoreId, guest: &Guest, message: &PeerMessage) -> Result<(), Refused> {
+///
+/// # Errors
+/// Why it is dropped.
+pub fn may_come(here: StoreId, guest: &Guest, message: &PeerMessage) -> Result<(), Refused> {
     may_speak(here, guest, message)?;
     match &message.body {
         PeerBody::Raft(raft) if matches!(raft.body, MessageBody::Snapshot(_)) => {
@@ -164,7 +167,10 @@ fn is_current(guest: &Guest) -> Result<(), Refused> {
 }
 
 /// Checks that the sender may still speak and that its bytes arrived as they were sent (D7).
-pub(super) fn check(guest: &Guest, frame: &Frame) -> Result<(), Refused> {
+///
+/// # Errors
+/// Why the stream is closed.
+pub fn check(guest: &Guest, frame: &Frame) -> Result<(), Refused> {
     is_current(guest)?;
     if crc32c::crc32c(&frame.payload) != frame.crc32c {
         let bytes = frame.payload.len();

@@ -27,6 +27,11 @@ impl Clock {
         }
     }
 
+    /// Without drift.
+    pub(in crate::sim) fn steady(&mut self) {
+        self.rate = 1_000;
+    }
+
     /// The machine's own monotonic clock at an instant of true time.
     pub(in crate::sim) fn local(&self, now: Duration) -> Duration {
         self.origin + now * self.rate / 1000

@@ -5,6 +5,7 @@
 //! one event at a time, in the order the driver demands.
 
 mod clock;
+mod disk;
 mod log;
 mod news;
 mod reader;
@@ -17,17 +18,19 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
-use tinykv_engine::{Engine, EngineOptions};
+use tinykv_engine::{Engine, EngineError, EngineOptions, ErrorKind};
 use tinykv_env::{CrashMode, Prng, SimEnv};
 use tinykv_lsm::LsmOptions;
+use tinykv_node::transport::Roster;
 use tinykv_raft::{GroupId, LogIndex, Term};
 use tinykv_replica::{
-    Destroy, Event, Factory, LeaseCell, Outcome, PeerMessage, PersistToken, RegionEpoch,
-    RegionState, Shard, ShardConfig, SnapshotInstall, StateMachine, StoreId, WaiterId,
+    Destroy, Event, Factory, LeaseCell, Neighbours, Outcome, PeerMessage, PersistToken,
+    RegionEpoch, RegionState, Shard, ShardConfig, SnapshotInstall, StateMachine, StoreId, WaiterId,
 };
 use tinykv_wal::{Batch, Wal, WalOptions};
 
 use super::happening::Context;
+use super::setup::Setup;
 
 pub(super) use clock::Clock;
 
@@ -57,6 +60,12 @@ pub(super) struct Host<S: StateMachine> {
     pub(super) clock: Clock,
     options: EngineOptions,
     pub(super) config: ShardConfig,
+    /// A leader that enters or leaves a joint configuration may fail right then (M11).
+    pub(super) fails_in_joint: bool,
+    /// The number of the sync that is to fail.
+    failing_sync: Option<u64>,
+    /// What was acknowledged here may be lost: the next start has to find out by itself.
+    pub(super) hurt: Option<Hurt>,
     /// The version a region reached here in any life, whatever the disk kept of it.
     versions: BTreeMap<GroupId, u64>,
 }
@@ -90,6 +99,21 @@ pub(super) struct Running<S: StateMachine> {
     next_snapshot: u64,
     /// Somebody waits for what is in memory to be flushed.
     flush_wanted: bool,
+    /// The log waits for space.
+    log_is_stuck: bool,
+    /// Who spoke to this process, and by which start.
+    roster: Roster,
+    /// Which other stores live, for groups that sleep.
+    neighbours: Neighbours,
+}
+
+/// How a disk broke its word.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Hurt {
+    /// A sync failed: the process left a mark and ended (D4).
+    FailedSync,
+    /// A bit of the log turned over below the watermark (D6).
+    DamagedLog,
 }
 
 /// One run's records and the promises that rest on them.
@@ -113,6 +137,10 @@ pub(super) struct Content {
 pub(super) enum Trouble {
     /// It reached its crash point.
     Crashed,
+    /// A sync failed: the process ends and does not try again (D4).
+    SyncFailed,
+    /// There is no space on its disk, so it cannot start.
+    NoSpace,
     /// It should never have happened.
     Violation(String),
 }
@@ -127,6 +155,8 @@ pub(super) enum Work {
     Upkeep,
     /// The sync of the log came back.
     Synced,
+    /// The log tries again to write what found no space.
+    RetryLog,
     /// Something happened, late.
     Post(Box<Event>),
     /// The pool does something to ranges: first everything in memory is flushed.
@@ -167,11 +197,26 @@ impl<S: StateMachine> Host<S> {
                 false => 0,
             },
             crash_mode: CrashMode::DropUnsynced,
+            fails_in_joint: random.chance(2),
+            failing_sync: None,
+            hurt: None,
             clock,
             options: options(random),
             config,
             versions: BTreeMap::new(),
         }
+    }
+
+    /// Takes from the machine what the setup does not allow.
+    pub(super) fn limited(mut self, setup: &Setup) -> Host<S> {
+        if !setup.allows("drift") {
+            self.clock.steady();
+        }
+        self.fails_in_joint &= setup.allows("joint");
+        if !setup.allows("late_notice") {
+            self.late_notice_one_in = 0;
+        }
+        self
     }
 
     /// Its own monotonic clock.
@@ -194,12 +239,18 @@ impl<S: StateMachine> Host<S> {
         context.invariants.on_restart(self.id);
         context.lives.insert(self.id, self.life);
         let now = self.local(context);
-        let recovered = self.recover(now, factory);
-        let effects = recovered.map_err(|error| self.trouble(&error))?;
+        let recovered = self.recover(context, now, factory);
+        let effects = recovered.map_err(|error| match self.engine_trouble(&error) {
+            Some(trouble) => trouble,
+            None => Trouble::NoSpace,
+        })?;
         let first = Duration::from_millis(context.random.below(50));
         context.after(first, self.id, self.life, Work::Tick);
         context.after(first, self.id, self.life, Work::Upkeep);
-        self.carry_out(context, effects)
+        self.carry_out(context, effects)?;
+        // What is damaged is on record from now on.
+        self.hurt = None;
+        Ok(())
     }
 
     /// The process is gone, and of the disk stays what the mode says.
@@ -207,6 +258,7 @@ impl<S: StateMachine> Host<S> {
         self.running = None;
         self.life += 1;
         self.paused_until = Duration::ZERO;
+        self.failing_sync = None;
         self.env.crash(mode);
     }
 
@@ -216,12 +268,20 @@ impl<S: StateMachine> Host<S> {
         self.env.crash_at(self.env.io_count() + ios);
     }
 
-    /// An error of the storage layers is a crash if the machine reached its crash point.
+    /// An error of the storage layers is a crash if the machine reached its crash point, and the
+    /// end of the process if a sync failed.
     pub(super) fn trouble(&self, error: &dyn std::fmt::Display) -> Trouble {
-        match self.env.is_stopped() {
-            true => Trouble::Crashed,
-            false => Trouble::Violation(format!("store {}: {error}", self.id)),
+        match (self.env.is_stopped(), self.sync_has_failed()) {
+            (true, _) => Trouble::Crashed,
+            (false, true) => Trouble::SyncFailed,
+            (false, false) => Trouble::Violation(format!("store {}: {error}", self.id)),
         }
+    }
+
+    /// The same of an error of the engine; `None` if the same may be tried again later.
+    pub(super) fn engine_trouble(&self, error: &EngineError) -> Option<Trouble> {
+        let is_over = self.env.is_stopped() || self.sync_has_failed();
+        (is_over || error.kind() != ErrorKind::Retry).then(|| self.trouble(error))
     }
 
     /// A name for somebody who waits.

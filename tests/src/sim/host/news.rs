@@ -2,11 +2,12 @@
 
 use std::sync::Arc;
 
-use tinykv_raft::{GroupId, PeerId};
-use tinykv_replica::{LeaseCell, RegionChange, RegionState, StateMachine};
+use tinykv_raft::{GroupId, PeerId, Role, Term};
+use tinykv_replica::{LeaseCell, Observed, RegionChange, RegionState, StateMachine};
 
 use super::super::happening::Context;
-use super::{Host, Trouble};
+use super::super::invariants::Progress;
+use super::{Host, Running, Trouble};
 
 impl<S: StateMachine> Host<S> {
     pub(super) fn on_region_change(
@@ -38,6 +39,8 @@ impl<S: StateMachine> Host<S> {
                 running.news.push(*group);
                 if *is_here {
                     running.leads.insert(*group, *term);
+                    self.check_election(context, *group, *term, *peer)
+                        .map_err(Trouble::Violation)?;
                     context.report.probe("leader_elected");
                     let seen = context.on_leader(store, *group, *term, *peer);
                     seen.map_err(Trouble::Violation)?;
@@ -70,6 +73,17 @@ impl<S: StateMachine> Host<S> {
         context.invariants.on_region(self.id, peer, region)?;
         let before = running.regions.insert(region.id, Arc::clone(state));
         running.news.push(region.id);
+        if region.is_joint() {
+            context.report.probe("joint");
+        }
+        let was_joint = before.as_ref().is_some_and(|it| it.region.is_joint());
+        let leads = running.leads.contains_key(&region.id);
+        if leads && self.fails_in_joint && region.is_joint() != was_joint {
+            // M11: around the entering and the leaving the leader may fail at any point.
+            context.report.fault("crash_in_joint");
+            let ios = context.random.between(1, 12);
+            self.env.crash_at(self.env.io_count() + ios);
+        }
         let version = region.epoch.version;
         if before.is_some_and(|before| before.region.epoch.version < version) {
             context.report.probe("split_applied");
@@ -105,21 +119,102 @@ impl<S: StateMachine> Host<S> {
         Ok(())
     }
 
+    fn check_election(
+        &self,
+        context: &Context,
+        group: GroupId,
+        term: Term,
+        leader: PeerId,
+    ) -> Result<(), String> {
+        let Some(running) = &self.running else {
+            return Ok(());
+        };
+        let Some(status) = running.shard.status(group) else {
+            return Ok(());
+        };
+        let log = running.engine.log_reader();
+        let configuration = &status.raft.configuration;
+        let term_at = |index| log.term(group, index);
+        let invariants = &context.invariants;
+        invariants.on_election(group, term, leader, configuration, term_at)
+    }
+
+    /// The regions as published now in which a leader has applied something.
+    pub(super) fn regions_led(&self, observed: &[Observed]) -> Vec<Option<Arc<RegionState>>> {
+        let region = |observed: &Observed| {
+            let running = self.running.as_ref()?;
+            let leads = running.leads.contains_key(&observed.group);
+            let region = leads.then(|| running.regions.get(&observed.group));
+            region.flatten().cloned()
+        };
+        observed.iter().map(region).collect()
+    }
+
+    /// R6, for what a leader acknowledges; `before` is what [`Host::regions_led`] said before the
+    /// news of this run.
+    pub(super) fn check_acknowledged(
+        &self,
+        context: &Context,
+        observed: &[Observed],
+        before: &[Option<Arc<RegionState>>],
+    ) -> Result<(), Trouble> {
+        let after = self.regions_led(observed);
+        for ((observed, before), after) in observed.iter().zip(before).zip(&after) {
+            let Some(after) = after else {
+                continue;
+            };
+            let regions = [
+                before.as_ref().map(|before| &before.region),
+                Some(&after.region),
+            ];
+            let acknowledged = context.invariants.on_acknowledged(observed.entry, regions);
+            acknowledged.map_err(Trouble::Violation)?;
+        }
+        Ok(())
+    }
+
     pub(super) fn check_progress(&self, context: &mut Context) -> Result<(), Trouble> {
         let Some(running) = &self.running else {
             return Ok(());
         };
-        let groups: Vec<GroupId> = running.shard.groups().collect();
-        for group in groups {
-            if let Some(status) = running.shard.status(group) {
-                let hard_state = status.raft.hard_state;
-                let (peer, term) = (status.peer.id, hard_state.term);
-                context
-                    .invariants
-                    .on_progress(self.id, group, peer, term, hard_state.commit)
-                    .map_err(Trouble::Violation)?;
-            }
+        for group in running.shard.groups() {
+            self.check_progress_of(context, running, group)
+                .map_err(Trouble::Violation)?;
         }
         Ok(())
+    }
+
+    fn check_progress_of(
+        &self,
+        context: &mut Context,
+        running: &Running<S>,
+        group: GroupId,
+    ) -> Result<(), String> {
+        let Some(status) = running.shard.status(group) else {
+            return Ok(());
+        };
+        let region = status.state.as_ref().map(|state| &state.region);
+        let hard_state = status.raft.hard_state;
+        let now = Progress {
+            term: hard_state.term,
+            commit: hard_state.commit,
+            leads: status.raft.role == Role::Leader,
+            conf_ver: region.map_or(0, |region| region.epoch.conf_ver),
+        };
+        let invariants = &mut context.invariants;
+        let before = invariants.on_progress(self.id, group, status.peer.id, now)?;
+        // What else it learnt as a follower, or under another membership, says nothing.
+        let counted = before.is_some_and(|before| {
+            let same =
+                (before.term, before.leads, before.conf_ver) == (now.term, now.leads, now.conf_ver);
+            same && now.leads && now.commit > before.commit
+        });
+        match region {
+            Some(region) if counted => {
+                let term_at = running.engine.log_reader().term(group, now.commit);
+                invariants.on_commit(region, now, term_at)
+            }
+            _ => Ok(()),
+        }
     }
 }

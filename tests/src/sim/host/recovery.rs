@@ -4,15 +4,19 @@ use std::collections::BTreeMap;
 use std::path::Path;
 use std::time::Duration;
 
-use tinykv_engine::{Engine, EngineError, Recovery};
-use tinykv_raft::GroupId;
+use bytes::Bytes;
+use tinykv_engine::{Engine, EngineError, GroupRecovery, Recovery};
+use tinykv_node::transport::Roster;
+use tinykv_raft::{GroupId, LogIndex};
 use tinykv_replica::{
-    Effects, Factory, InstallRecord, RecoveredReplica, RecoveredTombstone, Shard, StateMachine,
+    Effects, Factory, InstallRecord, NeighbourConfig, Neighbours, RecoveredReplica,
+    RecoveredTombstone, Shard, StateMachine,
 };
 use tinykv_wal::{Batch, Record};
 
+use super::super::happening::Context;
 use super::reader::LsmReader;
-use super::{Host, Running};
+use super::{Host, Hurt, Running};
 
 /// Log entries handed to a replica when it starts.
 const TAIL_BYTES_MAX: usize = 256 << 10;
@@ -21,22 +25,39 @@ impl<S: StateMachine> Host<S> {
     /// The effects of recovery are still to be carried out.
     pub(super) fn recover(
         &mut self,
+        context: &mut Context,
         now: Duration,
         factory: Factory<S>,
     ) -> Result<Effects<S::Reply>, EngineError> {
         let dir = Path::new("data");
+        self.failing_sync = None;
         let (engine, recovery) = Engine::open(self.env.shared(), dir, self.options.clone())?;
         let Recovery {
             mut writer,
-            groups,
+            mut groups,
             tombstones,
             damaged,
             ..
         } = recovery;
-        assert!(
-            damaged.is_empty(),
-            "D5: a crash looks like damage: {damaged:?}"
-        );
+        match self.hurt {
+            Some(Hurt::DamagedLog) => assert!(
+                groups.values().all(|found| found.log.damaged),
+                "D6: damage below the watermark is not seen: {groups:?}"
+            ),
+            None | Some(Hurt::FailedSync) => assert!(
+                damaged.is_empty() || self.hurt.is_some(),
+                "D5: a crash looks like damage: {damaged:?}"
+            ),
+        }
+        if self.hurt == Some(Hurt::FailedSync) {
+            // As the process does it when it finds its mark.
+            let hit: Vec<GroupId> = groups.keys().copied().collect();
+            writer.mark_damaged(&hit)?;
+            for found in groups.values_mut() {
+                found.log.damaged = true;
+            }
+        }
+        self.check_recovered(context, &groups, &tombstones);
         let log = engine.log_reader();
         let (mut replicas, mut installed) = (Vec::new(), Batch::default());
         for (group, found) in groups {
@@ -101,8 +122,30 @@ impl<S: StateMachine> Host<S> {
             news: Vec::new(),
             next_snapshot: self.life << 32,
             flush_wanted: false,
+            log_is_stuck: false,
+            roster: Roster::default(),
+            neighbours: Neighbours::new(self.life, NeighbourConfig::default()),
         });
         Ok(effects)
+    }
+
+    /// Nothing that was durable is gone (D3, R5).
+    fn check_recovered(
+        &self,
+        context: &mut Context,
+        groups: &BTreeMap<GroupId, GroupRecovery>,
+        tombstones: &BTreeMap<GroupId, Bytes>,
+    ) {
+        let found = groups.iter().map(|(group, found)| (*group, &found.log));
+        let applied = |group| {
+            groups
+                .get(&group)
+                .map_or(LogIndex(0), |found| found.applied)
+        };
+        let dead = tombstones.keys().copied().collect();
+        let invariants = &mut context.invariants;
+        let checked = invariants.on_recovered(self.id, found, applied, &dead);
+        checked.unwrap_or_else(|violation| panic!("{violation}"));
     }
 
     /// Does an installation again that a crash interrupted.

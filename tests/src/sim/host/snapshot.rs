@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 use bytes::Bytes;
 use tinykv_engine::EngineError;
 use tinykv_lsm::{Ingest, OriginId, WriteBatch};
+use tinykv_node::transport::SnapshotHeader;
 use tinykv_raft::{GroupId, LogIndex};
 use tinykv_replica::{
     Destroy, Event, InstallRecord, KeyRange, ReceivedSnapshot, RegionState, SnapshotHandle,
@@ -12,8 +13,10 @@ use tinykv_replica::{
 };
 
 use super::super::happening::Context;
+use super::super::letter::through_the_wire;
 use super::reader::pairs;
-use super::{Host, Trouble};
+use super::work::SPACE_WAIT;
+use super::{Host, Job, Trouble, Work};
 
 const SNAPSHOTS: &str = "snapshots";
 
@@ -49,11 +52,22 @@ impl<S: StateMachine> Host<S> {
         };
         let handle = SnapshotHandle(running.next_snapshot);
         running.next_snapshot += 1;
-        self.keep_snapshot(handle, data)
-            .map_err(|error| self.trouble(&error))?;
-        let received = ReceivedSnapshot {
+        if let Err(error) = self.keep_snapshot(handle, data) {
+            return match self.engine_trouble(&error) {
+                Some(trouble) => Err(trouble),
+                None => {
+                    context.report.probe("snapshot_without_space");
+                    Ok(false)
+                }
+            };
+        }
+        let header = through_the_wire(&SnapshotHeader {
             message: send.message,
             state: RegionState::clone(&send.state),
+        });
+        let received = ReceivedSnapshot {
+            message: header.message,
+            state: header.state,
             handle,
         };
         self.post(context, Event::SnapshotReceived(received));
@@ -87,7 +101,7 @@ impl<S: StateMachine> Host<S> {
         context: &mut Context,
         install: SnapshotInstall,
     ) -> Result<(), Trouble> {
-        context.report.probe("snapshot_installed");
+        let again = install.clone();
         let SnapshotInstall {
             group,
             peer,
@@ -102,7 +116,17 @@ impl<S: StateMachine> Host<S> {
                 Some(running) => running.engine.install(group, snapshot, &ingest),
                 None => Ok(()),
             });
-        result.map_err(|error| self.trouble(&error))?;
+        if let Err(error) = result {
+            return match self.engine_trouble(&error) {
+                Some(trouble) => Err(trouble),
+                None => {
+                    let job = Job::Install(Box::new(again));
+                    context.after(SPACE_WAIT, self.id, self.life, Work::Job(job));
+                    Ok(())
+                }
+            };
+        }
+        context.report.probe("snapshot_installed");
         let event = Event::SnapshotInstalled {
             group,
             peer: peer.id,
@@ -166,7 +190,7 @@ impl<S: StateMachine> Host<S> {
         batch.delete(S::state_key(destroy.group));
         batch.forget(OriginId(destroy.group.0));
         let drop = destroy.drop.iter().map(bounds).collect();
-        self.engine(|running| {
+        let done = self.engine(|running| {
             running.engine.write(&batch)?;
             let lsm = running.engine.lsm();
             lsm.ingest(&Ingest {
@@ -177,6 +201,11 @@ impl<S: StateMachine> Host<S> {
             lsm.flush()?;
             Ok(())
         })?;
+        if !done {
+            let job = Job::Destroy(Box::new(destroy.clone()));
+            context.after(SPACE_WAIT, self.id, self.life, Work::Job(job));
+            return Ok(());
+        }
         let event = Event::Destroyed {
             group: destroy.group,
             peer: destroy.peer,

@@ -4,13 +4,20 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use tinykv_engine::EngineError;
-use tinykv_raft::GroupId;
-use tinykv_replica::{Effects, EntryFetch, Event, ReadError, StateMachine, ValueFetch};
+use tinykv_raft::{GroupId, MessageBody};
+use tinykv_replica::{
+    Effects, EntryFetch, Event, Heartbeat, PeerBody, PeerMessage, ReadError, StateMachine, StoreId,
+    ValueFetch,
+};
 
 use super::super::happening::Context;
+use super::super::letter::{Letter, Opened};
 use super::reader::LsmReader;
 use super::{Content, FETCH_DELAY, Host, Job, RUN_DELAY, Running, Trouble, UPKEEP_INTERVAL};
 use super::{WalWork, Work};
+
+/// How long a job of the pool waits for space.
+pub(super) const SPACE_WAIT: Duration = Duration::from_millis(200);
 
 impl<S: StateMachine> Host<S> {
     /// Puts an event in the inbox; a run will take it.
@@ -25,6 +32,64 @@ impl<S: StateMachine> Host<S> {
         }
     }
 
+    /// Bytes of a peer arrive. While the log waits for space nothing comes in that makes it longer.
+    pub(in crate::sim) fn deliver(&mut self, context: &mut Context, letter: &Letter) {
+        let Some(running) = &self.running else {
+            return;
+        };
+        let (messages, restarted) = match letter.open(&running.roster, self.life) {
+            Opened::Refused(why) => return context.report.probe(why),
+            Opened::Messages {
+                messages,
+                restarted,
+            } => (messages, restarted),
+        };
+        let log_keeps_up = !running.log_is_stuck;
+        for message in messages {
+            if restarted {
+                self.post(context, Event::StoreDead(message.from.store));
+            }
+            if log_keeps_up || !carries_entries(&message) {
+                self.post(context, Event::Message(message));
+            }
+        }
+    }
+
+    /// A heartbeat of another store arrives.
+    pub(in crate::sim) fn hear(&mut self, context: &mut Context, from: StoreId, beat: Heartbeat) {
+        let now = self.local(context);
+        if let Some(running) = &mut self.running {
+            running.neighbours.on_heartbeat(from, beat, now);
+            self.poll_neighbours(context);
+        }
+    }
+
+    /// The connection to a process broke.
+    pub(in crate::sim) fn on_unreachable(&mut self, context: &mut Context, gone: StoreId) {
+        let now = self.local(context);
+        if let Some(running) = &mut self.running {
+            running.neighbours.on_unreachable(gone, now);
+        }
+        self.post(context, Event::StoreUnreachable(gone));
+    }
+
+    fn poll_neighbours(&mut self, context: &mut Context) {
+        let now = self.local(context);
+        let Some(running) = &mut self.running else {
+            return;
+        };
+        let news = running.neighbours.poll(now);
+        for (to, heartbeat) in news.heartbeats {
+            context.send_heartbeat(self.id, to, heartbeat);
+        }
+        for lost in news.lost {
+            self.post(context, Event::StoreLost(lost));
+        }
+        for fresh in news.fresh {
+            self.post(context, Event::StoreFresh(fresh));
+        }
+    }
+
     /// Work of any process; what is a store's or a placement member's alone is theirs to do.
     pub(in crate::sim) fn work(
         &mut self,
@@ -35,6 +100,7 @@ impl<S: StateMachine> Host<S> {
             Work::Run => self.run(context),
             Work::Tick => {
                 self.post(context, Event::Tick);
+                self.poll_neighbours(context);
                 let tick = self.clock.true_time(self.config.tick);
                 context.after(tick, self.id, self.life, Work::Tick);
                 Ok(())
@@ -44,6 +110,7 @@ impl<S: StateMachine> Host<S> {
                 self.upkeep(context)
             }
             Work::Synced => self.on_synced(context),
+            Work::RetryLog => self.retry_log(context),
             Work::Post(event) => {
                 self.post(context, *event);
                 Ok(())
@@ -63,7 +130,25 @@ impl<S: StateMachine> Host<S> {
         };
         running.run_scheduled = false;
         let reader = LsmReader::new(running.engine.lsm());
+        let asked = |event: &Event| matches!(event, Event::Propose(_) | Event::Read(_));
+        let lost = |event: &Event| matches!(event, Event::StoreLost(_));
+        let was_asleep = running.shard.asleep();
+        let (is_asked, has_lost) = match was_asleep {
+            0 => (false, false),
+            _ => (
+                running.inbox.iter().any(asked),
+                running.inbox.iter().any(lost),
+            ),
+        };
         let effects = running.shard.run_once(&mut running.inbox, now, &reader);
+        let asleep = running.shard.asleep();
+        if asleep > was_asleep {
+            context.report.probe("group_slept");
+        } else if asleep < was_asleep && has_lost {
+            context.report.probe("woken_by_a_lost_store");
+        } else if asleep < was_asleep && is_asked {
+            context.report.probe("woken_by_a_request");
+        }
         assert!(
             running.inbox.is_empty(),
             "the shard left events in its inbox"
@@ -84,15 +169,19 @@ impl<S: StateMachine> Host<S> {
             }
             context.invariants.on_lease_void(self.id, group);
         }
-        for message in effects.messages {
-            context.send_message(message);
+        for message in &effects.messages {
+            context.send_message(message).map_err(Trouble::Violation)?;
         }
         if !effects.apply.is_empty() {
-            self.engine(|running| running.engine.write(&effects.apply).map(|_| ()))?;
+            let written =
+                self.engine(|running| running.engine.write(&effects.apply).map(|_| ()))?;
+            assert!(written, "what was applied needs no space");
         }
+        let before = self.regions_led(&effects.observed);
         for change in &effects.region_changes {
             self.on_region_change(context, change)?;
         }
+        self.check_acknowledged(context, &effects.observed, &before)?;
         if let Some(running) = &mut self.running {
             running.outcomes.extend(effects.replies);
         }
@@ -139,14 +228,24 @@ impl<S: StateMachine> Host<S> {
             context.invariants.on_buried(destroy.group, destroy.peer);
             self.job(context, Job::Destroy(Box::new(destroy)));
         }
+        let now = self.local(context);
+        if let (Some(running), Some(stores)) = (&mut self.running, effects.neighbours) {
+            running.neighbours.need(0, stores, now);
+        }
         if let Some(running) = &mut self.running {
             running.flush_wanted |= !effects.flushes.is_empty();
         }
-        if let Some((group, peer, error)) = effects.damaged.first() {
-            return Err(Trouble::Violation(format!(
-                "store {}: peer {peer} of group {group} calls itself damaged: {error}",
-                self.id
-            )));
+        for (group, peer, error) in &effects.damaged {
+            let known = context.invariants.is_damaged(*group, *peer);
+            if self.hurt.is_none() && !known {
+                return Err(Trouble::Violation(format!(
+                    "D6: store {}: peer {peer} of group {group} calls itself damaged: {error}",
+                    self.id
+                )));
+            }
+            context.report.probe("replica_damaged");
+            context.trace(format_args!("store {} group {group} damaged", self.id));
+            context.invariants.on_damaged(*group, *peer);
         }
         self.start_sync(context)
     }
@@ -162,7 +261,10 @@ impl<S: StateMachine> Host<S> {
 
     /// The tree stays a prefix of what was applied: everything is flushed before a range changes.
     fn flush_for(&mut self, context: &mut Context, job: Job) -> Result<(), Trouble> {
-        self.engine(|running| Ok(running.engine.lsm().flush()?))?;
+        if !self.engine(|running| Ok(running.engine.lsm().flush()?))? {
+            context.after(SPACE_WAIT, self.id, self.life, Work::Job(job));
+            return Ok(());
+        }
         let wait = Duration::from_micros(context.random.below(2_000));
         context.after(wait, self.id, self.life, Work::JobFlushed(job));
         Ok(())
@@ -211,13 +313,18 @@ impl<S: StateMachine> Host<S> {
         }
     }
 
+    /// Whether it was done; if not, for want of space, it may be tried again.
     pub(super) fn engine(
         &mut self,
         work: impl FnOnce(&mut Running<S>) -> Result<(), EngineError>,
-    ) -> Result<(), Trouble> {
-        match &mut self.running {
-            Some(running) => work(running).map_err(|error| self.trouble(&error)),
+    ) -> Result<bool, Trouble> {
+        let done = match &mut self.running {
+            Some(running) => work(running),
             None => Ok(()),
+        };
+        match done {
+            Ok(()) => Ok(true),
+            Err(error) => self.engine_trouble(&error).map_or(Ok(false), Err),
         }
     }
 
@@ -235,5 +342,15 @@ impl<S: StateMachine> Host<S> {
             epoch: state.region.epoch,
             pairs,
         })
+    }
+}
+
+fn carries_entries(message: &PeerMessage) -> bool {
+    match &message.body {
+        PeerBody::Raft(raft) => match &raft.body {
+            MessageBody::Append(append) => !append.entries.is_empty(),
+            _ => false,
+        },
+        _ => false,
     }
 }

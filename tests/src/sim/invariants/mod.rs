@@ -1,5 +1,6 @@
 //! What must hold after every event, whatever the weather: the ids are those of the contract.
 
+mod durable;
 mod placement;
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -9,10 +10,12 @@ use std::time::Duration;
 use tinykv_placement::schedule::Order;
 use tinykv_placement::state::State;
 use tinykv_placement::timestamps::Timestamp;
-use tinykv_raft::{EntryId, GroupId, LogIndex, PeerId, Term};
-use tinykv_replica::{Observed, Region, StoreId};
+use tinykv_raft::{Configuration, EntryId, GroupId, LogIndex, PeerId, Term};
+use tinykv_replica::{Observed, PeerMessage, Region, StoreId};
+use tinykv_wal::{Batch, RecoveredGroup};
 
 use super::placement::GROUP;
+use durable::Durable;
 use placement::Placement;
 
 /// What was ever seen, over all lives of all stores.
@@ -23,7 +26,7 @@ pub(super) struct Invariants {
     /// R4: what was applied at an index, and the events it made.
     applied: BTreeMap<(GroupId, LogIndex), (Term, u64)>,
     /// R5: how far a peer's term and commit had come in this life.
-    progress: BTreeMap<(StoreId, GroupId, PeerId), (Term, LogIndex)>,
+    progress: BTreeMap<(StoreId, GroupId, PeerId), Progress>,
     /// M3: leases in force, in true time, and what they cover.
     leases: BTreeMap<(GroupId, StoreId), Lease>,
     /// M2: epochs seen per store.
@@ -34,7 +37,20 @@ pub(super) struct Invariants {
     described: BTreeMap<(GroupId, u64, u64), Region>,
     /// Which region a region was cut off from.
     parents: BTreeMap<GroupId, GroupId>,
+    /// R3: the last entry that anybody has applied.
+    committed: BTreeMap<GroupId, EntryId>,
+    durable: Durable,
     placement: Placement,
+}
+
+/// How far a peer had come when it was last looked.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Progress {
+    pub(super) term: Term,
+    pub(super) commit: LogIndex,
+    pub(super) leads: bool,
+    /// Of its region: which membership it is.
+    pub(super) conf_ver: u64,
 }
 
 /// Leave to read a range.
@@ -66,6 +82,8 @@ impl Invariants {
     /// R4: the same entry, with the same effect, is applied at an index everywhere and for ever.
     pub(super) fn on_applied(&mut self, store: StoreId, observed: &Observed) -> Result<(), String> {
         let EntryId { term, index } = observed.entry;
+        let committed = self.committed.entry(observed.group).or_default();
+        *committed = (*committed).max(observed.entry);
         let effect = fingerprint(observed);
         match self.applied.insert((observed.group, index), (term, effect)) {
             Some(before) if before != (term, effect) => Err(format!(
@@ -79,22 +97,43 @@ impl Invariants {
         }
     }
 
-    /// R5: within a life, term and commit index never go back.
+    /// R5: within a life, term and commit index never go back. Gives back what was known before.
     pub(super) fn on_progress(
         &mut self,
         store: StoreId,
         group: GroupId,
         peer: PeerId,
-        term: Term,
-        commit: LogIndex,
-    ) -> Result<(), String> {
-        match self.progress.insert((store, group, peer), (term, commit)) {
-            Some((old_term, old_commit)) if term < old_term || commit < old_commit => Err(format!(
-                "R5: peer {peer} of group {group} went back from term {old_term}, commit \
-                 {old_commit} to term {term}, commit {commit}"
+        now: Progress,
+    ) -> Result<Option<Progress>, String> {
+        let before = self.progress.insert((store, group, peer), now);
+        match before {
+            Some(before) if now.term < before.term || now.commit < before.commit => Err(format!(
+                "R5: peer {peer} of group {group} went back from {before:?} to {now:?}"
             )),
-            _ => Ok(()),
+            _ => Ok(before),
         }
+    }
+
+    /// R6, R7: a leader commits by counting, and counts only entries of its own term that are
+    /// durable on a majority of voters.
+    pub(super) fn on_commit(
+        &self,
+        region: &Region,
+        now: Progress,
+        term_at: Option<Term>,
+    ) -> Result<(), String> {
+        let Progress { term, commit, .. } = now;
+        if term_at.is_some_and(|found| found != term) {
+            return Err(format!(
+                "R7: the leader of group {} in term {term} commits {commit}, of term {term_at:?}",
+                region.id
+            ));
+        }
+        let entry = EntryId {
+            term,
+            index: commit,
+        };
+        self.durable.check_acknowledged(entry, [Some(region), None])
     }
 
     /// A store begins a new life. What it had in memory only may be gone: terms that were never
@@ -190,6 +229,88 @@ impl Invariants {
         }
     }
 
+    /// R3: a leader has every entry that anybody has applied. R8: it was elected by voters. `term`
+    /// tells which term the leader's log has at an index, nothing where it was cut.
+    pub(super) fn on_election(
+        &self,
+        group: GroupId,
+        term: Term,
+        leader: PeerId,
+        configuration: &Configuration,
+        term_at: impl Fn(LogIndex) -> Option<Term>,
+    ) -> Result<(), String> {
+        if let Some(committed) = self.committed.get(&group) {
+            let found = term_at(committed.index);
+            if found.is_some_and(|found| found != committed.term) {
+                return Err(format!(
+                    "R3: peer {leader} leads group {group} in term {term} and has an entry of \
+                     term {found:?} where {committed:?} was applied"
+                ));
+            }
+        }
+        self.durable
+            .check_election(group, term, leader, configuration)
+    }
+
+    /// D1, D6, R5: see [`Durable::on_send`]. R12: a leader that hands over has no lease.
+    pub(super) fn on_send(&mut self, now: Duration, message: &PeerMessage) -> Result<(), String> {
+        if durable::hands_over(message) {
+            let lease = self.leases.get(&(message.group, message.from.store));
+            if lease.is_some_and(|lease| lease.until > now) {
+                return Err(format!(
+                    "R12: store {} hands over group {} while it may serve reads",
+                    message.from.store, message.group
+                ));
+            }
+        }
+        self.durable.on_send(message)
+    }
+
+    /// R2, R5: see [`Durable::on_durable`].
+    pub(super) fn on_durable(
+        &mut self,
+        store: StoreId,
+        batch: &Batch,
+        last: impl Fn(GroupId) -> Option<EntryId>,
+    ) -> Result<(), String> {
+        self.durable.on_durable(store, batch, last)
+    }
+
+    /// L1: see [`Durable::on_recovered`].
+    pub(super) fn on_flushed(&mut self, store: StoreId, group: GroupId, flushed: LogIndex) {
+        self.durable.on_flushed(store, group, flushed);
+    }
+
+    /// R6: see [`Durable::check_acknowledged`].
+    pub(super) fn on_acknowledged(
+        &self,
+        entry: EntryId,
+        regions: [Option<&Region>; 2],
+    ) -> Result<(), String> {
+        self.durable.check_acknowledged(entry, regions)
+    }
+
+    /// D3, L1, R5: see [`Durable::on_recovered`].
+    pub(super) fn on_recovered<'a>(
+        &mut self,
+        store: StoreId,
+        found: impl Iterator<Item = (GroupId, &'a RecoveredGroup)>,
+        applied: impl Fn(GroupId) -> LogIndex,
+        dead: &BTreeSet<GroupId>,
+    ) -> Result<(), String> {
+        self.durable.on_recovered(store, found, applied, dead)
+    }
+
+    /// D6: see [`Durable::on_send`].
+    pub(super) fn on_damaged(&mut self, group: GroupId, peer: PeerId) {
+        self.durable.on_damaged(group, peer);
+    }
+
+    /// Whether a peer is known to be damaged.
+    pub(super) fn is_damaged(&self, group: GroupId, peer: PeerId) -> bool {
+        self.durable.is_damaged(group, peer)
+    }
+
     /// Somebody asks for a split; the ids are of the child to be.
     pub(super) fn on_child(&mut self, parent: GroupId, child: GroupId) {
         self.parents.insert(child, parent);
@@ -248,14 +369,14 @@ impl Invariants {
     }
 }
 
-/// FNV-1a over the events of an entry.
 fn fingerprint(observed: &Observed) -> u64 {
-    let mut hash = 0xcbf2_9ce4_8422_2325_u64;
-    for event in &observed.events {
-        let kind = event.kind as u8;
-        for byte in event.key.iter().chain(std::iter::once(&kind)) {
-            hash = (hash ^ u64::from(*byte)).wrapping_mul(0x0000_0100_0000_01b3);
-        }
-    }
-    hash
+    let events = observed.events.iter();
+    fnv(events.flat_map(|event| event.key.iter().copied().chain([event.kind as u8])))
+}
+
+/// FNV-1a.
+fn fnv(bytes: impl Iterator<Item = u8>) -> u64 {
+    bytes.fold(0xcbf2_9ce4_8422_2325_u64, |hash, byte| {
+        (hash ^ u64::from(byte)).wrapping_mul(0x0000_0100_0000_01b3)
+    })
 }

@@ -10,7 +10,8 @@ use std::time::Duration;
 use tinykv_client::retry::Access;
 use tinykv_raft::GroupId;
 use tinykv_replica::{
-    Answer as Granted, Event, Outcome as Decided, Proposal, ReadRequest, Region, StoreId, WaiterId,
+    Answer as Granted, BusyReason, Event, Outcome as Decided, Proposal, ReadRequest, Refusal,
+    Region, StoreId, WaiterId,
 };
 use tinykv_store::checks::{Here, RegionError, Target, check_leader, without_dead_leader};
 use tinykv_store::command::Reply;
@@ -34,6 +35,8 @@ pub(super) struct Store {
     calls: BTreeMap<WaiterId, Call>,
     /// The connection to placement, if there is any.
     link: Link,
+    /// One read in so many asks the shard although there may be a lease; 0: none.
+    pub(super) asks_one_in: u64,
 }
 
 impl Store {
@@ -43,6 +46,7 @@ impl Store {
             host,
             calls: BTreeMap::new(),
             link: Link::new(members),
+            asks_one_in: 0,
         }
     }
 
@@ -86,6 +90,14 @@ impl Store {
         let deadline = now + call.patience();
         let (group, peer) = (region, Some(call.target.peer));
         if call.method.access() == Access::Write {
+            if self.host.is_out_of_space() {
+                context.report.probe("write_refused_for_want_of_space");
+                let busy = Refusal::Busy {
+                    reason: BusyReason::DiskFull,
+                    wait: Duration::from_millis(50),
+                };
+                return Ok(Begun::answered(Err(outcome::refused(busy, &call.target))));
+            }
             let operation = match plan(&call.asked) {
                 Ok(operation) => operation,
                 Err(refused) => {
@@ -111,7 +123,7 @@ impl Store {
         let lease = running.leases.get(&group);
         let in_lease = lease
             .is_some_and(|lease| now < lease.valid_until && lease.epoch.version == epoch.version);
-        if in_lease {
+        if in_lease && !context.random.chance(self.asks_one_in) {
             context.report.probe("read_in_lease");
             let region = Arc::new(here.state.region.clone());
             return Ok(Begun::answered(self.read(&region, &call.asked)?));

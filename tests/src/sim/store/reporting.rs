@@ -106,7 +106,9 @@ impl Store {
         }
         if self.link.store_due <= now {
             self.link.store_due = now + STORE_INTERVAL;
+            let damaged_regions = self.host.damaged();
             let stats = StoreStats {
+                damaged_regions,
                 capacity_bytes: 1 << 40,
                 available_bytes: 1 << 40,
                 ..StoreStats::default()

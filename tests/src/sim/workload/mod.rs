@@ -102,9 +102,10 @@ pub(super) struct Keys {
 const BEHIND_REGISTERS: &str = "l";
 
 impl Keys {
-    pub(super) fn draw(random: &mut Prng) -> Keys {
+    /// Between five and ten keys, or so many times as many.
+    pub(super) fn draw(times: u64, random: &mut Prng) -> Keys {
         let mut some = |first: char, count: u64| -> Vec<String> {
-            let count = random.between(count, count * 2);
+            let count = random.between(count, count * 2) * times;
             (0..count).map(|it| format!("{first}{it:02}")).collect()
         };
         Keys {

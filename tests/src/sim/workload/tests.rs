@@ -30,7 +30,7 @@ fn wanted(workload: &mut dyn Workload, steps: u64) -> Vec<Wanted> {
 
 fn generators(seed: u64) -> Vec<(Keys, Box<dyn Workload>)> {
     let mut random = Prng::new(seed);
-    let keys = Keys::draw(&mut random);
+    let keys = Keys::draw(1, &mut random);
     let mixed = Mixed::draw(keys.clone(), CLIENTS, random.fork());
     let scripted = Scripted::draw(keys.clone(), CLIENTS, random.fork());
     vec![(keys.clone(), Box::new(mixed)), (keys, Box::new(scripted))]

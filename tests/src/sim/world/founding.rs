@@ -18,7 +18,7 @@ use super::World;
 const FOUND_INTERVAL: Duration = Duration::from_millis(10);
 const TELL_AGAIN: Duration = Duration::from_millis(500);
 /// Ids reserved for stores and the first regions.
-const FOUNDING_IDS: u32 = 64;
+const FOUNDING_IDS: u32 = 256;
 
 /// Peers of a region at the beginning.
 const PEERS: usize = 3;
@@ -123,6 +123,7 @@ impl World {
                 false => 600_000,
             },
             leader_settle_ms: self.context.random.between(100, 3_000),
+            joint_changes: self.context.random.chance(2) && self.setup.allows("joint"),
             ..Settings::default()
         };
         let others = stores[1..].iter().rev();
@@ -176,7 +177,7 @@ impl World {
     /// The first regions are born, clients begin, and so does bad luck.
     fn begin_life(&mut self) {
         self.founding.is_done = true;
-        self.safety_until = self.context.now() + self.safety_phase;
+        self.safety_until = self.context.now() + self.setup.safety_phase();
         self.context.network.heal(Some(self.founding.weather));
         for region in self.founding.regions.clone() {
             self.give_birth(&region);
@@ -210,9 +211,9 @@ impl World {
         }
     }
 
-    /// One to three regions over all keys, with a voter on each of the stores.
+    /// All regions there are at first, with a voter on each of the stores.
     fn first_regions(&mut self, stores: &[StoreId]) -> Vec<Region> {
-        let count = self.context.random.between(1, 3) as usize;
+        let count = self.size.first_regions;
         let mut bounds = vec![Bytes::new()];
         for number in 1..count {
             let key = &self.keys[number * self.keys.len() / count];

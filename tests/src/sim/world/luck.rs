@@ -1,10 +1,12 @@
 //! Bad luck, as the plan of the seed has it.
 
-use tinykv_replica::StoreId;
+use tinykv_env::CrashMode;
+use tinykv_replica::{PeerRole, StoreId};
 
 use super::super::faults::Fault;
 use super::super::happening::{Happening, client_address};
-use super::super::network::Weather;
+use super::super::network::{Cut, Weather};
+use super::super::store::FIRST_STORE;
 use super::World;
 
 impl World {
@@ -17,8 +19,13 @@ impl World {
         if self.healed.is_some() {
             return;
         }
-        self.context.trace(format_args!("fault {fault:?}"));
         self.next_fault();
+        self.struck += 1;
+        let is_beyond = self.setup.faults.is_some_and(|most| self.struck > most);
+        if is_beyond || !self.setup.allows(fault.name()) {
+            return;
+        }
+        self.context.trace(format_args!("fault {fault:?}"));
         if self.strike(fault) {
             self.context.report.fault(fault.name());
         }
@@ -28,16 +35,9 @@ impl World {
     fn strike(&mut self, fault: Fault) -> bool {
         let addresses = self.addresses();
         match fault {
-            Fault::Partition => {
-                let mut addresses: Vec<u64> = addresses.iter().map(|id| id.0).collect();
-                addresses.extend((0..self.clients.len()).map(client_address));
-                let context = &mut self.context;
-                let kind = context.network.partition(&addresses, &mut context.random);
-                context.report.probe(kind);
-                true
-            }
+            Fault::Partition(cut) => self.partition(cut, &addresses),
             Fault::Heal => {
-                let weather = Weather::draw(&mut self.context.random);
+                let weather = Weather::draw(&mut self.context.random).limited(&self.setup);
                 self.context.network.heal(Some(weather));
                 true
             }
@@ -80,9 +80,79 @@ impl World {
                 self.process(addresses[process]).set_wall_offset(offset_ms);
                 true
             }
+            Fault::DiskFull {
+                process,
+                slack,
+                for_,
+            } => {
+                let at = addresses[process];
+                self.process(at).fill_disk(slack);
+                let free = Happening::FreeDisk { at };
+                self.context.schedule.after(for_, free);
+                true
+            }
+            Fault::SyncError { process, syncs } => {
+                let at = addresses[process];
+                let may = self.may_hurt(at);
+                if may {
+                    self.process(at).fail_sync(syncs);
+                }
+                may
+            }
+            Fault::LogDamage { process, place } => {
+                let at = addresses[process];
+                let damaged = self.may_hurt(at) && self.process(at).damage_log(place);
+                if damaged {
+                    self.crash(at, CrashMode::KeepAll);
+                }
+                damaged
+            }
             Fault::Transfer => self.transfer(),
             Fault::Move => self.move_a_peer(),
             Fault::Split => self.split_a_region(),
         }
+    }
+
+    /// Whether the disk of a process may break its word: a majority of every region has to keep
+    /// its own.
+    fn may_hurt(&mut self, at: StoreId) -> bool {
+        if at.0 < FIRST_STORE {
+            return false;
+        }
+        let hurt = self.is_anyone_hurt();
+        let is_voter = |role: PeerRole| role == PeerRole::Voter;
+        let regions = self.newest_regions();
+        let is_safe = regions.values().all(|region| {
+            let voters = region.peers.iter().filter(|peer| is_voter(peer.role));
+            voters.count() > 2
+        });
+        !hurt && is_safe
+    }
+
+    /// Whether acknowledged data of a store may be lost, or it is down.
+    pub(super) fn is_anyone_hurt(&self) -> bool {
+        self.stores.iter().any(|store| store.host.is_hurt())
+    }
+
+    fn partition(&mut self, cut: Cut, processes: &[StoreId]) -> bool {
+        let mut addresses: Vec<u64> = processes.iter().map(|id| id.0).collect();
+        if cut == Cut::Leader {
+            let Some((leader, _)) = self.pick_region() else {
+                return false;
+            };
+            let leader = self.stores[leader].host.id.0;
+            addresses.retain(|address| *address != leader);
+            addresses.insert(0, leader);
+        } else if matches!(cut, Cut::Link | Cut::LinkOneWay) {
+            addresses.retain(|address| *address >= FIRST_STORE);
+        } else {
+            addresses.extend((0..self.clients.len()).map(client_address));
+        }
+        let context = &mut self.context;
+        context
+            .network
+            .partition(cut, &addresses, &mut context.random);
+        context.report.probe(cut.name());
+        true
     }
 }

@@ -5,6 +5,7 @@ mod founding;
 mod luck;
 mod placement;
 mod quiet;
+mod size;
 mod topology;
 
 use std::time::Duration;
@@ -14,6 +15,7 @@ use tinykv_replica::{Event, SnapshotSend, StoreId};
 
 use crate::checker::{self, Operation, Violation};
 
+use super::Outcome;
 use super::client::{Client, Mark, Packet};
 use super::faults::Plan;
 use super::happening::{Context, Happening, NOTICE_DELAY};
@@ -21,12 +23,13 @@ use super::host::{Host, Trouble, Work};
 use super::network::{Network, Weather};
 use super::placement::Member;
 use super::process::Process;
+use super::setup::Setup;
 use super::store::{FIRST_STORE, Store, store_id};
 use super::workload::{self, Keys, Workload};
-use super::{Outcome, Profile};
 
 use self::founding::{Founding, Ids};
 use self::quiet::{Healed, LIVENESS_LIMIT};
+use self::size::Size;
 
 /// Fewer operations than that are no proof of anything.
 const SUCCEEDED_MIN: u64 = 9;
@@ -52,8 +55,10 @@ pub(super) struct World {
     keys: Vec<String>,
     ids: Ids,
     founding: Founding,
-    /// How long the faults last once the cluster is founded.
-    safety_phase: Duration,
+    setup: Setup,
+    size: Size,
+    /// Faults that came so far.
+    struck: u64,
     history: Vec<Operation>,
     /// Writes of the liveness phase.
     last_writes: u64,
@@ -63,37 +68,45 @@ pub(super) struct World {
 }
 
 impl World {
-    pub(super) fn new(seed: u64, profile: Profile, keep_trace: bool) -> World {
+    pub(super) fn new(seed: u64, setup: &Setup, keep_trace: bool) -> World {
         let mut random = Prng::new(seed);
-        let count = random.between(3, 4) as usize;
-        let weather = Weather::draw(&mut random);
-        let member_ids: Vec<StoreId> = match random.below(5) {
-            0 => (1..=1).map(StoreId).collect(),
-            1 | 2 => (1..=3).map(StoreId).collect(),
-            _ => Vec::new(),
-        };
+        let size = Size::draw(setup.profile, &mut random);
+        let weather = Weather::draw(&mut random).limited(setup);
+        let member_ids: Vec<StoreId> = (1..=size.members).map(StoreId).collect();
+        let count = size.stores;
         let stores: Vec<Store> = (0..count)
             .map(|index| {
-                let host = Host::new(store_id(index), &mut random);
-                Store::new(host, member_ids.clone())
+                let mut host = Host::new(store_id(index), &mut random).limited(setup);
+                if setup.allows("sleep") {
+                    host.config.hibernate_after_ticks = size.hibernate_after;
+                }
+                let mut store = Store::new(host, member_ids.clone());
+                store.asks_one_in = size.asks_one_in;
+                store
             })
             .collect();
         let members: Vec<Member> = member_ids
             .iter()
-            .map(|id| Member::new(Host::new(*id, &mut random)))
+            .map(|id| Member::new(Host::new(*id, &mut random).limited(setup)))
             .collect();
-        let kinds = Keys::draw(&mut random);
+        let kinds = Keys::draw(size.keys_times, &mut random);
         let keys = kinds.all();
-        let clients: Vec<Client> = (0..random.between(2, profile.clients()) as usize)
+        let mut clients: Vec<Client> = (0..random.between(2, setup.profile.clients()) as usize)
             .map(|id| Client::new(id, keys.clone(), random.fork()))
             .collect();
+        let most = setup
+            .clients
+            .map_or(usize::MAX, |most| most.max(1) as usize);
+        clients.truncate(most);
         let workload = workload::draw(&kinds, clients.len(), &mut random);
         let plan = Plan::draw(random.fork(), stores.len() + members.len());
         World {
             context: Context::new(Network::new(Weather::FAIR), random, keep_trace),
             ids: Ids::after(FIRST_STORE + count as u64),
             founding: Founding::new(weather),
-            safety_phase: profile.safety_phase(),
+            setup: setup.clone(),
+            size,
+            struck: 0,
             stores,
             members,
             believed: vec![0; clients.len()],
@@ -108,16 +121,24 @@ impl World {
         }
     }
 
-    /// Everything from bootstrap to the verdict.
-    pub(super) fn run(mut self) -> Outcome {
-        let violation = self.live().err().or_else(|| self.judge().err());
+    /// Everything from bootstrap to the verdict: what must never happen and did.
+    pub(super) fn run(&mut self) -> Option<String> {
+        self.live().err().or_else(|| self.judge().err())
+    }
+
+    /// What there is to tell of a run.
+    pub(super) fn into_outcome(self, violation: Option<String>) -> Outcome {
         let mut report = self.context.report;
         report.simulated = self.context.schedule.now();
+        if self.context.network.replayed > 0 {
+            report.probe("replayed");
+        }
         report.trace_hash = self.context.trace.hash();
         Outcome {
             report,
             violation,
             trace: self.context.trace.text().map(str::to_owned),
+            struck: self.struck,
         }
     }
 
@@ -168,9 +189,29 @@ impl World {
     fn happen(&mut self, happening: Happening) -> Result<(), String> {
         match happening {
             Happening::Work { at, life, work } => self.work(at, life, work),
-            Happening::Deliver { message } => {
-                let to = message.to.store;
-                self.post(to, Event::Message(message));
+            Happening::Deliver { letter } => {
+                let (process, context) = self.process_and_context(letter.to);
+                process.deliver(context, &letter);
+                Ok(())
+            }
+            Happening::Hear {
+                to,
+                from,
+                heartbeat,
+            } => {
+                let now = self.context.now();
+                let (process, context) = self.process_and_context(to);
+                let paused_until = process.paused_until();
+                if paused_until > now {
+                    let hear = Happening::Hear {
+                        to,
+                        from,
+                        heartbeat,
+                    };
+                    context.schedule.after(paused_until - now, hear);
+                } else {
+                    process.hear(context, from, heartbeat);
+                }
                 Ok(())
             }
             Happening::Snapshot {
@@ -232,6 +273,10 @@ impl World {
                     self.context.trace(format_args!("store {at} starts"));
                     return self.start(at);
                 }
+                Ok(())
+            }
+            Happening::FreeDisk { at } => {
+                self.process(at).free_disk();
                 Ok(())
             }
             Happening::Unreachable { at, store } => {
@@ -310,12 +355,26 @@ impl World {
     /// A machine that reached its crash point is down; it comes back later.
     fn settle(&mut self, at: StoreId, outcome: Result<(), Trouble>) -> Result<(), String> {
         match outcome {
+            Ok(()) if self.process(at).ignores_failed_sync() => Err(format!(
+                "D4: a sync of store {at} failed, and the process goes on"
+            )),
             Ok(()) => Ok(()),
             Err(Trouble::Violation(what)) => Err(what),
             Err(Trouble::Crashed) => {
                 self.context.report.probe("crashed_inside_an_io");
                 let mode = self.process(at).crash_mode();
                 self.crash(at, mode);
+                Ok(())
+            }
+            Err(Trouble::SyncFailed) => {
+                self.context.report.probe("ended_after_a_failed_sync");
+                self.process(at).note_failed_sync();
+                self.crash(at, CrashMode::KeepAll);
+                Ok(())
+            }
+            Err(Trouble::NoSpace) => {
+                self.context.report.probe("start_without_space");
+                self.crash(at, CrashMode::KeepAll);
                 Ok(())
             }
         }

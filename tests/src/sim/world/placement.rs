@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use tinykv_placement::schedule::Manual;
 use tinykv_raft::GroupId;
-use tinykv_replica::{Event, Region, StoreId};
+use tinykv_replica::{Region, StoreId};
 
 use super::super::happening::{Asker, Happening};
 use super::super::placement::{Question, Reply};
@@ -133,7 +133,8 @@ impl World {
 
     /// A connection broke.
     pub(super) fn on_unreachable(&mut self, at: StoreId, gone: StoreId) {
-        self.post(at, Event::StoreUnreachable(gone));
+        let (process, context) = self.process_and_context(at);
+        process.on_unreachable(context, gone);
         let is_member = |id: StoreId| id.0 < FIRST_STORE;
         match (is_member(at), is_member(gone)) {
             (true, false) => self.members[member_index(at)].on_stream_ended(gone),

@@ -11,9 +11,6 @@ use tinykv_replica::{AdminAction, Peer, PeerChange, PeerRole, Region, SplitIds, 
 use super::super::store::Store;
 use super::World;
 
-/// Regions beyond this are not split any more.
-const REGIONS_MAX: usize = 8;
-
 impl World {
     /// What is known of each region to whoever is furthest.
     pub(super) fn newest_regions(&self) -> BTreeMap<GroupId, Region> {
@@ -47,7 +44,7 @@ impl World {
     }
 
     /// A region with a leader, and where that is.
-    fn pick_region(&mut self) -> Option<(usize, Region)> {
+    pub(super) fn pick_region(&mut self) -> Option<(usize, Region)> {
         let groups: Vec<GroupId> = self.newest_regions().into_keys().collect();
         let group = self.context.random.pick(&groups).copied()?;
         let index = self.leader(group)?;
@@ -81,6 +78,7 @@ impl World {
 
     fn wish_a_move(&mut self, region: &Region) -> bool {
         let all: Vec<StoreId> = self.store_ids().collect();
+        let is_hurt = self.is_anyone_hurt();
         let (held, free): (Vec<StoreId>, Vec<StoreId>) = all
             .into_iter()
             .partition(|store| region.peer_on(*store).is_some());
@@ -89,7 +87,7 @@ impl World {
         let wish = match (self.context.random.below(4), from, to) {
             (0 | 1, Some(from), Some(to)) => Manual::MovePeer { from, to },
             (2, _, Some(to)) => Manual::AddPeer { to },
-            (_, Some(from), _) => Manual::RemovePeer { from },
+            (_, Some(from), _) if !is_hurt => Manual::RemovePeer { from },
             _ => return false,
         };
         self.wish(region.id, wish)
@@ -101,6 +99,10 @@ impl World {
         let leader = self.stores[index].host.id;
         let is_voter = |peer: &&Peer| peer.role == PeerRole::Voter;
         let voters: Vec<Peer> = region.peers.iter().filter(is_voter).copied().collect();
+        if region.is_joint() {
+            // It is left by itself.
+            return false;
+        }
         let is_learner = |peer: &&Peer| peer.role == PeerRole::Learner;
         let learner = region.peers.iter().find(is_learner);
         let free: Vec<StoreId> = self
@@ -109,11 +111,18 @@ impl World {
             .collect();
         let others = voters.iter().filter(|peer| peer.store != leader);
         let removable: Vec<Peer> = others.copied().collect();
-        let change = if let Some(learner) = learner {
+        let is_damaged = |peer: &&Peer| self.is_damaged(region.id, peer.store);
+        let damaged = region.peers.iter().find(is_damaged);
+        let change = if let Some(damaged) = damaged {
+            self.context.report.probe("damaged_peer_replaced");
+            PeerChange::Remove(damaged.id)
+        } else if let Some(learner) = learner {
             PeerChange::Promote(learner.id)
         } else if voters.len() > 3 || (self.healed.is_none() && self.context.random.chance(6)) {
             match self.context.random.pick(&removable) {
-                Some(peer) if voters.len() > 2 => PeerChange::Remove(peer.id),
+                Some(peer) if voters.len() > 2 && !self.is_anyone_hurt() => {
+                    PeerChange::Remove(peer.id)
+                }
                 _ => return false,
             }
         } else {
@@ -124,10 +133,21 @@ impl World {
                 None => return false,
             }
         };
+        let mut changes = vec![change];
+        // A learner often takes the place of a voter in one step.
+        if let [PeerChange::Promote(_)] = changes[..]
+            && voters.len() > 2
+            && self.setup.allows("joint")
+            && !self.is_anyone_hurt()
+            && self.context.random.chance(2)
+            && let Some(voter) = self.context.random.pick(&voters)
+        {
+            changes.push(PeerChange::Remove(voter.id));
+        }
         let group = region.id;
-        self.context.trace(format_args!("group {group} {change:?}"));
+        self.context
+            .trace(format_args!("group {group} {changes:?}"));
         let epoch = region.epoch;
-        let changes = vec![change];
         self.admin(index, group, AdminAction::ChangePeers { epoch, changes });
         // Sometimes a split races with it.
         if self.healed.is_none() && self.context.random.chance(4) {
@@ -136,8 +156,14 @@ impl World {
         true
     }
 
+    /// Whether the replica of a group on a store is damaged.
+    pub(super) fn is_damaged(&self, group: GroupId, store: StoreId) -> bool {
+        let host = &self.stores[super::index_of(store)].host;
+        host.damaged().contains(&group.0)
+    }
+
     pub(super) fn split_a_region(&mut self) -> bool {
-        if self.newest_regions().len() >= REGIONS_MAX {
+        if self.newest_regions().len() >= self.size.regions_max {
             return false;
         }
         let Some((index, region)) = self.pick_region() else {

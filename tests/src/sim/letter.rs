@@ -1,0 +1,143 @@
+//! What travels between peers: the bytes that the production transport makes of a message, under
+//! its seal, behind its hello. Nothing of a message reaches the other side but through them.
+//!
+//! A letter may be garbled on its way. Whatever is, is refused by the production checks: a hello
+//! of another cluster or of an outdated start by the roster, a turned bit by the seal, bytes that
+//! end too early by the decoder.
+
+use tinykv_env::Prng;
+use tinykv_node::identity::{Identity, Role};
+use tinykv_node::transport::{
+    Admitted, Refused, Roster, SnapshotHeader, WIRE_VERSION, check, decode_messages,
+    decode_snapshot_header, encode_messages, encode_snapshot_header, may_come, seal,
+};
+use tinykv_proto::peer::{Frame, Hello};
+use tinykv_replica::{PeerMessage, StoreId};
+
+use super::store::FIRST_STORE;
+
+/// The cluster that is simulated, and another one.
+const CLUSTER: u64 = 7;
+const FOREIGN_CLUSTER: u64 = 8;
+
+/// A message on its way.
+#[derive(Clone, Debug)]
+pub(super) struct Letter {
+    pub(super) to: StoreId,
+    hello: Hello,
+    frame: Frame,
+}
+
+/// What a letter turns out to be.
+#[derive(Debug)]
+pub(super) enum Opened {
+    /// Messages of a store; whether it was started anew since it last spoke.
+    Messages {
+        messages: Vec<PeerMessage>,
+        restarted: bool,
+    },
+    /// Nothing that may be believed; the name of a probe.
+    Refused(&'static str),
+}
+
+impl Letter {
+    /// A message of a process in one of its lives.
+    pub(super) fn seal(message: &PeerMessage, life: u64) -> Letter {
+        let payload = encode_messages(std::slice::from_ref(message));
+        Letter {
+            to: message.to.store,
+            hello: hello(message, life),
+            frame: seal(payload),
+        }
+    }
+
+    /// Something happens to it on its way.
+    pub(super) fn garble(&mut self, random: &mut Prng) {
+        let mut payload = self.frame.payload.to_vec();
+        let place = random.below(payload.len() as u64) as usize;
+        match random.below(4) {
+            0 => {
+                payload[place] ^= 1 << random.below(8);
+                self.frame.payload = payload.into();
+            }
+            // The seal holds, but the sender had sealed nonsense.
+            1 => self.frame = seal(self.frame.payload.slice(..place)),
+            2 => self.hello.cluster_id = FOREIGN_CLUSTER,
+            _ => self.hello.from_incarnation ^= 1,
+        }
+    }
+
+    /// The receiver's checks, in the order of the production service.
+    pub(super) fn open(&self, roster: &Roster, life: u64) -> Opened {
+        let here = identity(self.to, life);
+        let registered = tinykv_node::transport::Destination {
+            address: String::new(),
+            incarnation: Some(incarnation(StoreId(self.hello.from))),
+            start_number: None,
+        };
+        let (guest, restarted) = match roster.admit(&here, &self.hello, Some(&registered)) {
+            Ok(Admitted::Known(guest)) => (guest, false),
+            Ok(Admitted::Restarted(guest)) => (guest, true),
+            Err(refused) => return Opened::Refused(probe(&refused)),
+        };
+        if let Err(refused) = check(&guest, &self.frame) {
+            return Opened::Refused(probe(&refused));
+        }
+        match decode_messages(&self.frame.payload) {
+            Err(error) => Opened::Refused(probe(&error.into())),
+            Ok(mut messages) => {
+                messages.retain(|message| may_come(self.to, &guest, message).is_ok());
+                Opened::Messages {
+                    messages,
+                    restarted,
+                }
+            }
+        }
+    }
+}
+
+/// The message and the state that go before a snapshot's data, as the other side reads them.
+pub(super) fn through_the_wire(header: &SnapshotHeader) -> SnapshotHeader {
+    let bytes = encode_snapshot_header(header);
+    decode_snapshot_header(&bytes).expect("what was just encoded can be decoded")
+}
+
+fn probe(refused: &Refused) -> &'static str {
+    match refused {
+        Refused::OtherCluster { .. } => "foreign_refused",
+        Refused::Outdated { .. } | Refused::Superseded { .. } => "outdated_start_refused",
+        Refused::Checksum { .. } => "broken_seal_refused",
+        Refused::Malformed(_) => "truncated_refused",
+        _ => "refused_for_another_reason",
+    }
+}
+
+fn hello(message: &PeerMessage, life: u64) -> Hello {
+    let from = identity(message.from.store, life);
+    Hello {
+        version: WIRE_VERSION,
+        cluster_id: from.cluster_id,
+        from: from.member_id,
+        from_incarnation: from.incarnation,
+        from_start_number: from.start_number,
+        to: message.to.store.0,
+        to_incarnation: incarnation(message.to.store),
+    }
+}
+
+fn identity(store: StoreId, life: u64) -> Identity {
+    Identity {
+        role: match store.0 < FIRST_STORE {
+            true => Role::Placement,
+            false => Role::Store,
+        },
+        cluster_id: CLUSTER,
+        member_id: store.0,
+        incarnation: incarnation(store),
+        start_number: life,
+    }
+}
+
+fn incarnation(store: StoreId) -> u64 {
+    store.0 << 8
+}
