@@ -185,8 +185,9 @@ impl ClusterView {
         }
     }
 
-    /// Whether no rule may touch the region now. One that is not healthy is never left alone, nor
-    /// is one that lacks voters that nobody took from it: until it has them it takes no writes.
+    /// Whether no rule may touch the region now. One with a voter that is not healthy or with any
+    /// damaged peer is never left alone, nor is one that lacks voters that nobody took from it:
+    /// until it has them it takes no writes.
     pub fn is_left_alone(&self, region: &RegionView, settings: &Settings, now: Duration) -> bool {
         let Some(alone) = self.left_alone.get(&region.region.id) else {
             return false;
@@ -195,6 +196,7 @@ impl ClusterView {
         now < alone.until
             && (is_whole || alone.lacks_on_purpose)
             && schedule::all_healthy(self, region, settings, now)
+            && !schedule::any_damaged(self, region)
     }
 
     /// How many regions have a peer on each store, and how many are led from it.

@@ -98,6 +98,12 @@ pub enum Cause {
         /// Which.
         peer: PeerId,
     },
+    /// The peer that was added is damaged: it never catches up, and goes (D6).
+    #[error("peer {peer} is damaged, and a damaged peer is replaced under a new id")]
+    PeerDamaged {
+        /// Which.
+        peer: PeerId,
+    },
     /// The region was split, and not there.
     #[error("the region was split elsewhere meanwhile: the key lies inside region {region} now")]
     SplitElsewhere {

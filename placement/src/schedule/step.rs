@@ -15,7 +15,7 @@ use tinykv_raft::PeerId;
 use tinykv_replica::{Peer, PeerRole, StoreId};
 
 use super::order::{Cause, Change, Ending, Order, Progress};
-use super::safety::{is_healthy, may_exchange, may_remove};
+use super::safety::{is_damaged, is_healthy, may_exchange, may_remove};
 use crate::state::Settings;
 use crate::view::{ClusterView, RegionView};
 
@@ -127,6 +127,9 @@ impl Step {
         if region.is_joint() {
             return Progress::Wait;
         }
+        if let Some(peer) = self.waits_for_damaged(view, region) {
+            return cancelled(Cause::PeerDamaged { peer });
+        }
         let change = match self {
             Step::AddLearner { peer, store } => match region.region.peer_on(*store) {
                 None => Change::AddLearner(Peer::learner(*peer, *store)),
@@ -187,6 +190,17 @@ impl Step {
             leader,
             change,
         })
+    }
+
+    /// The peer that has to catch up for this step and never will, because it is damaged.
+    fn waits_for_damaged(&self, view: &ClusterView, region: &RegionView) -> Option<PeerId> {
+        let peer = match self {
+            Step::AddLearner { peer, .. } | Step::Promote { peer, .. } => *peer,
+            Step::Exchange { new, .. } => new.id,
+            Step::Remove { .. } | Step::TransferLeader { .. } | Step::Split { .. } => return None,
+        };
+        let there = region.region.peer(peer)?;
+        is_damaged(view, region, there).then_some(peer)
     }
 }
 

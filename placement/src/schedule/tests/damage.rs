@@ -76,3 +76,30 @@ fn a_damaged_learner_goes_and_is_not_promoted() {
     let operator = &world.view.operators[&GroupId(1)];
     assert_eq!(operator.steps[0].to_string(), "remove 103 from store 3");
 }
+
+/// Nobody is asked to wait for a peer that never catches up, not even by hand, and neither its
+/// operator nor what follows a wish by hand is in the way of the rule that removes it.
+#[test]
+fn an_operator_does_not_wait_for_a_damaged_peer() {
+    let mut world = World::new(4, 3);
+    world.region(1, &[1, 2, 3]);
+    world.damage(2, [1]);
+    world.admit();
+    let mut operator = world.view.operators.remove(&GroupId(1)).expect("a move");
+    let new = match operator.steps[0] {
+        Step::AddLearner { peer, .. } => peer,
+        ref other => panic!("a move begins with a learner, not with {other}"),
+    };
+    world.damage(2, []);
+    let learner = Peer::learner(new, StoreId(4));
+    world.known(1).region.peers.push(learner);
+    world.known(1).pending.insert(new);
+    let progress = operator.advance(&world.view, &world.settings, NOW);
+    assert_eq!(progress, Progress::Wait, "a learner that catches up");
+    world.damage(4, [1]);
+    let cancelled = Progress::Ended(Ending::Cancelled(Cause::PeerDamaged { peer: new }));
+    let progress = operator.advance(&world.view, &world.settings, NOW);
+    assert_eq!(progress, cancelled);
+    world.view.leave_lacking(GroupId(1), NOW);
+    assert_eq!(world.planned(), ["1: remove from 4 (damaged-replica)"]);
+}
