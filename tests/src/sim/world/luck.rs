@@ -122,9 +122,10 @@ impl World {
         let hurt = self.is_anyone_hurt();
         let is_voter = |role: PeerRole| role == PeerRole::Voter;
         let regions = self.newest_regions();
-        let is_safe = regions.values().all(|region| {
+        let is_safe = regions.iter().all(|(id, region)| {
             let voters = region.peers.iter().filter(|peer| is_voter(peer.role));
-            voters.count() > 2
+            let removal = self.removals.get(id);
+            voters.count() > 2 && removal.is_none_or(|asked| *asked < region.epoch.conf_ver)
         });
         !hurt && is_safe
     }

@@ -8,10 +8,12 @@ mod quiet;
 mod size;
 mod topology;
 
+use std::collections::BTreeMap;
 use std::time::Duration;
 
 use tinykv_env::{CrashMode, Prng};
-use tinykv_replica::{Event, SnapshotSend, StoreId};
+use tinykv_raft::GroupId;
+use tinykv_replica::{Event, Heartbeat, SnapshotSend, StoreId};
 
 use crate::checker::{self, Operation, Violation};
 
@@ -57,6 +59,9 @@ pub(super) struct World {
     founding: Founding,
     setup: Setup,
     size: Size,
+    /// Removals that were asked for, by region, with its membership's version then: while that
+    /// stands, a voter may be about to go.
+    removals: BTreeMap<GroupId, u64>,
     /// Faults that came so far.
     struck: u64,
     history: Vec<Operation>,
@@ -106,6 +111,7 @@ impl World {
             founding: Founding::new(weather),
             setup: setup.clone(),
             size,
+            removals: BTreeMap::new(),
             struck: 0,
             stores,
             members,
@@ -199,19 +205,7 @@ impl World {
                 from,
                 heartbeat,
             } => {
-                let now = self.context.now();
-                let (process, context) = self.process_and_context(to);
-                let paused_until = process.paused_until();
-                if paused_until > now {
-                    let hear = Happening::Hear {
-                        to,
-                        from,
-                        heartbeat,
-                    };
-                    context.schedule.after(paused_until - now, hear);
-                } else {
-                    process.hear(context, from, heartbeat);
-                }
+                self.hear(to, from, heartbeat);
                 Ok(())
             }
             Happening::Snapshot {
@@ -312,6 +306,23 @@ impl World {
         let (process, context) = self.process_and_context(at);
         let outcome = process.work(context, work);
         self.settle(at, outcome)
+    }
+
+    /// A heartbeat between stores; a paused one hears it later.
+    fn hear(&mut self, to: StoreId, from: StoreId, heartbeat: Heartbeat) {
+        let now = self.context.now();
+        let (process, context) = self.process_and_context(to);
+        let paused_until = process.paused_until();
+        if paused_until > now {
+            let hear = Happening::Hear {
+                to,
+                from,
+                heartbeat,
+            };
+            context.schedule.after(paused_until - now, hear);
+        } else {
+            process.hear(context, from, heartbeat);
+        }
     }
 
     fn on_call(&mut self, to: StoreId, packet: Packet) -> Result<(), String> {

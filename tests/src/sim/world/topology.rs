@@ -90,6 +90,9 @@ impl World {
             (_, Some(from), _) if !is_hurt => Manual::RemovePeer { from },
             _ => return false,
         };
+        if let Manual::RemovePeer { .. } = wish {
+            self.removals.insert(region.id, region.epoch.conf_ver);
+        }
         self.wish(region.id, wish)
     }
 
@@ -148,6 +151,9 @@ impl World {
         self.context
             .trace(format_args!("group {group} {changes:?}"));
         let epoch = region.epoch;
+        if let [PeerChange::Remove(_)] = changes[..] {
+            self.removals.insert(group, epoch.conf_ver);
+        }
         self.admin(index, group, AdminAction::ChangePeers { epoch, changes });
         // Sometimes a split races with it.
         if self.healed.is_none() && self.context.random.chance(4) {
