@@ -97,7 +97,7 @@ const MUST_FIRE: &[&str] = &[
 ];
 
 /// Operations that have to succeed in a simulated second, on average over a batch.
-const OPERATIONS_MIN: f64 = 25.0;
+const OPERATIONS_MIN: f64 = 50.0;
 
 /// Whether a batch was real work: every probe hit, every fault fired, enough operations.
 ///

@@ -83,7 +83,7 @@ impl Search<'_> {
     }
 
     fn clients(&mut self) {
-        let most = self.best.setup.profile.clients();
+        let (_, most) = self.best.setup.profile.clients();
         for count in 1..most {
             if self.attempt(|setup| setup.clients = Some(count)) {
                 return;

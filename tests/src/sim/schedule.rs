@@ -12,14 +12,19 @@ use std::time::Duration;
 pub struct Schedule<E> {
     now: Duration,
     scheduled: u64,
-    queue: BinaryHeap<Scheduled<E>>,
+    queue: BinaryHeap<Scheduled>,
+    /// The events themselves, which the queue would move about: they are large.
+    events: Vec<Option<E>>,
+    /// Places there that are free.
+    free: Vec<usize>,
 }
 
-#[derive(Debug)]
-struct Scheduled<E> {
+#[derive(Clone, Copy, Debug)]
+struct Scheduled {
     at: Duration,
     number: u64,
-    event: E,
+    /// Where among the events.
+    place: usize,
 }
 
 impl<E> Schedule<E> {
@@ -29,6 +34,8 @@ impl<E> Schedule<E> {
             now: Duration::ZERO,
             scheduled: 0,
             queue: BinaryHeap::new(),
+            events: Vec::new(),
+            free: Vec::new(),
         }
     }
 
@@ -40,10 +47,20 @@ impl<E> Schedule<E> {
     /// Lets `event` happen after `delay`.
     pub fn after(&mut self, delay: Duration, event: E) {
         self.scheduled += 1;
+        let place = match self.free.pop() {
+            Some(place) => {
+                self.events[place] = Some(event);
+                place
+            }
+            None => {
+                self.events.push(Some(event));
+                self.events.len() - 1
+            }
+        };
         self.queue.push(Scheduled {
             at: self.now + delay,
             number: self.scheduled,
-            event,
+            place,
         });
     }
 
@@ -59,7 +76,8 @@ impl<E> Schedule<E> {
                     next.at
                 );
                 self.now = next.at;
-                Some(next.event)
+                self.free.push(next.place);
+                self.events[next.place].take()
             }
             _ => {
                 self.now = self.now.max(until);
@@ -75,23 +93,23 @@ impl<E> Default for Schedule<E> {
     }
 }
 
-impl<E> Ord for Scheduled<E> {
+impl Ord for Scheduled {
     /// Reversed: the heap's greatest is the earliest.
     fn cmp(&self, other: &Self) -> Ordering {
         (other.at, other.number).cmp(&(self.at, self.number))
     }
 }
 
-impl<E> PartialOrd for Scheduled<E> {
+impl PartialOrd for Scheduled {
     fn partial_cmp(&self, other: &Self) -> Option<Ordering> {
         Some(self.cmp(other))
     }
 }
 
-impl<E> PartialEq for Scheduled<E> {
+impl PartialEq for Scheduled {
     fn eq(&self, other: &Self) -> bool {
         self.cmp(other) == Ordering::Equal
     }
 }
 
-impl<E> Eq for Scheduled<E> {}
+impl Eq for Scheduled {}

@@ -38,12 +38,12 @@ impl Profile {
         }
     }
 
-    /// The most clients there are.
-    pub(super) fn clients(self) -> u64 {
+    /// The fewest and the most clients there are.
+    pub(super) fn clients(self) -> (u64, u64) {
         match self {
-            Profile::Quick => 5,
-            Profile::Long => 8,
-            Profile::Three => 4,
+            Profile::Quick => (3, 6),
+            Profile::Long => (3, 8),
+            Profile::Three => (5, 7),
         }
     }
 

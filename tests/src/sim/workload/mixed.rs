@@ -63,7 +63,7 @@ impl Mixed {
             all: keys.all(),
             keys,
             lots,
-            pause_ms_max: random.between(6, 22),
+            pause_ms_max: random.between(6, 18),
             random,
             seen: (0..clients).map(|_| Seen::default()).collect(),
             tags: 0,

@@ -96,7 +96,8 @@ impl World {
             .collect();
         let kinds = Keys::draw(size.keys_times, &mut random);
         let keys = kinds.all();
-        let mut clients: Vec<Client> = (0..random.between(2, setup.profile.clients()) as usize)
+        let (fewest, most) = setup.profile.clients();
+        let mut clients: Vec<Client> = (0..random.between(fewest, most) as usize)
             .map(|id| Client::new(id, keys.clone(), random.fork()))
             .collect();
         let most = setup
