@@ -55,6 +55,7 @@ const MUST_HIT: &[&str] = &[
     "link",
     "link_one_way",
     "joint",
+    "joint_order",
     "group_slept",
     "woken_by_a_request",
     "woken_by_a_lost_store",
