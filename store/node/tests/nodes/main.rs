@@ -239,8 +239,8 @@ async fn replace(cluster: &mut Cluster, damaged: u64) {
     assert_eq!((status.peer.id, status.damaged), (successor.id, false));
 }
 
-/// A store that was away while its peer was removed asks for votes; the others count what they do
-/// not hear, say so on their pages, and tell it that it is gone.
+/// A store that was away while its peer was removed, and whom nobody remembers to dismiss, asks for
+/// itself; the others count what they do not hear, say so on their pages, and tell it that it is gone.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn who_was_removed_is_not_heard_and_counted() {
     in_time(async {
@@ -250,6 +250,11 @@ async fn who_was_removed_is_not_heard_and_counted() {
         let away = cluster.leader(1).await % 3 + 1;
         cluster.kill(away).await;
         cluster.change(1, PeerChange::Remove(voter(away).id)).await;
+        for store in (1..=3).filter(|store| *store != away) {
+            cluster.kill(store).await;
+            cluster.start_node(store).await;
+        }
+        cluster.put(1, "k", "x").await;
         cluster.start_node(away).await;
         cluster
             .eventually("the end of the removed peer", async || {
