@@ -154,6 +154,9 @@ pub enum PeerBody {
     /// "Am I still a member?", asked by those that hear of no leader and cannot campaign. A leader
     /// answers [`PeerBody::Gone`], or nothing.
     Probe,
+    /// A follower to its leader: "this peer, which was removed, asks me instead of you". Answered to
+    /// that peer as if it had asked the leader, never passed on again.
+    AskedBy(Peer),
     /// About the sleep of the group.
     Rest(Rest),
 }

@@ -68,7 +68,8 @@
 //! A removed peer goes on voting, without a region of its own to serve, until a leader dismisses it
 //! ([`PeerBody::Gone`]): its vote may be needed by those who do not know yet that the removal is
 //! committed. A damaged peer votes no more, and asks now and then whether it was removed
-//! ([`PeerBody::Probe`]).
+//! ([`PeerBody::Probe`]). Who asks a follower, or wants its vote, is made known to the leader
+//! ([`PeerBody::AskedBy`]): the removed need not know who leads.
 //!
 //! # Sleep
 //!

@@ -38,7 +38,11 @@ pub(crate) fn size(message: &PeerMessage) -> usize {
             body: MessageBody::Append(append),
             ..
         }) => append.entries.iter().map(|entry| entry.size()).sum(),
-        PeerBody::Raft(_) | PeerBody::Gone | PeerBody::Probe | PeerBody::Rest(_) => 0,
+        PeerBody::Raft(_)
+        | PeerBody::Gone
+        | PeerBody::Probe
+        | PeerBody::AskedBy(_)
+        | PeerBody::Rest(_) => 0,
     };
     OVERHEAD + payload
 }
@@ -109,6 +113,10 @@ fn put_message(out: &mut Output, message: &PeerMessage) {
     match &message.body {
         PeerBody::Gone => out.u8(0),
         PeerBody::Probe => out.u8(7),
+        PeerBody::AskedBy(peer) => {
+            out.u8(13);
+            out.peer(*peer);
+        }
         PeerBody::Rest(rest) => put_rest(out, *rest),
         PeerBody::Raft(raft) => {
             assert_eq!(
@@ -141,6 +149,7 @@ fn get_message(input: &mut Input<'_>) -> Result<PeerMessage, CodecError> {
         8 => PeerBody::Rest(Rest::Wake),
         9 => PeerBody::Rest(Rest::Disown),
         kind @ 10..=12 => PeerBody::Rest(get_rest(input, kind)?),
+        13 => PeerBody::AskedBy(input.peer()?),
         kind => {
             let term = input.term()?;
             let body = get_body(input, kind)?;

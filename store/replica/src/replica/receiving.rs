@@ -12,7 +12,7 @@ use crate::effects::{DropReason, EntryFetch, RegionChange};
 use crate::event::{PeerBody, PeerMessage, Rest};
 use crate::machine::{ReadError, StateMachine};
 use crate::outcome::{Doubt, Outcome, Refusal};
-use crate::region::{Peer, StoreId};
+use crate::region::{Peer, RegionEpoch, StoreId};
 use crate::run::Run;
 
 impl<S: StateMachine> Replica<S> {
@@ -44,14 +44,19 @@ impl<S: StateMachine> Replica<S> {
             self.remember(message.from);
             return Err(DropReason::OutOfService);
         }
-        if self.knows_removed(&message) {
+        let asker = match message.body {
+            PeerBody::AskedBy(removed) => removed,
+            _ => message.from,
+        };
+        if self.knows_removed(asker, message.epoch) {
             if self.is_leader() && self.raft.may_dismiss() {
-                let gone = self.envelope(message.from, PeerBody::Gone);
+                let gone = self.envelope(asker, PeerBody::Gone);
                 run.effects.messages.push(gone);
                 return Err(DropReason::NotMember);
             }
+            self.pass_on(&message, run);
             // Its vote may be needed, and so may be its questions for one.
-            if let PeerBody::Probe = message.body {
+            if let PeerBody::Probe | PeerBody::AskedBy(_) = message.body {
                 return Err(DropReason::NotMember);
             }
         }
@@ -97,11 +102,27 @@ impl<S: StateMachine> Replica<S> {
         Ok(())
     }
 
-    /// Whether the sender was a member once and, as applied here, is not any more.
-    fn knows_removed(&self, message: &PeerMessage) -> bool {
+    /// Whether a peer was a member once and, as applied here, is not any more. The epoch is that of
+    /// whoever mentions it.
+    fn knows_removed(&self, peer: Peer, epoch: RegionEpoch) -> bool {
         self.state.is_some()
-            && self.region.peer(message.from.id).is_none()
-            && message.epoch.conf_ver <= self.region.epoch.conf_ver
+            && self.region.peer(peer.id).is_none()
+            && epoch.conf_ver <= self.region.epoch.conf_ver
+    }
+
+    /// A removed peer that campaigns or asks may know none of those who can dismiss it: whoever leads
+    /// now may have been a learner in its time, or nobody. So a follower tells its leader.
+    fn pass_on(&self, message: &PeerMessage, run: &mut Run<'_, S::Reply>) {
+        let asks = match &message.body {
+            PeerBody::Probe => true,
+            PeerBody::Raft(raft) => matches!(raft.body, MessageBody::VoteRequest(_)),
+            PeerBody::Gone | PeerBody::AskedBy(_) | PeerBody::Rest(_) => false,
+        };
+        let leader = self.leader().filter(|leader| leader.id != self.peer.id);
+        if let (true, Some(leader)) = (asks, leader) {
+            let asked = self.envelope(leader, PeerBody::AskedBy(message.from));
+            run.effects.messages.push(asked);
+        }
     }
 
     fn check_content(&self, raft: &Message, run: &Run<'_, S::Reply>) -> Result<(), DropReason> {

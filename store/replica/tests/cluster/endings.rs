@@ -216,3 +216,55 @@ fn messages_that_cannot_be_right_are_told_apart() {
     let after = single.shard.status(GROUP).expect("it lives here").raft;
     assert_eq!(after, before, "nothing of it left a trace");
 }
+
+/// `sim --seed 14105`: a voter that missed its removal asks those that were voters with it; the new
+/// leader is not among them.
+#[test]
+fn a_removed_peer_that_asks_a_follower_is_dismissed_by_the_leader() {
+    let removed = Peer::voter(PeerId(40), StoreId(4));
+    let wants_vote = MessageBody::VoteRequest(VoteRequest {
+        kind: VoteKind::PreVote,
+        campaign: Term(4),
+        last: FIRST_ENTRY,
+        force: None,
+        first: true,
+    });
+    for asks in [PeerBody::Probe, raft(removed, 4, wants_vote)] {
+        let mut follower = Single::new();
+        follower.run(Event::Create(Birth {
+            peer: HERE,
+            state: state(&[HERE, OTHER]),
+        }));
+        let asked = message(removed, RegionEpoch::FIRST, asks);
+        let effects = follower.run(Event::Message(asked.clone()));
+        assert!(passed_on(&effects).is_empty(), "there is no leader");
+        follower.run(said(OTHER, 3, append(Vec::new())));
+        let effects = follower.run(Event::Message(asked));
+        assert_eq!(passed_on(&effects), [(OTHER.id, removed)]);
+        let again = message(OTHER, RegionEpoch::FIRST, PeerBody::AskedBy(removed));
+        let effects = follower.run(Event::Message(again));
+        assert!(passed_on(&effects).is_empty(), "once is enough");
+    }
+    let mut leader = Single::new();
+    leader.run(Event::Create(Birth {
+        peer: HERE,
+        state: state(&[HERE]),
+    }));
+    leader.run(proposal(1, LATE));
+    let told = message(OTHER, RegionEpoch::FIRST, PeerBody::AskedBy(removed));
+    let effects = leader.run(Event::Message(told));
+    let farewell: Vec<_> = effects
+        .messages
+        .iter()
+        .map(|it| (it.to, &it.body))
+        .collect();
+    assert_eq!(farewell, [(removed, &PeerBody::Gone)]);
+}
+
+fn passed_on(effects: &Effects<Vec<u32>>) -> Vec<(PeerId, Peer)> {
+    let passed = effects.messages.iter().map(|it| match it.body {
+        PeerBody::AskedBy(peer) => Some((it.to.id, peer)),
+        _ => None,
+    });
+    passed.flatten().collect()
+}

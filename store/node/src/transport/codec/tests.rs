@@ -158,6 +158,7 @@ fn message(random: &mut Prng) -> PeerMessage {
             0 => PeerBody::Gone,
             1 => PeerBody::Probe,
             2 => PeerBody::Rest(rest(random)),
+            3 => PeerBody::AskedBy(peer(random)),
             _ => PeerBody::Raft(Message {
                 from: from.id,
                 to: to.id,
