@@ -38,7 +38,7 @@ pub use order::{Cause, Change, Ending, Order, Progress};
 pub use reason::{Fact, Loser, Reason, Rule, Why};
 pub use step::Step;
 
-pub(crate) use safety::{all_healthy, any_damaged};
+pub(crate) use safety::{all_healthy, first_damaged};
 
 /// Operators running at once in the whole cluster.
 const OPERATORS_MAX: usize = 64;

@@ -196,7 +196,7 @@ impl ClusterView {
         now < alone.until
             && (is_whole || alone.lacks_on_purpose)
             && schedule::all_healthy(self, region, settings, now)
-            && !schedule::any_damaged(self, region)
+            && schedule::first_damaged(self, region).is_none()
     }
 
     /// How many regions have a peer on each store, and how many are led from it.

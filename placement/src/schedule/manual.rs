@@ -14,7 +14,7 @@ use tinykv_raft::GroupId;
 use tinykv_replica::{Peer, PeerRole, StoreId};
 
 use super::reason::{Fact, Reason, Rule};
-use super::safety::{is_healthy, may_remove};
+use super::safety::{first_damaged, is_healthy, may_remove};
 use super::{Action, Decision};
 use crate::state::Settings;
 use crate::view::{ClusterView, RegionView, StoreState};
@@ -172,17 +172,31 @@ impl Case<'_> {
                 }
             }
         }
+        self.check_whole()?;
+        Ok(Action::Split {
+            keys: keys.to_vec(),
+        })
+    }
+
+    /// What a region lacks comes first; the operator of a split would be in the way of that.
+    fn check_whole(&self) -> Result<(), ManualRefusal> {
+        let region = self.region.region.id;
         let (voters, wanted) = (self.region.voters().count(), self.view.replicas_wanted);
         if voters < wanted as usize {
             return Err(ManualRefusal::Incomplete {
-                region: region.id,
+                region,
                 voters,
                 wanted,
             });
         }
-        Ok(Action::Split {
-            keys: keys.to_vec(),
-        })
+        match first_damaged(self.view, self.region) {
+            None => Ok(()),
+            Some(damaged) => Err(ManualRefusal::Damaged {
+                region,
+                store: damaged.store,
+                peer: damaged.id,
+            }),
+        }
     }
 
     fn transfer(&self, to: StoreId) -> Result<Action, ManualRefusal> {

@@ -98,7 +98,7 @@ pub enum Cause {
         /// Which.
         peer: PeerId,
     },
-    /// The peer that was added is damaged: it never catches up, and goes (D6).
+    /// The peer is damaged: it never catches up, and is replaced before anything else (D6).
     #[error("peer {peer} is damaged, and a damaged peer is replaced under a new id")]
     PeerDamaged {
         /// Which.

@@ -47,10 +47,11 @@ pub(crate) fn all_healthy(
             .all(|voter| is_healthy(view, region, voter, settings, now))
 }
 
-/// Whether a store reported a peer of the region as damaged, be it a voter or a learner (D6).
-pub(crate) fn any_damaged(view: &ClusterView, region: &RegionView) -> bool {
-    let mut peers = region.region.peers.iter();
-    peers.any(|peer| is_damaged(view, region, *peer))
+/// The first peer of the region that its store reported as damaged, be it a voter or a learner
+/// (D6).
+pub(crate) fn first_damaged(view: &ClusterView, region: &RegionView) -> Option<Peer> {
+    let mut peers = region.region.peers.iter().copied();
+    peers.find(|peer| is_damaged(view, region, *peer))
 }
 
 /// Whether the store reported the peer as damaged (D6).

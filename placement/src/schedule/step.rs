@@ -15,7 +15,7 @@ use tinykv_raft::PeerId;
 use tinykv_replica::{Peer, PeerRole, StoreId};
 
 use super::order::{Cause, Change, Ending, Order, Progress};
-use super::safety::{is_damaged, is_healthy, may_exchange, may_remove};
+use super::safety::{first_damaged, is_damaged, is_healthy, may_exchange, may_remove};
 use crate::state::Settings;
 use crate::view::{ClusterView, RegionView};
 
@@ -180,6 +180,10 @@ impl Step {
             Step::Split { version, keys } => {
                 if region.region.epoch.version > *version {
                     return after_split(view, *version, keys);
+                }
+                // First things first: the rule that replaces it waits for this operator to end.
+                if let Some(damaged) = first_damaged(view, region) {
+                    return cancelled(Cause::PeerDamaged { peer: damaged.id });
                 }
                 Change::Split(keys.clone())
             }

@@ -180,6 +180,19 @@ pub enum ManualRefusal {
         /// What it is to have.
         wanted: u32,
     },
+    /// D6: first things first.
+    #[error(
+        "peer {peer} of region {region} on store {store} is damaged: split the region when it is \
+         replaced, which is being seen to"
+    )]
+    Damaged {
+        /// The region.
+        region: GroupId,
+        /// Where the peer is.
+        store: StoreId,
+        /// Which.
+        peer: PeerId,
+    },
     /// A bound on peers.
     #[error("region {region} has {PEERS_MAX} peers, the most there may be: remove one first")]
     TooManyPeers {

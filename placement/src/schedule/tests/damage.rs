@@ -103,3 +103,35 @@ fn an_operator_does_not_wait_for_a_damaged_peer() {
     world.view.leave_lacking(GroupId(1), NOW);
     assert_eq!(world.planned(), ["1: remove from 4 (damaged-replica)"]);
 }
+
+/// A region too small to have a middle is never split, and the order is repeated until the
+/// operator's time is up; a peer that was damaged meanwhile need not wait for that.
+#[test]
+fn a_split_does_not_keep_a_damaged_peer_in_its_place() {
+    let mut world = World::new(4, 3);
+    world.region(1, &[1, 2, 3]);
+    let wish = Manual::Split { keys: Vec::new() };
+    let decision = decide(&world.view, &world.settings, GroupId(1), &wish, NOW);
+    let mut operator = Operator::new(
+        7,
+        decision.expect("all is well"),
+        PeerId(900),
+        &world.view.regions[&GroupId(1)],
+        &world.settings,
+        NOW,
+    )
+    .expect("of this epoch");
+    let progress = operator.advance(&world.view, &world.settings, NOW);
+    assert!(matches!(progress, Progress::Order(_)), "{progress:?}");
+    world.damage(2, [1]);
+    let cause = Cause::PeerDamaged { peer: PeerId(102) };
+    let progress = operator.advance(&world.view, &world.settings, NOW);
+    assert_eq!(progress, Progress::Ended(Ending::Cancelled(cause)));
+    assert_eq!(world.planned(), ["1: move 2 to 4 (damaged-replica)"]);
+    let refusal = decide(&world.view, &world.settings, GroupId(1), &wish, NOW);
+    assert_eq!(
+        refusal.expect_err("first things first").to_string(),
+        "peer 102 of region 1 on store 2 is damaged: split the region when it is replaced, which \
+         is being seen to"
+    );
+}
