@@ -4,8 +4,12 @@
 //! serve a read by the rule of [`read_in_lease`]. The order of its steps is what makes it safe:
 //! a lease that is still valid on a clock read *after* the snapshot was taken, in a cell that
 //! still says the same afterwards, covers the moment of the snapshot (C2).
+//!
+//! The shard sees nothing of these reads, and would put a region to sleep that is only read. So the
+//! cell notes that there were some, and at each renewal the shard takes the note and is told.
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use arc_swap::ArcSwapOption;
@@ -29,6 +33,8 @@ pub struct Lease {
 #[derive(Debug, Default)]
 pub struct LeaseCell {
     current: ArcSwapOption<Lease>,
+    /// Whether reads were served since the note was taken.
+    is_read: AtomicBool,
 }
 
 /// There is no valid lease, or the key lies outside the region: ask the shard (ReadIndex), which
@@ -51,6 +57,19 @@ impl LeaseCell {
     /// takes a lease back before anything that depends on its absence leaves the shard.
     pub(crate) fn publish(&self, lease: Option<Lease>) {
         self.current.store(lease.map(Arc::new));
+    }
+
+    /// Whether reads were served since this was asked last.
+    pub(crate) fn take_is_read(&self) -> bool {
+        self.is_read.swap(false, Ordering::Relaxed)
+    }
+
+    /// Written once between two renewals, so that readers do not fight for its cache line. Nothing
+    /// that is read depends on it.
+    fn note_read(&self) {
+        if !self.is_read.load(Ordering::Relaxed) {
+            self.is_read.store(true, Ordering::Relaxed);
+        }
     }
 }
 
@@ -76,6 +95,7 @@ pub fn read_in_lease<T>(
         && before.region.id == after.region.id
         && before.region.epoch == after.region.epoch;
     if same && now < after.valid_until && in_region(&after) {
+        cell.note_read();
         Ok(taken)
     } else {
         Err(NotInLease)

@@ -267,6 +267,9 @@ impl<S: StateMachine> ShardThread<S> {
             region,
             valid_until: lease.valid_until,
         }));
+        if entry.lease().take_is_read() {
+            self.inbox.push_notice(Event::ReadInLease(lease.group));
+        }
     }
 }
 

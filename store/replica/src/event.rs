@@ -78,6 +78,9 @@ pub enum Event {
     },
     /// Applied indexes that the LSM has made durable: the log may be cut up to there.
     Flushed(BTreeMap<GroupId, LogIndex>),
+    /// Reads were served in the group's lease since this was said last: it is in use, though its
+    /// shard saw nothing of it. Said when the lease is renewed; it wakes nobody.
+    ReadInLease(GroupId),
     /// The engine has cut these logs by itself, because they held back the recycling of the log.
     /// Never beyond what is flushed.
     LogCut(Vec<(GroupId, EntryId)>),

@@ -128,3 +128,15 @@ fn a_lease_extended_while_reading_counts_as_extended() {
         Ok("snapshot")
     );
 }
+
+#[test]
+fn only_reads_that_were_served_are_noted() {
+    let cell = LeaseCell::new();
+    cell.publish(Some(lease(1, 1, "z")));
+    let read_at = |now| read_in_lease(&cell, |_| true, || (), || now);
+    assert_eq!(read_at(END), Err(NotInLease));
+    assert!(!cell.take_is_read());
+    assert_eq!((read_at(INSIDE), read_at(INSIDE)), (Ok(()), Ok(())));
+    assert!(cell.take_is_read());
+    assert!(!cell.take_is_read(), "taken");
+}

@@ -195,6 +195,11 @@ impl<S: StateMachine> Replica<S> {
         self.rouse(run);
     }
 
+    /// Clients were served without being seen. Whoever sleeps has no lease, so nobody has to wake.
+    pub(crate) fn on_read_in_lease(&mut self) {
+        self.rest.is_used = true;
+    }
+
     /// A sleeping follower wakes, and its leader: if that does not call, the follower is free to
     /// elect another.
     pub(super) fn rouse(&mut self, run: &mut Run<'_, S::Reply>) {

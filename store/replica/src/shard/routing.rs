@@ -1,5 +1,6 @@
 //! From events to groups: who is meant, who may be born, who is dead.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use tinykv_mutants::{Mutant, planted};
@@ -74,11 +75,10 @@ impl<S: StateMachine> Shard<S> {
                     self.territory.release(group);
                 }
             }
-            Event::Flushed(flushed) => {
-                for (group, index) in flushed {
-                    if let Some(replica) = self.touch(group) {
-                        replica.on_flushed(index, run);
-                    }
+            Event::Flushed(flushed) => self.on_flushed(&flushed, run),
+            Event::ReadInLease(group) => {
+                if let Some(replica) = self.replicas.get_mut(&group) {
+                    replica.on_read_in_lease();
                 }
             }
             Event::LogCut(cuts) => {
@@ -377,6 +377,14 @@ impl<S: StateMachine> Shard<S> {
         if stage == Stage::Closed && !may_return {
             self.graves.remove(&group);
             run.record(Record::ForgetTombstone { group });
+        }
+    }
+
+    fn on_flushed(&mut self, flushed: &BTreeMap<GroupId, LogIndex>, run: &mut Run<'_, S::Reply>) {
+        for (group, index) in flushed {
+            if let Some(replica) = self.touch(*group) {
+                replica.on_flushed(*index, run);
+            }
         }
     }
 

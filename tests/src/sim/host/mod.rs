@@ -13,7 +13,7 @@ mod recovery;
 mod snapshot;
 mod work;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -90,6 +90,8 @@ pub(super) struct Running<S: StateMachine> {
     /// Regions in service here.
     pub(super) regions: BTreeMap<GroupId, Arc<RegionState>>,
     pub(super) leases: BTreeMap<GroupId, LeaseCell>,
+    /// Groups that served reads in their lease since it was renewed.
+    pub(super) read_in_lease: BTreeSet<GroupId>,
     /// Groups led from here, and in which term.
     pub(super) leads: BTreeMap<GroupId, Term>,
     /// Answers that nobody has taken yet.

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use tinykv_raft::{GroupId, PeerId, Role, Term};
-use tinykv_replica::{LeaseCell, Observed, RegionChange, RegionState, StateMachine};
+use tinykv_replica::{Event, LeaseCell, Observed, RegionChange, RegionState, StateMachine};
 
 use super::super::happening::Context;
 use super::super::invariants::Progress;
@@ -115,7 +115,11 @@ impl<S: StateMachine> Host<S> {
             .invariants
             .on_lease(context.schedule.now(), self.id, &state.region, until)
             .map_err(Trouble::Violation)?;
-        running.leases.insert(lease.group, lease);
+        let group = lease.group;
+        running.leases.insert(group, lease);
+        if running.read_in_lease.remove(&group) {
+            self.post(context, Event::ReadInLease(group));
+        }
         Ok(())
     }
 

@@ -1,6 +1,6 @@
 //! A process starts on what its disk holds, as `store/node` does it.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 use std::time::Duration;
 
@@ -117,6 +117,7 @@ impl<S: StateMachine> Host<S> {
             noticed_at: Duration::ZERO,
             regions: BTreeMap::new(),
             leases: BTreeMap::new(),
+            read_in_lease: BTreeSet::new(),
             leads: BTreeMap::new(),
             outcomes: Vec::new(),
             news: Vec::new(),

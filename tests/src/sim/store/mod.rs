@@ -125,6 +125,9 @@ impl Store {
             .is_some_and(|lease| now < lease.valid_until && lease.epoch.version == epoch.version);
         if in_lease && !context.random.chance(self.asks_one_in) {
             context.report.probe("read_in_lease");
+            if let Some(running) = &mut self.host.running {
+                running.read_in_lease.insert(group);
+            }
             let region = Arc::new(here.state.region.clone());
             return Ok(Begun::answered(self.read(&region, &call.asked)?));
         }

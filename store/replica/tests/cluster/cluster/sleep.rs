@@ -111,6 +111,32 @@ fn first_read_of_a_sleeping_group_takes_one_round() {
     cluster.until("all groups sleep again", Cluster::all_sleep);
 }
 
+/// Reads in the lease pass the shard by; its shell says at each renewal that there were some.
+#[test]
+fn group_that_is_only_read_in_its_lease_stays_awake() {
+    let mut cluster = Cluster::asleep();
+    let (used, idle) = (GroupId(1), GroupId(2));
+    let leader = |cluster: &Cluster, group| cluster.leader_store(group).expect("in office");
+    for group in [used, idle] {
+        let leader = leader(&cluster, group);
+        cluster.read(leader, group);
+    }
+    cluster.until("both are read", |cluster| cluster.open.is_empty());
+    for _ in 0..100 {
+        let reader = leader(&cluster, used) as usize - 1;
+        cluster.stores[reader].inbox.push(Event::ReadInLease(used));
+        cluster.pass(50);
+    }
+    let sleeps = |group| cluster.sleeps(leader(&cluster, group), group);
+    assert!(!sleeps(used) && sleeps(idle));
+    cluster.until("it sleeps when nobody reads", Cluster::all_sleep);
+    let reader = leader(&cluster, used);
+    let event = Event::ReadInLease(used);
+    cluster.stores[reader as usize - 1].inbox.push(event);
+    cluster.pass(50);
+    assert!(cluster.sleeps(reader, used), "that wakes nobody");
+}
+
 #[test]
 fn follower_that_is_asked_wakes_its_leader() {
     let mut cluster = Cluster::asleep();
