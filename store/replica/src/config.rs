@@ -62,6 +62,10 @@ pub struct ShardConfig {
     pub willingness: Willingness,
     /// Whether [`crate::Effects::observed`] is filled. Default false.
     pub observe: bool,
+    /// Whether the log was ever found damaged below what was acknowledged: peers may have lived
+    /// here of which nothing is left. Whoever is called into life as a voter is taken for one of
+    /// them, and damaged (D6). Default false.
+    pub log_was_damaged: bool,
 }
 
 impl ShardConfig {
@@ -94,6 +98,7 @@ impl ShardConfig {
             hibernate_after_ticks: None,
             willingness: Willingness::Willing,
             observe: false,
+            log_was_damaged: false,
         }
     }
 }

@@ -209,6 +209,12 @@ impl Wal {
         self.durable
     }
 
+    /// Whether damage below a watermark was found at this or any earlier start. It may have taken
+    /// the only record of a group, so that nobody here knows that it ever lived (D6).
+    pub fn was_damaged(&self) -> bool {
+        self.damage_known > Position::default()
+    }
+
     /// Largest encoded record, in bytes. An entry's record is its payload and at most 96 bytes.
     pub fn record_bytes_max(&self) -> usize {
         WalOptions::payload_max(self.options.segment_bytes)

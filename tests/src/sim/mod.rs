@@ -68,7 +68,7 @@
 //! | D1 | `D::on_send`: an acknowledgement or a vote is durable before it leaves |
 //! | D3, L1 | `D::on_recovered` |
 //! | D4 | `World::settle`: a process whose sync failed has ended |
-//! | D5, D6 | `Host::recover`: a crash is no damage, damage is seen; `D::on_send`: the damaged promise nothing |
+//! | D5, D6 | `Host::recover`: a crash is no damage, damage is seen; `D::on_send`: the damaged promise nothing, nor do peers that the damage took |
 //! | D8 | liveness after space has come back; writes refused meanwhile took no effect, says the checker |
 //! | K1, K4 | the checker: what was refused never shows |
 //! | K2 | `client::fates` |

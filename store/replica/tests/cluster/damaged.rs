@@ -80,8 +80,19 @@ fn restart(
     tombstones: Vec<RecoveredTombstone>,
     engine: &States,
 ) -> (Single, Effects<Vec<u32>>) {
-    let mut config = ShardConfig::new(HERE.store, 1);
-    config.hibernate_after_ticks = Some(1);
+    let config = ShardConfig {
+        hibernate_after_ticks: Some(1),
+        ..ShardConfig::new(HERE.store, 1)
+    };
+    restart_with(config, found, tombstones, engine)
+}
+
+fn restart_with(
+    config: ShardConfig,
+    found: Vec<RecoveredReplica>,
+    tombstones: Vec<RecoveredTombstone>,
+    engine: &States,
+) -> (Single, Effects<Vec<u32>>) {
     let factory = Box::new(|_| Lists::default());
     let now = Duration::from_secs(1);
     let recovered = Shard::recover(config, factory, found, tombstones, engine, now);
@@ -311,4 +322,42 @@ fn a_restart_with_a_damaged_parent_goes_on_with_the_burial_of_its_child() {
     assert!(effects.destroys.is_empty());
     let effects = durably(&mut single, Event::Tick);
     drops(&effects, CHILD, b"m");
+}
+
+/// The damage took all that the log had of a child, so nobody here knows that it voted.
+#[test]
+fn a_voter_that_is_called_where_a_log_was_damaged_is_damaged() {
+    let config = ShardConfig {
+        log_was_damaged: true,
+        ..ShardConfig::new(HERE.store, 1)
+    };
+    let engine = States::default();
+    let restart = |found| restart_with(config.clone(), found, Vec::new(), &engine);
+    let reported = |effects: &Effects<Vec<u32>>| -> Vec<_> {
+        effects.damaged.iter().map(|it| (it.0, it.1)).collect()
+    };
+    let (mut single, _) = restart(Vec::new());
+    let effects = single.run(first_word(CHILD, CHILD_HERE));
+    assert_eq!(reported(&effects), [(CHILD, CHILD_HERE.id)]);
+    assert!(effects.messages.is_empty() && effects.messages_after_persist.is_empty());
+    assert!(asked(&mut single, 100).contains(&CHILD_OTHER));
+
+    // Nothing but its birth tells the next start of it.
+    let birth = BirthRecord {
+        peer: CHILD_HERE,
+        epoch: LATER,
+        state: None,
+        parent: None,
+    };
+    let mut whole = found(CHILD, &birth, 0);
+    whole.log.damaged = false;
+    let (_, effects) = restart(vec![whole]);
+    assert_eq!(reported(&effects), [(CHILD, CHILD_HERE.id)]);
+
+    // A newcomer begins as a learner.
+    let (mut single, _) = restart(Vec::new());
+    let learner = Peer::learner(CHILD_HERE.id, CHILD_HERE.store);
+    let effects = single.run(first_word(CHILD, learner));
+    assert_eq!(reported(&effects), []);
+    assert!(single.shard.status(CHILD).is_some_and(|it| !it.damaged));
 }

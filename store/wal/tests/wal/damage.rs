@@ -125,11 +125,15 @@ fn any_flipped_byte_is_damage_or_harmless() {
 fn damage_is_remembered_until_the_group_is_gone() {
     let mut life = settled(1);
     life.env.crash(CrashMode::KeepAll);
+    let (wal, _) = open(&life.env, &life).expect("open");
+    assert!(!wal.was_damaged(), "a crash is no damage");
+    drop(wal);
     let first = &segment_files(&life.env)[0];
     let frame = frames(&life.env, first)[1];
     life.env.flip(first, frame + 20, 1).expect("flip");
 
     let (wal, recovered) = open(&life.env, &life).expect("open");
+    assert!(wal.was_damaged());
     assert_eq!(recovered.damaged.len(), 1, "{:?}", recovered.damaged);
     assert_eq!(recovered.damaged[0].path, *first);
     // It begins where the frame before ends.
@@ -168,8 +172,12 @@ fn damage_is_remembered_until_the_group_is_gone() {
     }
     drop(wal);
     life.wal = None;
-    let (_, recovered) = open(&life.env, &life).expect("open");
+    let (wal, recovered) = open(&life.env, &life).expect("open");
     assert_eq!(recovered.damaged, vec![]);
+    assert!(
+        wal.was_damaged(),
+        "groups may be missing that nobody knows of"
+    );
     assert_eq!(recovered.groups.len(), 1);
     assert!(!recovered.groups[&GroupId(77)].damaged);
 }

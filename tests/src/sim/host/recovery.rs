@@ -15,6 +15,7 @@ use tinykv_replica::{
 use tinykv_wal::{Batch, Record};
 
 use super::super::happening::Context;
+use super::super::invariants::Found;
 use super::reader::LsmReader;
 use super::{Host, Hurt, Running};
 
@@ -95,6 +96,7 @@ impl<S: StateMachine> Host<S> {
             writer.sync()?;
         }
         let lsm = engine.lsm().clone();
+        self.config.log_was_damaged = writer.was_damaged();
         let (shard, effects) = Shard::recover(
             self.config.clone(),
             factory,
@@ -137,15 +139,19 @@ impl<S: StateMachine> Host<S> {
         groups: &BTreeMap<GroupId, GroupRecovery>,
         tombstones: &BTreeMap<GroupId, Bytes>,
     ) {
-        let found = groups.iter().map(|(group, found)| (*group, &found.log));
+        let living = groups.iter().map(|(group, found)| (*group, &found.log));
+        let found = Found {
+            groups: living.collect(),
+            dead: tombstones.keys().copied().collect(),
+            is_damaged: self.hurt == Some(Hurt::DamagedLog),
+        };
         let applied = |group| {
             groups
                 .get(&group)
                 .map_or(LogIndex(0), |found| found.applied)
         };
-        let dead = tombstones.keys().copied().collect();
         let invariants = &mut context.invariants;
-        let checked = invariants.on_recovered(self.id, found, applied, &dead);
+        let checked = invariants.on_recovered(self.id, &found, applied);
         checked.unwrap_or_else(|violation| panic!("{violation}"));
     }
 

@@ -236,7 +236,10 @@ impl<S: StateMachine> Host<S> {
             running.flush_wanted |= !effects.flushes.is_empty();
         }
         for (group, peer, error) in &effects.damaged {
-            let known = context.invariants.is_damaged(*group, *peer);
+            // Nothing is known of it, and the log may have lost it.
+            let called =
+                self.config.log_was_damaged && !context.invariants.is_kept(self.id, *group);
+            let known = called || context.invariants.is_damaged(*group, *peer);
             if self.hurt.is_none() && !known {
                 return Err(Trouble::Violation(format!(
                     "D6: store {}: peer {peer} of group {group} calls itself damaged: {error}",

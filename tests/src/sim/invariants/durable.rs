@@ -10,7 +10,7 @@ use tinykv_raft::{
     AppendOutcome, Configuration, Entry, EntryId, GroupId, HardState, LogIndex, MessageBody,
     Payload, PeerId, Term, VoteKind,
 };
-use tinykv_replica::{FIRST_ENTRY, PeerBody, PeerMessage, PeerRole, Region, StoreId};
+use tinykv_replica::{BirthRecord, FIRST_ENTRY, PeerBody, PeerMessage, PeerRole, Region, StoreId};
 use tinykv_wal::{Batch, Record, RecoveredGroup};
 
 /// All logs, as their syncs made them.
@@ -28,10 +28,23 @@ pub(super) struct Durable {
 /// What a store's log holds of a group, durably.
 #[derive(Clone, Copy, Debug, Default)]
 struct Kept {
+    /// Whose log it is.
+    peer: PeerId,
     hard_state: HardState,
     last: EntryId,
     /// What the tree holds of it, durably.
     flushed: LogIndex,
+}
+
+/// What a restart finds in the log of a store.
+#[derive(Debug)]
+pub(in crate::sim) struct Found<'a> {
+    /// Whoever lives.
+    pub(in crate::sim) groups: BTreeMap<GroupId, &'a RecoveredGroup>,
+    /// Whose tombstone is there.
+    pub(in crate::sim) dead: BTreeSet<GroupId>,
+    /// The disk broke its word: something durable cannot be read.
+    pub(in crate::sim) is_damaged: bool,
 }
 
 impl Durable {
@@ -46,11 +59,16 @@ impl Durable {
             let group = record.group();
             match record {
                 Record::Birth {
+                    birth,
                     hard_state,
                     truncated,
                     ..
                 } => {
+                    let birth = BirthRecord::decode(birth).map_err(|error| {
+                        format!("store {store} writes a birth of group {group} with {error}")
+                    })?;
                     let kept = Kept {
+                        peer: birth.peer.id,
                         hard_state: *hard_state,
                         last: *truncated,
                         flushed: LogIndex(0),
@@ -264,26 +282,29 @@ impl Durable {
         is_majority(is_incoming) && is_majority(is_outgoing)
     }
 
-    /// D3, R5: a restart finds all that was durable, unless the disk broke its word.
-    pub(super) fn on_recovered<'a>(
+    /// D3, R5: a restart finds all that was durable, unless the disk broke its word. Where that
+    /// took the only record of a peer, nobody there knows of it any more, and it is damaged like
+    /// the others (D6).
+    pub(super) fn on_recovered(
         &mut self,
         store: StoreId,
-        found: impl Iterator<Item = (GroupId, &'a RecoveredGroup)>,
+        found: &Found<'_>,
         applied: impl Fn(GroupId) -> LogIndex,
-        dead: &BTreeSet<GroupId>,
     ) -> Result<(), String> {
-        let found: BTreeMap<GroupId, &RecoveredGroup> = found.collect();
+        let mut taken = Vec::new();
         let here = self
             .kept
             .range_mut((store, GroupId(0))..=(store, GroupId(u64::MAX)));
         for ((_, group), kept) in here {
-            let Some(log) = found.get(group) else {
-                match dead.contains(group) {
-                    true => continue,
-                    false => {
-                        return Err(format!("D3: store {store} lost group {group}, {kept:?}"));
-                    }
+            let Some(log) = found.groups.get(group) else {
+                if found.dead.contains(group) {
+                    continue;
                 }
+                if !found.is_damaged {
+                    return Err(format!("D3: store {store} lost group {group}, {kept:?}"));
+                }
+                taken.push((*group, kept.peer));
+                continue;
             };
             if log.damaged {
                 continue;
@@ -314,12 +335,20 @@ impl Durable {
             kept.hard_state = hard_state;
             kept.last = log.last;
         }
+        for (group, peer) in taken {
+            self.kept.remove(&(store, group));
+            self.damaged.insert((group, peer));
+        }
         Ok(())
     }
 
     /// A peer knows that acknowledged data of it may be lost.
     pub(super) fn on_damaged(&mut self, group: GroupId, peer: PeerId) {
         self.damaged.insert((group, peer));
+    }
+
+    pub(super) fn is_kept(&self, store: StoreId, group: GroupId) -> bool {
+        self.kept.contains_key(&(store, group))
     }
 
     pub(super) fn is_damaged(&self, group: GroupId, peer: PeerId) -> bool {

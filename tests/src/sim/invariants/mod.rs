@@ -12,10 +12,11 @@ use tinykv_placement::state::State;
 use tinykv_placement::timestamps::Timestamp;
 use tinykv_raft::{Configuration, EntryId, GroupId, LogIndex, PeerId, Term};
 use tinykv_replica::{Observed, PeerMessage, Region, StoreId};
-use tinykv_wal::{Batch, RecoveredGroup};
+use tinykv_wal::Batch;
 
 use super::placement::GROUP;
 use durable::Durable;
+pub(super) use durable::Found;
 use placement::Placement;
 
 /// What was ever seen, over all lives of all stores.
@@ -291,19 +292,23 @@ impl Invariants {
     }
 
     /// D3, L1, R5: see [`Durable::on_recovered`].
-    pub(super) fn on_recovered<'a>(
+    pub(super) fn on_recovered(
         &mut self,
         store: StoreId,
-        found: impl Iterator<Item = (GroupId, &'a RecoveredGroup)>,
+        found: &Found<'_>,
         applied: impl Fn(GroupId) -> LogIndex,
-        dead: &BTreeSet<GroupId>,
     ) -> Result<(), String> {
-        self.durable.on_recovered(store, found, applied, dead)
+        self.durable.on_recovered(store, found, applied)
     }
 
     /// D6: see [`Durable::on_send`].
     pub(super) fn on_damaged(&mut self, group: GroupId, peer: PeerId) {
         self.durable.on_damaged(group, peer);
+    }
+
+    /// Whether a store's log holds anything of a group.
+    pub(super) fn is_kept(&self, store: StoreId, group: GroupId) -> bool {
+        self.durable.is_kept(store, group)
     }
 
     /// Whether a peer is known to be damaged.
