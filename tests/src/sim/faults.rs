@@ -72,7 +72,7 @@ impl Fault {
 
 /// All that can be taken from a seed. Those up to `clock_jump` and `log_damage` are faults that
 /// strike now and then; the others belong to the weather and to the machines.
-pub(super) const KINDS: [&str; 22] = [
+pub(super) const KINDS: [&str; 23] = [
     "partition",
     "crash",
     "crash_at_io",
@@ -95,6 +95,7 @@ pub(super) const KINDS: [&str; 22] = [
     "late_notice",
     "sleep",
     "joint",
+    "crash_in_job",
 ];
 
 /// How often each kind is drawn, where a seed has it. Healing is none that can be switched off.

@@ -40,7 +40,8 @@
 //!
 //! # Invariants
 //!
-//! Checked after each event that can break them; `I` is `invariants`, `D` is `invariants/durable`.
+//! Checked after each event that can break them; `I` is `invariants`, `D` is `invariants/durable`,
+//! `L` is `invariants/rounds`: what a leader may rest on its voters.
 //!
 //! | id | where |
 //! | --- | --- |
@@ -53,14 +54,16 @@
 //! | R7 | `I::on_commit` |
 //! | R8 | `D::check_election`: elected by voters of the configuration in force; one change at a time: the core asserts |
 //! | R9 | R4, and the tree asserts that an applied index never falls |
-//! | R10, C1, C2 | the checker, over all operations |
+//! | R10 | `I::on_read`: it covers what was committed anywhere, is applied, of the own term, and rests on a round begun since |
+//! | C1 | the checker, over all operations |
+//! | C2 | `L::on_lease`: counted from the round that was echoed; `L::on_send`: whom an echo binds does not vote |
 //! | R11 | liveness after healing |
 //! | R12 | `I::on_send`: who hands over has no lease |
 //! | M1 | `I::on_region`, `check_routes`, the tiling at the end |
 //! | M2 | `I::on_region`; at apply K6 in `watched` |
 //! | M3 | `I::on_lease`, in true time, sleeping groups too |
-//! | M4 | M1, R4 and the comparison at the end |
-//! | M7 | `I::on_region`, `I::on_leader`, ghosts at the end |
+//! | M4 | M1, R4 and the comparison at the end; `L::on_lease`: not renewed in a split |
+//! | M7 | `I::on_region`, `I::on_leader`, `I::on_progress`, ghosts at the end |
 //! | M8, M9, M10 | `invariants/placement` |
 //! | M11 | liveness, with leaders that fail as they enter or leave a joint configuration |
 //! | M12 | `letter` |
@@ -68,9 +71,10 @@
 //! | D1 | `D::on_send`: an acknowledgement or a vote is durable before it leaves |
 //! | D3, L1 | `D::on_recovered` |
 //! | D4 | `World::settle`: a process whose sync failed has ended |
-//! | D5, D6 | `Host::recover`: a crash is no damage, damage is seen; `D::on_send`: the damaged promise nothing, nor do peers that the damage took |
+//! | D5, D6 | `Host::recover`: a crash is no damage, damage is seen; `D::on_recovered`: what was cut off stays so; `D::on_send`: the damaged promise nothing, nor do peers that the damage took |
 //! | D8 | liveness after space has come back; writes refused meanwhile took no effect, says the checker |
-//! | K1, K4 | the checker: what was refused never shows |
+//! | K1 | the checker: what was refused never shows |
+//! | K4 | `host/work`: what comes after its deadline is refused at once; the checker |
 //! | K2 | `client::fates` |
 //! | K6 | `watched` |
 //!

@@ -111,10 +111,9 @@ impl<P: OnHost> Process for P {
         let host = self.host_mut();
         host.paused_until = Duration::ZERO;
         host.sync_time = Duration::from_millis(1);
-        host.env.crash_at(u64::MAX);
+        host.mend();
         host.env.set_capacity(None);
         host.disarm_sync();
-        host.fails_in_joint = false;
         host.clock.set_wall_offset(0);
     }
 

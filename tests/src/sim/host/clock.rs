@@ -43,7 +43,7 @@ impl Clock {
     }
 
     /// The true time at which the machine's own clock will show `local`.
-    pub(super) fn true_instant(&self, local: Duration) -> Duration {
+    pub(in crate::sim) fn true_instant(&self, local: Duration) -> Duration {
         self.true_time(local.saturating_sub(self.origin))
     }
 

@@ -27,6 +27,7 @@ impl<S: StateMachine> Host<S> {
         let mut result = Ok(());
         for work in &works {
             if !work.batch.is_empty() {
+                context.invariants.on_written(self.id, &work.batch);
                 result = running.wal.append(&work.batch).map(|_| ());
             }
             if result.is_err() {

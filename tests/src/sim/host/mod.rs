@@ -61,7 +61,9 @@ pub(super) struct Host<S: StateMachine> {
     options: EngineOptions,
     pub(super) config: ShardConfig,
     /// A leader that enters or leaves a joint configuration may fail right then (M11).
-    pub(super) fails_in_joint: bool,
+    fails_in_joint: bool,
+    /// A process that buries a peer or installs a snapshot may fail right then.
+    fails_in_jobs: bool,
     /// The number of the sync that is to fail.
     failing_sync: Option<u64>,
     /// What was acknowledged here may be lost: the next start has to find out by itself.
@@ -200,6 +202,7 @@ impl<S: StateMachine> Host<S> {
             },
             crash_mode: CrashMode::DropUnsynced,
             fails_in_joint: random.chance(2),
+            fails_in_jobs: random.chance(2),
             failing_sync: None,
             hurt: None,
             clock,
@@ -215,6 +218,7 @@ impl<S: StateMachine> Host<S> {
             self.clock.steady();
         }
         self.fails_in_joint &= setup.allows("joint");
+        self.fails_in_jobs &= setup.allows("crash_in_job");
         if !setup.allows("late_notice") {
             self.late_notice_one_in = 0;
         }
@@ -239,6 +243,7 @@ impl<S: StateMachine> Host<S> {
             .wrapping_mul(31)
             .wrapping_add(self.id.0 + self.life);
         context.invariants.on_restart(self.id);
+        context.invariants.on_clock(self.id, self.clock);
         context.lives.insert(self.id, self.life);
         let now = self.local(context);
         let recovered = self.recover(context, now, factory);
@@ -268,6 +273,13 @@ impl<S: StateMachine> Host<S> {
     pub(super) fn crash_at_io(&mut self, ios: u64, mode: CrashMode) {
         self.crash_mode = mode;
         self.env.crash_at(self.env.io_count() + ios);
+    }
+
+    /// No crash is armed any more.
+    pub(super) fn mend(&mut self) {
+        self.env.crash_at(u64::MAX);
+        self.fails_in_joint = false;
+        self.fails_in_jobs = false;
     }
 
     /// An error of the storage layers is a crash if the machine reached its crash point, and the

@@ -2,11 +2,13 @@
 
 use std::sync::Arc;
 
-use tinykv_raft::{GroupId, PeerId, Role, Term};
-use tinykv_replica::{Event, LeaseCell, Observed, RegionChange, RegionState, StateMachine};
+use tinykv_raft::{Configuration, GroupId, PeerId, Role, Term};
+use tinykv_replica::{
+    Event, LeaseCell, Observed, ReadGrant, RegionChange, RegionState, StateMachine,
+};
 
 use super::super::happening::Context;
-use super::super::invariants::Progress;
+use super::super::invariants::{Asked, Leading, Progress};
 use super::{Host, Running, Trouble};
 
 impl<S: StateMachine> Host<S> {
@@ -111,6 +113,14 @@ impl<S: StateMachine> Host<S> {
                 self.id, lease.group
             )));
         };
+        let status = running.shard.status(lease.group);
+        let configuration = status.iter().map(|status| &status.raft.configuration);
+        let configurations: Vec<&Configuration> = configuration.collect();
+        let applied = running.engine.applied(lease.group);
+        context
+            .invariants
+            .on_lease_cell(self.id, &lease, &configurations, applied)
+            .map_err(Trouble::Violation)?;
         context
             .invariants
             .on_lease(context.schedule.now(), self.id, &state.region, until)
@@ -141,6 +151,33 @@ impl<S: StateMachine> Host<S> {
         let term_at = |index| log.term(group, index);
         let invariants = &context.invariants;
         invariants.on_election(group, term, leader, configuration, term_at)
+    }
+
+    /// R10, for leave to read that was asked for.
+    pub(in crate::sim) fn check_read(
+        &self,
+        context: &Context,
+        group: GroupId,
+        grant: &ReadGrant,
+        asked: Asked,
+    ) -> Result<(), Trouble> {
+        let Some(running) = &self.running else {
+            return Ok(());
+        };
+        let status = running.shard.status(group);
+        let leading = status
+            .as_ref()
+            .filter(|status| status.raft.role == Role::Leader)
+            .map(|status| Leading {
+                term: status.raft.hard_state.term,
+                configuration: &status.raft.configuration,
+            });
+        let applied = running.engine.applied(group);
+        let term_at = running.engine.log_reader().term(group, grant.index);
+        let read = context
+            .invariants
+            .on_read(group, grant, asked, applied, leading, term_at);
+        read.map_err(Trouble::Violation)
     }
 
     /// The regions as published now in which a leader has applied something.

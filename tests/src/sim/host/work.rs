@@ -6,8 +6,8 @@ use bytes::Bytes;
 use tinykv_engine::EngineError;
 use tinykv_raft::{GroupId, MessageBody};
 use tinykv_replica::{
-    Effects, EntryFetch, Event, Heartbeat, PeerBody, PeerMessage, ReadError, StateMachine, StoreId,
-    ValueFetch,
+    Effects, EntryFetch, Event, Heartbeat, Outcome, PeerBody, PeerMessage, ReadError, StateMachine,
+    StoreId, ValueFetch, WaiterId,
 };
 
 use super::super::happening::Context;
@@ -140,7 +140,16 @@ impl<S: StateMachine> Host<S> {
                 running.inbox.iter().any(lost),
             ),
         };
+        let late: Vec<WaiterId> = running
+            .inbox
+            .iter()
+            .filter_map(|it| late(it, now))
+            .collect();
         let effects = running.shard.run_once(&mut running.inbox, now, &reader);
+        check_refused(&late, &effects.replies)?;
+        if !late.is_empty() {
+            context.report.probe("proposal_came_too_late");
+        }
         let asleep = running.shard.asleep();
         if asleep > was_asleep {
             context.report.probe("group_slept");
@@ -218,6 +227,13 @@ impl<S: StateMachine> Host<S> {
             self.fetch_values(context, fetch);
         }
         self.prefetch(&effects.prefetches);
+        let has_jobs = !(effects.snapshot_installs.is_empty() && effects.destroys.is_empty());
+        if has_jobs && self.fails_in_jobs && context.random.chance(2) {
+            // Whatever is under way then: its promise is durable, or about to be.
+            context.report.fault("crash_in_job");
+            let ios = context.random.between(1, 20);
+            self.env.crash_at(self.env.io_count() + ios);
+        }
         for send in effects.snapshot_sends {
             self.send_snapshot(context, send)?;
         }
@@ -345,6 +361,30 @@ impl<S: StateMachine> Host<S> {
             epoch: state.region.epoch,
             pairs,
         })
+    }
+}
+
+/// Who waits for what is not to be proposed any more, because its deadline has passed.
+fn late(event: &Event, now: Duration) -> Option<WaiterId> {
+    match event {
+        Event::Propose(proposal) if proposal.deadline <= now => Some(proposal.waiter),
+        _ => None,
+    }
+}
+
+/// K4: what came too late is refused at once.
+fn check_refused<R>(late: &[WaiterId], replies: &[(WaiterId, Outcome<R>)]) -> Result<(), Trouble> {
+    let is_refused = |waiter: &WaiterId| {
+        let reply = |(to, outcome): &(WaiterId, Outcome<R>)| {
+            to == waiter && matches!(outcome, Outcome::DefinitelyNot(_))
+        };
+        replies.iter().any(reply)
+    };
+    match late.iter().find(|waiter| !is_refused(waiter)) {
+        Some(waiter) => Err(Trouble::Violation(format!(
+            "K4: {waiter:?} is not refused, though its deadline had passed"
+        ))),
+        None => Ok(()),
     }
 }
 

@@ -17,6 +17,9 @@ use tinykv_wal::{Batch, Record, RecoveredGroup};
 #[derive(Debug, Default)]
 pub(super) struct Durable {
     kept: BTreeMap<(StoreId, GroupId), Kept>,
+    /// D5: the last entry, by term and index, that a store's log of a group has had in this life,
+    /// durable or not.
+    written: BTreeMap<(StoreId, GroupId), EntryId>,
     /// R2: what an entry holds and the term of the one before it, wherever it is durable.
     entries: BTreeMap<(GroupId, LogIndex, Term), (u64, Option<Term>)>,
     /// R5: whom a peer has voted for in a term.
@@ -48,6 +51,23 @@ pub(in crate::sim) struct Found<'a> {
 }
 
 impl Durable {
+    /// These records are being written: a sync may cover them, or a crash cut them off.
+    pub(super) fn on_written(&mut self, store: StoreId, batch: &Batch) {
+        for record in &batch.records {
+            let last = match record {
+                Record::Birth { truncated, .. } => Some(*truncated),
+                Record::Entries { entries, .. } => entries.last().map(|entry| entry.id),
+                Record::Truncated { upto, .. } => Some(*upto),
+                Record::Installing { snapshot, .. } => Some(*snapshot),
+                _ => None,
+            };
+            if let Some(last) = last {
+                let known = self.written.entry((store, record.group())).or_default();
+                *known = (*known).max(last);
+            }
+        }
+    }
+
     /// A sync has covered these records; `last` tells the last entry of a group's log.
     pub(super) fn on_durable(
         &mut self,
@@ -323,6 +343,14 @@ impl Durable {
             if !is_whole {
                 return Err(format!(
                     "D3: store {store} recovers group {group} up to {:?} of {kept:?}",
+                    log.last
+                ));
+            }
+            let written = self.written.insert((store, *group), log.last);
+            if written.is_some_and(|written| log.last > written) {
+                return Err(format!(
+                    "D5: store {store} recovers group {group} up to {:?}, and its log went up to \
+                     {written:?} at most since an earlier recovery",
                     log.last
                 ));
             }

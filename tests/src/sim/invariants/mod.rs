@@ -2,6 +2,7 @@
 
 mod durable;
 mod placement;
+mod rounds;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::ops::Range;
@@ -11,13 +12,15 @@ use tinykv_placement::schedule::Order;
 use tinykv_placement::state::State;
 use tinykv_placement::timestamps::Timestamp;
 use tinykv_raft::{Configuration, EntryId, GroupId, LogIndex, PeerId, Term};
-use tinykv_replica::{Observed, PeerMessage, Region, StoreId};
+use tinykv_replica::{LeaseCell, Observed, PeerMessage, ReadGrant, Region, StoreId};
 use tinykv_wal::Batch;
 
+use super::host::Clock;
 use super::placement::GROUP;
 use durable::Durable;
 pub(super) use durable::Found;
 use placement::Placement;
+use rounds::Rounds;
 
 /// What was ever seen, over all lives of all stores.
 #[derive(Debug, Default)]
@@ -42,6 +45,7 @@ pub(super) struct Invariants {
     committed: BTreeMap<GroupId, EntryId>,
     durable: Durable,
     placement: Placement,
+    rounds: Rounds,
 }
 
 /// How far a peer had come when it was last looked.
@@ -52,6 +56,20 @@ pub(super) struct Progress {
     pub(super) leads: bool,
     /// Of its region: which membership it is.
     pub(super) conf_ver: u64,
+}
+
+/// When a read was asked for, and what was committed by then.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Asked {
+    at: Duration,
+    committed: LogIndex,
+}
+
+/// A leader as its store sees it.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Leading<'a> {
+    pub(super) term: Term,
+    pub(super) configuration: &'a Configuration,
 }
 
 /// Leave to read a range.
@@ -98,7 +116,8 @@ impl Invariants {
         }
     }
 
-    /// R5: within a life, term and commit index never go back. Gives back what was known before.
+    /// R5: within a life, term and commit index never go back. M7: the dead are not created again,
+    /// not even as peers that know nothing. Gives back what was known before.
     pub(super) fn on_progress(
         &mut self,
         store: StoreId,
@@ -106,6 +125,11 @@ impl Invariants {
         peer: PeerId,
         now: Progress,
     ) -> Result<Option<Progress>, String> {
+        if self.buried.contains(&(group, peer)) {
+            return Err(format!(
+                "M7: dead peer {peer} of group {group} is there again on store {store}"
+            ));
+        }
         let before = self.progress.insert((store, group, peer), now);
         match before {
             Some(before) if now.term < before.term || now.commit < before.commit => Err(format!(
@@ -144,6 +168,7 @@ impl Invariants {
         self.leases.retain(|(_, holder), _| *holder != store);
         self.progress.retain(|(of, ..), _| *of != store);
         self.epochs.retain(|(of, ..), _| *of != store);
+        self.placement.on_restart(store);
     }
 
     /// M3: no two stores may serve lease reads of one key at one instant of true time, be it as
@@ -264,7 +289,73 @@ impl Invariants {
                 ));
             }
         }
+        self.rounds.on_send(now, message)?;
         self.durable.on_send(message)
+    }
+
+    /// A machine has this clock, as long as there is that machine.
+    pub(super) fn on_clock(&mut self, store: StoreId, clock: Clock) {
+        self.rounds.on_clock(store, clock);
+    }
+
+    /// C2, M4: see [`Rounds::on_lease`].
+    pub(super) fn on_lease_cell(
+        &mut self,
+        store: StoreId,
+        lease: &LeaseCell,
+        configurations: &[&Configuration],
+        applied: LogIndex,
+    ) -> Result<(), String> {
+        self.rounds.on_lease(store, lease, configurations, applied)
+    }
+
+    /// Somebody asks to read from a group.
+    pub(super) fn asked(&self, now: Duration, group: GroupId) -> Asked {
+        let committed = self.committed.get(&group);
+        Asked {
+            at: now,
+            committed: committed.map_or(LogIndex(0), |entry| entry.index),
+        }
+    }
+
+    /// R10: leave to read covers all that was committed anywhere when it was asked for, is of an
+    /// index that is applied here, and of a leader that had committed in its own term and was
+    /// confirmed since. `term_at` is the term of the entry at that index, if the log still has it.
+    pub(super) fn on_read(
+        &self,
+        group: GroupId,
+        grant: &ReadGrant,
+        asked: Asked,
+        applied: LogIndex,
+        leading: Option<Leading<'_>>,
+        term_at: Option<Term>,
+    ) -> Result<(), String> {
+        if grant.index < asked.committed || grant.index > applied {
+            return Err(format!(
+                "R10: group {group} lets read at {}, applied is {applied}, {asked:?}",
+                grant.index
+            ));
+        }
+        let Some(Leading {
+            term,
+            configuration,
+        }) = leading
+        else {
+            return Ok(());
+        };
+        if term_at.is_some_and(|found| found != term) {
+            return Err(format!(
+                "R10: the leader of group {group} in term {term} lets read at {}, of term \
+                 {term_at:?}",
+                grant.index
+            ));
+        }
+        self.rounds.check_read(group, term, configuration, asked.at)
+    }
+
+    /// D5: see [`Durable::on_written`].
+    pub(super) fn on_written(&mut self, store: StoreId, batch: &Batch) {
+        self.durable.on_written(store, batch);
     }
 
     /// R2, R5: see [`Durable::on_durable`].
@@ -363,9 +454,9 @@ impl Invariants {
         self.placement.on_order(state, order)
     }
 
-    /// M1: see [`placement::check_routes`].
-    pub(super) fn on_routes(&self, state: &State, member: StoreId) -> Result<(), String> {
-        placement::check_routes(state, member)
+    /// M1, M8: see [`Placement::on_routes`].
+    pub(super) fn on_routes(&mut self, state: &State, member: StoreId) -> Result<(), String> {
+        self.placement.on_routes(state, member)
     }
 
     /// Which region a region was cut off from.

@@ -20,6 +20,8 @@ pub(super) struct Placement {
     leaderships: u64,
     /// The epoch a region was last shown at.
     shown: BTreeMap<GroupId, RegionEpoch>,
+    /// The epochs of the routes of each member, in this life of it.
+    routes: BTreeMap<StoreId, BTreeMap<GroupId, RegionEpoch>>,
 }
 
 impl Placement {
@@ -97,6 +99,31 @@ impl Placement {
         Ok(())
     }
 
+    /// A member begins anew: what it had applied and not flushed it will apply again.
+    pub(super) fn on_restart(&mut self, member: StoreId) {
+        self.routes.remove(&member);
+    }
+
+    /// M1: no two routes of a member overlap. M8: none of them gets older.
+    pub(super) fn on_routes(&mut self, state: &State, member: StoreId) -> Result<(), String> {
+        let routes: Vec<&Region> = state.routes().from(b"").collect();
+        if let Some(pair) = routes.windows(2).find(|pair| pair[0].overlaps(pair[1])) {
+            return Err(format!(
+                "M1: member {member} has overlapping routes {pair:?}"
+            ));
+        }
+        let known = self.routes.entry(member).or_default();
+        for region in routes {
+            let before = known.insert(region.id, region.epoch);
+            if before.is_some_and(|before| region.epoch.is_behind(before)) {
+                return Err(format!(
+                    "M8: member {member} goes back from epoch {before:?} to {region:?}"
+                ));
+            }
+        }
+        Ok(())
+    }
+
     /// M10: nobody is ordered away whom the region needs.
     pub(super) fn on_order(&self, state: &State, order: &Order) -> Result<(), String> {
         let (removed, promoted) = match &order.change {
@@ -118,17 +145,5 @@ impl Placement {
             )),
             false => Ok(()),
         }
-    }
-}
-
-/// M1: no two routes overlap.
-pub(super) fn check_routes(state: &State, member: StoreId) -> Result<(), String> {
-    let routes: Vec<&Region> = state.routes().from(b"").collect();
-    let overlap = routes.windows(2).find(|pair| pair[0].overlaps(pair[1]));
-    match overlap {
-        Some(pair) => Err(format!(
-            "M1: member {member} has overlapping routes {pair:?}"
-        )),
-        None => Ok(()),
     }
 }

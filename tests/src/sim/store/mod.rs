@@ -22,6 +22,7 @@ use tinykv_store::service::convert;
 use super::client::{Asked, Mark, Method, Packet, Told};
 use super::happening::Context;
 use super::host::{Host, Trouble, Work};
+use super::invariants::Asked as AskedAt;
 use super::process::OnHost;
 use super::watched::Watched;
 
@@ -63,7 +64,7 @@ impl Store {
 
     /// A client's request arrives: a read inside the lease is answered here and now.
     pub(super) fn on_call(&mut self, context: &mut Context, packet: Packet) -> Result<(), Trouble> {
-        let call = Call::new(&packet);
+        let call = Call::new(&packet, context);
         match self.begin_call(context, &call)? {
             Begun::Answered(answer) => self.answer(context, &call, *answer),
             Begun::Asked(waiter, event) => {
@@ -189,8 +190,10 @@ impl Store {
         };
         let answer = match outcome {
             Decided::Ok(Granted::Applied { reply, .. }) => Ok(applied(&call.asked, reply)),
-            Decided::Ok(Granted::Read(_)) => {
+            Decided::Ok(Granted::Read(grant)) => {
                 context.report.probe("read_index");
+                let group = call.target.region;
+                self.host.check_read(context, group, &grant, call.begun)?;
                 self.read_granted(&call)?
             }
             Decided::Ok(_) => return Ok(()),
@@ -232,6 +235,7 @@ struct Call {
     method: Method,
     asked: Asked,
     target: Target,
+    begun: AskedAt,
 }
 
 /// How a call begins.
@@ -251,12 +255,14 @@ impl Begun {
 }
 
 impl Call {
-    fn new(packet: &Packet) -> Call {
+    fn new(packet: &Packet, context: &Context) -> Call {
         let asked = packet.method.request(&packet.bytes);
+        let target = convert::target(asked.context());
         Call {
             mark: packet.mark,
             method: packet.method,
-            target: convert::target(asked.context()),
+            begun: context.invariants.asked(context.now(), target.region),
+            target,
             asked,
         }
     }

@@ -52,6 +52,14 @@ impl World {
         Some((index, region))
     }
 
+    /// The region that was born last, for its peers may not have heard of it yet.
+    fn youngest_region(&self) -> Option<(usize, Region)> {
+        let (group, _) = self.newest_regions().pop_last()?;
+        let index = self.leader(group)?;
+        let region = self.stores[index].host.region(group)?.region.clone();
+        Some((index, region))
+    }
+
     pub(super) fn transfer(&mut self) -> bool {
         let Some((index, region)) = self.pick_region() else {
             return false;
@@ -67,7 +75,11 @@ impl World {
     }
 
     pub(super) fn move_a_peer(&mut self) -> bool {
-        let Some((index, region)) = self.pick_region() else {
+        let picked = match self.context.random.chance(3) {
+            true => self.youngest_region(),
+            false => self.pick_region(),
+        };
+        let Some((index, region)) = picked else {
             return false;
         };
         match self.members.is_empty() {
