@@ -6,6 +6,7 @@
 //! ended.
 
 use bytes::Bytes;
+use tinykv_mutants::{Mutant, planted};
 
 use crate::routing::{Point, Route};
 
@@ -94,7 +95,12 @@ impl Walk {
         if at_edge.is_empty() {
             self.done = true;
         } else {
-            self.go_on_from(at_edge.clone());
+            let is_hasty = planted(Mutant::ScanSkipsBorder);
+            let next = match self.direction {
+                Direction::Forward if is_hasty => successor(at_edge),
+                _ => at_edge.clone(),
+            };
+            self.go_on_from(next);
         }
     }
 }

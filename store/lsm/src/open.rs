@@ -75,7 +75,12 @@ pub(crate) fn open(
         true => 0,
         false => state.last_sequence,
     };
-    let applied = state.applied.clone();
+    let mut applied = state.applied.clone();
+    if planted(Mutant::AppliedTwice) {
+        for index in applied.values_mut() {
+            *index = index.saturating_sub(1);
+        }
+    }
     let manifest = Manifest::create(env, dir, number, state)?;
     if let Some(old) = manifest_in_force {
         env.remove_file(&dir.join(manifest_name(old)))?;

@@ -117,6 +117,11 @@ pub enum Mutant {
     /// After a restart sequence numbers begin anew, below those in the tables: old values hide
     /// new ones.
     SequenceRestarts,
+    /// A restarted store applies the last entry again that its tree has of a group: a counter
+    /// counts it twice.
+    AppliedTwice,
+    /// Of a batch of writes the first one is left out.
+    BatchTorn,
     /// Timestamps are served from a window that was never written down.
     TimestampBoundUnpersisted,
     /// A new leader's timestamps begin at its wall clock, not above what was saved.
@@ -127,6 +132,8 @@ pub enum Mutant {
     StaleHeartbeatTaken,
     /// A client sends a write again although nobody knows whether it was applied.
     ResentInDoubt,
+    /// A scan goes on just above the border of two regions, and misses the key that stands there.
+    ScanSkipsBorder,
 }
 
 impl Mutant {
@@ -179,11 +186,14 @@ impl Mutant {
         Mutant::TombstoneDroppedEarly,
         Mutant::FilterFalseNegative,
         Mutant::SequenceRestarts,
+        Mutant::AppliedTwice,
+        Mutant::BatchTorn,
         Mutant::TimestampBoundUnpersisted,
         Mutant::TimestampsFromClock,
         Mutant::IdsUnpersisted,
         Mutant::StaleHeartbeatTaken,
         Mutant::ResentInDoubt,
+        Mutant::ScanSkipsBorder,
     ];
 
     /// The promises it breaks, by their ids in the contract.
@@ -232,7 +242,10 @@ impl Mutant {
             Mutant::TimestampBoundUnpersisted | Mutant::IdsUnpersisted => "M9",
             Mutant::TimestampsFromClock => "M9, C3",
             Mutant::StaleHeartbeatTaken => "M8, M1",
+            Mutant::AppliedTwice => "D3, L1",
+            Mutant::BatchTorn => "C1, L1",
             Mutant::ResentInDoubt => "K2, K4",
+            Mutant::ScanSkipsBorder => "C4",
         }
     }
 }
