@@ -121,11 +121,10 @@ impl Pool {
         };
         let spare = &mut self.spare[at];
         if spare.filled == 0 {
-            let len = spare.file.len().map_err(PrepareError::Space)?;
-            if len > u64::from(self.segment_bytes) {
-                let set = spare.file.set_len(u64::from(self.segment_bytes));
-                set.map_err(PrepareError::Space)?;
-            }
+            // Also a new file: one that grows as it is filled gets as much again reserved beyond
+            // its end by xfs, and keeps that when the power fails.
+            let set = spare.file.set_len(u64::from(self.segment_bytes));
+            set.map_err(PrepareError::Space)?;
         }
         let step = FILL_BYTES.min(self.segment_bytes - spare.filled);
         let zeros = vec![0; step as usize];
