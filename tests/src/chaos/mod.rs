@@ -243,6 +243,7 @@ impl Run<'_> {
         let end = Instant::now() + time;
         let late = end + time + FIRE_LIMIT;
         while Instant::now() < end || (Instant::now() < late && !self.has_fired()) {
+            // Between two strikes there is weather to work in: a schedule, no wait for a condition.
             let pause = Duration::from_millis(self.random.between(300, 2_500));
             sleep(pause.min(self.options.patience)).await;
             let mut scene = Scene {

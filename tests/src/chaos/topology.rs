@@ -1,13 +1,13 @@
 //! Regions are split, moved and led from elsewhere meanwhile, as operators would have it.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use serde::Serialize;
 use tinykv_env::Prng;
+use tokio::sync::oneshot;
 use tokio::task::JoinSet;
-use tokio::time::sleep;
+use tokio::time::timeout;
 
 use crate::cluster::health::overview;
 use crate::cluster::operator::{move_peer, region_of, split, transfer_leader};
@@ -32,7 +32,7 @@ pub(super) struct Changes {
 /// The operator at work. Dropping it ends it.
 #[derive(Debug)]
 pub(super) struct Topology {
-    stop: Arc<AtomicBool>,
+    stop: oneshot::Sender<()>,
     task: JoinSet<Changes>,
 }
 
@@ -42,14 +42,14 @@ impl Topology {
         history: &Arc<History>,
         mut random: Prng,
     ) -> Topology {
-        let stop = Arc::new(AtomicBool::new(false));
+        let (stop, mut stopped) = oneshot::channel();
         let (placements, history) = (placements.to_vec(), Arc::clone(history));
-        let ended = Arc::clone(&stop);
         let mut task = JoinSet::new();
         task.spawn(async move {
             let mut changes = Changes::default();
-            while !ended.load(Ordering::Relaxed) {
-                sleep(Duration::from_millis(random.between(1_000, 4_000))).await;
+            // The pauses are the schedule of the wishes: nothing is waited for but the end.
+            let pause = |random: &mut Prng| Duration::from_millis(random.between(1_000, 4_000));
+            while timeout(pause(&mut random), &mut stopped).await.is_err() {
                 change(&placements, &history, &mut random, &mut changes).await;
             }
             changes
@@ -57,9 +57,10 @@ impl Topology {
         Topology { stop, task }
     }
 
-    /// Ends it after the wish at hand.
+    /// Ends it after the wish at hand, or at once if it pauses.
     pub(super) async fn stop(mut self) -> Result<Changes, String> {
-        self.stop.store(true, Ordering::Relaxed);
+        let asked = self.stop.send(());
+        asked.map_err(|()| "whoever wishes has ended by itself")?;
         let changes = self.task.join_next().await.ok_or("nobody wishes")?;
         changes.map_err(|error| error.to_string())
     }

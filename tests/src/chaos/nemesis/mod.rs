@@ -71,7 +71,8 @@ impl Scene<'_> {
         *self.fired.entry(what).or_default() += times;
     }
 
-    /// Lets some time pass, drawn between bounds in milliseconds.
+    /// Keeps the fault up for a time drawn between bounds in milliseconds. How long a fault lasts
+    /// is the schedule of the strike, as how hard it strikes is; no condition is waited for so.
     async fn hold(&mut self, least: u64, most: u64) {
         let drawn = Duration::from_millis(self.random.between(least, most));
         sleep(drawn.min(self.patience)).await;
