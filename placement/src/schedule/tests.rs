@@ -22,6 +22,7 @@ use crate::view::{RegionReport, RegionStats, StoreStats};
 const NOW: Duration = Duration::from_secs(10_000);
 
 /// A cluster in which every store is up and steady and every region has led for long.
+#[derive(Clone)]
 struct World {
     view: ClusterView,
     settings: Settings,

@@ -41,7 +41,7 @@ impl Default for Settings {
             leader_difference_max: 1,
             transfers_max: 4,
             additions_per_store_max: 8,
-            joint_changes: false,
+            joint_changes: true,
         }
     }
 }

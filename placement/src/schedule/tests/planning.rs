@@ -163,20 +163,30 @@ fn a_voter_on_a_down_store_is_replaced_and_on_a_disconnected_one_is_not() {
     assert_eq!(world.planned(), ["1: move 3 to 4 (down-replica)"]);
 }
 
+/// What is to be done to region 1 when the plan is carried out.
+fn steps(mut world: World) -> Vec<String> {
+    world.admit();
+    let operator = &world.view.operators[&GroupId(1)];
+    operator.steps.iter().map(Step::to_string).collect()
+}
+
 #[test]
 fn a_leaving_store_is_emptied() {
     let mut world = World::new(4, 3);
     world.region(1, &[1, 2, 3]);
     world.join(1, StoreLife::Leaving);
     assert_eq!(world.planned(), ["1: move 1 to 4 (offline-replica)"]);
-    world.admit();
-    let steps: Vec<String> = world.view.operators[&GroupId(1)]
-        .steps
-        .iter()
-        .map(Step::to_string)
-        .collect();
     assert_eq!(
-        steps,
+        steps(world.clone()),
+        [
+            "add learner 10001 on store 4",
+            "exchange 101 on store 1 for 10001 on store 4",
+            "remove 101 from store 1"
+        ]
+    );
+    world.settings.joint_changes = false;
+    assert_eq!(
+        steps(world),
         [
             "add learner 10001 on store 4",
             "promote 10001 on store 4",

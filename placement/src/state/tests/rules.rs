@@ -333,7 +333,7 @@ fn settings_are_changed_one_by_one_or_refused_in_one_sentence() {
     }
     for (name, value) in [
         ("transfers_max", "9"),
-        ("joint_changes", "true"),
+        ("joint_changes", "false"),
         ("down_after_ms", "60000"),
     ] {
         assert_eq!(apply(&mut state, change(name, value)), Reply::Done);
@@ -341,7 +341,7 @@ fn settings_are_changed_one_by_one_or_refused_in_one_sentence() {
     }
     let expected = Settings {
         transfers_max: 9,
-        joint_changes: true,
+        joint_changes: false,
         down_after_ms: 60_000,
         ..Settings::default()
     };
