@@ -77,7 +77,6 @@ const MUST_HIT_RARELY: &[&str] = &[
     "log_waited_for_room",
     "outdated_heartbeat_refused",
     "heartbeat_of_a_deposed_leader_refused",
-    "proposal_came_too_late",
 ];
 const MUST_FIRE: &[&str] = &[
     "partition",
@@ -97,6 +96,7 @@ const MUST_FIRE: &[&str] = &[
     "garble",
     "crash_in_joint",
     "crash_in_job",
+    "crash_in_start",
 ];
 
 /// Operations that have to succeed in a simulated second, on average over a batch.

@@ -62,7 +62,7 @@ pub(super) struct Host<S: StateMachine> {
     pub(super) config: ShardConfig,
     /// A leader that enters or leaves a joint configuration may fail right then (M11).
     fails_in_joint: bool,
-    /// A process that buries a peer or installs a snapshot may fail right then.
+    /// A process that starts, buries a peer or installs a snapshot may fail right then.
     fails_in_jobs: bool,
     /// The number of the sync that is to fail.
     failing_sync: Option<u64>,
@@ -245,6 +245,11 @@ impl<S: StateMachine> Host<S> {
         context.invariants.on_restart(self.id);
         context.invariants.on_clock(self.id, self.clock);
         context.lives.insert(self.id, self.life);
+        if self.life > 1 && self.fails_in_jobs && context.random.chance(4) {
+            // Recovery is repeated, perhaps on what its first attempt has left.
+            context.report.fault("crash_in_start");
+            self.crash_at_io(context.random.between(1, 40), self.crash_mode);
+        }
         let now = self.local(context);
         let recovered = self.recover(context, now, factory);
         let effects = recovered.map_err(|error| match self.engine_trouble(&error) {

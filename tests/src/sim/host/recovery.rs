@@ -38,8 +38,12 @@ impl<S: StateMachine> Host<S> {
             mut groups,
             tombstones,
             damaged,
+            torn_frames,
             ..
         } = recovery;
+        if torn_frames > 0 {
+            context.report.probe("frames_cut_off");
+        }
         match self.hurt {
             Some(Hurt::DamagedLog) => assert!(
                 groups.values().all(|found| found.log.damaged),
