@@ -15,6 +15,7 @@
 //! All of this is volatile: it ends with the leadership. So do operators asked for by hand; what
 //! they had done stays, and [`Coordinator::find`] knows nothing of them afterwards.
 
+mod drains;
 mod history;
 
 use std::time::Duration;
@@ -23,14 +24,16 @@ use tinykv_raft::{GroupId, PeerId};
 use tinykv_replica::{Region, StoreId};
 
 use crate::schedule::{
-    Action, Cause, Decision, Ended, Ending, Manual, ManualRefusal, Operator, Order, Progress, Rule,
-    Step, decide, plan,
+    Action, Cause, Decision, Ended, Ending, Manual, ManualRefusal, Operator, Order, Progress,
+    Remaining, Rule, Step, decide, plan, remaining,
 };
 use crate::state::{Settings, State};
 use crate::view::{ClusterView, RegionReport, StaleTerm, StoreState, StoreStats};
 
+pub use drains::Pace;
 pub use history::{CancelRefusal, Found, Which};
 
+use drains::Drains;
 use history::History;
 
 /// An order is repeated after this long if no heartbeat has shown its effect.
@@ -44,6 +47,7 @@ const PLAN_INTERVAL: Duration = Duration::from_secs(1);
 pub struct Coordinator {
     view: ClusterView,
     history: History,
+    drains: Drains,
     /// Something happened that a new plan should look at.
     replan: bool,
     /// When the last plan was made.
@@ -74,6 +78,7 @@ impl Coordinator {
         Coordinator {
             view: ClusterView::new(state, now),
             history: History::default(),
+            drains: Drains::default(),
             replan: true,
             planned_at: now,
         }
@@ -337,6 +342,19 @@ impl Coordinator {
         self.replan = true;
         self.history.push(ended.clone());
         ended
+    }
+
+    /// Looks at the stores that leave; returns those with nothing left on them for long enough,
+    /// which may become tombstones.
+    pub fn look_at_drains(&mut self, state: &State, now: Duration) -> Vec<StoreId> {
+        self.drains.look(state, &self.view, now)
+    }
+
+    /// What is left on a store, and how fast it becomes less.
+    pub fn drain(&self, store: StoreId, settings: &Settings, now: Duration) -> (Remaining, Pace) {
+        let left = remaining(&self.view, settings, store, now);
+        let pace = self.drains.pace(store, left.regions, now);
+        (left, pace)
     }
 
     /// Operators that ended, oldest first.

@@ -18,7 +18,7 @@ use crate::coordinator::OperatorIds;
 use crate::group::{Group, ProposeError};
 use crate::ids;
 use crate::leadership::Leadership;
-use crate::state::{Command, IDS_PER_COMMAND_MAX, MemberRecord, Reply};
+use crate::state::{Command, IDS_PER_COMMAND_MAX, MemberRecord, Reply, StoreLife};
 use crate::timestamps::{Draw, Oracle, Timestamp};
 
 /// How often the desk looks after itself.
@@ -253,6 +253,7 @@ impl Desk {
         let settings = *self.group.state().read().settings();
         let now = self.group.now();
         leadership.nudge(&settings, now);
+        self.bury_drained(leadership, now).await;
         for decision in leadership.plan_if_due(&settings, now) {
             let ids = match self.operator_ids(leadership).await {
                 Ok(ids) => ids,
@@ -262,6 +263,22 @@ impl Desk {
                 }
             };
             leadership.admit(decision, ids, &settings, self.group.now());
+        }
+    }
+
+    /// Stores that were drained become tombstones.
+    async fn bury_drained(&self, leadership: &Leadership, now: Duration) {
+        // Always in this order: state, then coordinator.
+        let drained = leadership.look_at_drains(&self.group.state().read(), now);
+        for store in drained {
+            let life = StoreLife::Tombstone;
+            let command = Command::SetStoreLife { store, life };
+            match self.group.propose(&command, Some(leadership.term)).await {
+                Ok(Reply::Done) => tracing::info!(%store, "the store has left the cluster"),
+                Ok(other) => tracing::debug!(%store, "the store cannot leave yet: {other:?}"),
+                Err(error) => tracing::debug!(%store, "the store has not left yet: {error}"),
+            }
+            leadership.follow(&self.group.state().read());
         }
     }
 

@@ -181,6 +181,11 @@ impl Leadership {
         self.coordinator.write().cancel(which, now)
     }
 
+    /// See [`Coordinator::look_at_drains`].
+    pub(crate) fn look_at_drains(&self, state: &State, now: Duration) -> Vec<StoreId> {
+        self.coordinator.write().look_at_drains(state, now)
+    }
+
     /// See [`Coordinator::nudge`]; sends the orders.
     pub(crate) fn nudge(&self, settings: &Settings, now: Duration) {
         let orders = self.coordinator.write().nudge(settings, now);

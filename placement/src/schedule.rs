@@ -11,6 +11,7 @@
 
 mod balance_leaders;
 mod balance_regions;
+mod drain;
 mod manual;
 mod operator;
 mod order;
@@ -32,6 +33,7 @@ use tinykv_replica::{RegionEpoch, StoreId};
 use crate::state::Settings;
 use crate::view::ClusterView;
 
+pub use drain::{Remaining, remaining};
 pub use manual::{HANDS_OFF, Manual, ManualRefusal, SPLIT_KEYS_MAX, check_free, decide};
 pub use operator::{Ended, Operator};
 pub use order::{Cause, Change, Ending, Order, Progress};

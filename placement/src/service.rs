@@ -15,6 +15,7 @@ mod overview;
 mod pd;
 mod regions;
 mod splits;
+mod steering;
 mod stores;
 mod timestamps;
 
@@ -157,6 +158,10 @@ impl Service {
     }
 }
 
+fn millis(duration: Duration) -> u64 {
+    u64::try_from(duration.as_millis()).unwrap_or(u64::MAX)
+}
+
 fn success(cluster_id: u64) -> pdpb::ResponseHeader {
     pdpb::ResponseHeader {
         cluster_id,
@@ -191,6 +196,9 @@ fn refusal(header: pdpb::ResponseHeader, refusal: &Refusal) -> pdpb::ResponseHea
         | Refusal::BadRegion { .. }
         | Refusal::BadSettings { .. }
         | Refusal::BadLife { .. }
+        | Refusal::NeededStore { .. }
+        | Refusal::NoTombstone { .. }
+        | Refusal::HeldStore { .. }
         | Refusal::OutOfRange { .. } => pdpb::ErrorType::InvalidValue,
         Refusal::ForeignStore { .. }
         | Refusal::OutdatedStore { .. }

@@ -17,7 +17,7 @@ mod settings;
 #[cfg(test)]
 mod tests;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use tinykv_mutants::{Mutant, planted};
 use tinykv_raft::{GroupId, PeerId};
@@ -49,6 +49,9 @@ pub struct State {
     bootstrapped: bool,
     settings: Settings,
     stores: BTreeMap<StoreId, StoreRecord>,
+    /// Tombstones that operators had removed. Their directories may still lie somewhere, so their
+    /// ids are refused for ever (D9). Only grows, by a few bytes a store.
+    forgotten: BTreeSet<StoreId>,
     members: BTreeMap<PeerId, MemberRecord>,
     routes: Routes,
 }
@@ -62,6 +65,7 @@ impl Default for State {
             bootstrapped: false,
             settings: Settings::default(),
             stores: BTreeMap::new(),
+            forgotten: BTreeSet::new(),
             members: BTreeMap::new(),
             routes: Routes::default(),
         }
@@ -94,9 +98,15 @@ impl State {
         &self.settings
     }
 
-    /// All stores that ever joined.
+    /// All stores that ever joined, but those that were forgotten.
     pub fn stores(&self) -> &BTreeMap<StoreId, StoreRecord> {
         &self.stores
+    }
+
+    /// Whether the store has left for good.
+    pub fn has_left(&self, store: StoreId) -> bool {
+        let life = self.stores.get(&store).map(|record| record.life);
+        life == Some(StoreLife::Tombstone) || self.forgotten.contains(&store)
     }
 
     /// Members of the group as they announced themselves.
@@ -109,14 +119,21 @@ impl State {
         &self.routes
     }
 
+    /// Stores that are to stay.
+    fn serving(&self) -> impl Iterator<Item = &StoreRecord> {
+        let stores = self.stores.values();
+        stores.filter(|store| store.life == StoreLife::Serving)
+    }
+
+    /// A region with a peer on the store, if there is any.
+    pub fn region_on(&self, store: StoreId) -> Option<&Region> {
+        let mut regions = self.routes.regions();
+        regions.find(|region| region.peer_on(store).is_some())
+    }
+
     /// Voters every region should have: the configured count, or fewer while fewer stores joined.
     pub fn replicas_wanted(&self) -> u32 {
-        let serving = self
-            .stores
-            .values()
-            .filter(|store| store.life == StoreLife::Serving)
-            .count();
-        let serving = u32::try_from(serving).unwrap_or(u32::MAX);
+        let serving = u32::try_from(self.serving().count()).unwrap_or(u32::MAX);
         self.settings.replica_count.min(serving).max(1)
     }
 
@@ -154,6 +171,7 @@ impl State {
             Command::Bootstrap { store, regions } => self.bootstrap(store, regions, changes),
             Command::PutStore(store) => self.put_store(store, changes),
             Command::SetStoreLife { store, life } => self.set_store_life(store, life, changes),
+            Command::ForgetStore { store } => self.forget_store(store, changes),
             Command::UpdateRegions { regions } => self.update_regions(regions, changes),
             Command::ChangeSettings(settings) => self.change_settings(settings, changes),
             Command::ChangeSetting { name, value } => {
@@ -300,10 +318,10 @@ impl State {
         if store.incarnation == 0 || store.start_number == 0 {
             return Err(bad("it names no incarnation or no start number"));
         }
+        if self.has_left(store.id) {
+            return Err(Refusal::TombstoneStore { store: store.id });
+        }
         if let Some(known) = self.stores.get(&store.id) {
-            if known.life == StoreLife::Tombstone {
-                return Err(Refusal::TombstoneStore { store: store.id });
-            }
             if known.incarnation != store.incarnation {
                 return Err(Refusal::ForeignStore {
                     store: store.id,
@@ -339,13 +357,20 @@ impl State {
         life: StoreLife,
         changes: &mut Vec<RowChange>,
     ) -> Result<Reply, Refusal> {
-        let held = self
-            .routes
-            .regions()
-            .any(|region| region.peers.iter().any(|peer| peer.store == id));
+        let held = self.region_on(id).is_some();
+        let (serving, wanted) = (self.serving().count(), self.replicas_wanted());
         let Some(store) = self.stores.get_mut(&id) else {
             return Err(Refusal::UnknownStore { store: id });
         };
+        if (store.life, life) == (StoreLife::Serving, StoreLife::Leaving)
+            && serving <= wanted as usize
+        {
+            return Err(Refusal::NeededStore {
+                store: id,
+                others: serving - 1,
+                wanted,
+            });
+        }
         let allowed = match (store.life, life) {
             (from, to) if from == to => true,
             (StoreLife::Serving, StoreLife::Leaving) | (StoreLife::Leaving, StoreLife::Serving) => {
@@ -369,6 +394,30 @@ impl State {
         Ok(Reply::Done)
     }
 
+    fn forget_store(
+        &mut self,
+        id: StoreId,
+        changes: &mut Vec<RowChange>,
+    ) -> Result<Reply, Refusal> {
+        if self.forgotten.contains(&id) {
+            return Ok(Reply::Done);
+        }
+        if !self.stores.contains_key(&id) {
+            return Err(Refusal::UnknownStore { store: id });
+        }
+        if !self.has_left(id) {
+            return Err(Refusal::NoTombstone { store: id });
+        }
+        if let Some(region) = self.region_on(id).map(|region| region.id) {
+            return Err(Refusal::HeldStore { store: id, region });
+        }
+        self.stores.remove(&id);
+        self.forgotten.insert(id);
+        changes.push(RowChange::delete_store(id));
+        changes.push(RowChange::put_forgotten(id));
+        Ok(Reply::Done)
+    }
+
     fn update_regions(
         &mut self,
         regions: Vec<Region>,
@@ -381,7 +430,9 @@ impl State {
         for region in &regions {
             self.routes.check(region)?;
             for peer in &region.peers {
-                if !self.stores.contains_key(&peer.store) {
+                // A peer that comes to a store which has left, by an order that was long on its
+                // way, is told and replaced.
+                if !self.stores.contains_key(&peer.store) && !self.has_left(peer.store) {
                     return Err(Refusal::UnknownStore { store: peer.store });
                 }
             }

@@ -68,6 +68,7 @@ impl ClusterView {
     /// Takes over stores and the wanted replica count from the replicated state.
     pub fn follow_stores(&mut self, state: &State) {
         self.replicas_wanted = state.replicas_wanted();
+        self.stores.retain(|id, _| state.stores().contains_key(id));
         for record in state.stores().values() {
             self.follow_store(record);
         }

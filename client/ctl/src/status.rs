@@ -246,7 +246,7 @@ fn problems(answer: &OverviewResponse, stores: &[Store]) -> Vec<String> {
     }
     for store in stores
         .iter()
-        .filter(|store| store.state != "up" && store.state != "tombstone")
+        .filter(|store| !["up", "offline", "tombstone"].contains(&store.state.as_str()))
     {
         let silence = store.silent_ms.map_or("no heartbeat yet".to_owned(), |ms| {
             format!("silent for {} s", ms / 1000)

@@ -22,6 +22,8 @@ struct World {
     /// Orders as they came.
     orders: Vec<placement::AddOperatorRequest>,
     cancelled: Vec<placement::CancelOperatorRequest>,
+    /// What was asked of stores that leave.
+    drains: Vec<placement::Leaving>,
     /// Refuse the next order with this.
     refusal: Option<&'static str>,
     /// How often the operator was looked at; it makes a step each time.
@@ -190,6 +192,67 @@ impl Placement for Member {
         Ok(Response::new(placement::CancelOperatorResponse {
             header: header(None),
             operator: Some(operator(9, ("cancelled", "by an operator"))),
+        }))
+    }
+
+    async fn configure(
+        &self,
+        request: Request<placement::ConfigureRequest>,
+    ) -> Result<Response<placement::ConfigureResponse>, Status> {
+        let mut world = self.lead()?;
+        let asked = request.into_inner();
+        let value = match asked.value.as_str() {
+            "" => "4".to_owned(),
+            value => value.to_owned(),
+        };
+        Ok(Response::new(placement::ConfigureResponse {
+            header: header(world.refusal.take()),
+            settings: vec![placement::Setting {
+                name: "transfers_max".to_owned(),
+                value,
+            }],
+        }))
+    }
+
+    async fn remove_tombstones(
+        &self,
+        request: Request<placement::RemoveTombstonesRequest>,
+    ) -> Result<Response<placement::RemoveTombstonesResponse>, Status> {
+        let mut world = self.lead()?;
+        let store_ids = match request.get_ref().store_id {
+            0 => vec![8, 9],
+            store => vec![store],
+        };
+        Ok(Response::new(placement::RemoveTombstonesResponse {
+            header: header(world.refusal.take()),
+            store_ids,
+        }))
+    }
+
+    /// Two regions leave with every look.
+    async fn drain(
+        &self,
+        request: Request<placement::DrainRequest>,
+    ) -> Result<Response<placement::DrainResponse>, Status> {
+        let mut world = self.lead()?;
+        let leaving = request.get_ref().leaving();
+        world.drains.push(leaving);
+        let moved = 2 * world.looks;
+        world.looks += 1;
+        let is_gone = moved >= 4;
+        Ok(Response::new(placement::DrainResponse {
+            header: header(world.refusal.take()),
+            state: if is_gone { "tombstone" } else { "offline" }.to_owned(),
+            is_leaving: leaving != placement::Leaving::End,
+            regions: 4_u32.saturating_sub(moved),
+            leaders: 1,
+            moving: 2,
+            moved,
+            remaining_ms: (moved > 0).then_some(1_500),
+            blocked_by: match moved {
+                2 => vec!["region 7 has no known leader".to_owned()],
+                _ => Vec::new(),
+            },
         }))
     }
 }
@@ -425,4 +488,82 @@ async fn a_dead_member_is_named_and_nobody_listening_ends_with_two() {
     let ran = ctl(&second, &["operator", "list"]).await;
     assert_eq!(ran.code, Some(2), "{ran:?}");
     assert!(ran.err.contains("no placement member answered"), "{ran:?}");
+}
+
+#[tokio::test]
+async fn a_drain_that_is_waited_for_shows_what_is_left_and_what_blocks_it() {
+    let fake = Fake::start().await;
+    let ran = fake.ctl(&["store", "drain", "9", "--wait"]).await;
+    assert_eq!(ran.code, Some(0), "{ran:?}");
+    assert_eq!(ran.out, "store 9 has left the cluster\n");
+    let lines: Vec<&str> = ran.err.lines().collect();
+    assert_eq!(
+        lines,
+        [
+            "4 regions are on it, 1 of them led from it, 2 being moved",
+            "2 regions are on it, 1 of them led from it, 2 being moved; about 2 s are left",
+            "blocked: region 7 has no known leader",
+        ]
+    );
+    use placement::Leaving::{Begin, Look};
+    assert_eq!(fake.world().drains, [Begin, Look, Look]);
+}
+
+#[tokio::test]
+async fn a_drain_is_begun_cancelled_or_refused() {
+    let fake = Fake::start().await;
+    let begun = fake.ctl(&["store", "drain", "9"]).await;
+    assert_eq!(begun.code, Some(0), "{begun:?}");
+    assert!(
+        begun.out.starts_with("store 9 leaves: 4 regions"),
+        "{begun:?}"
+    );
+    let stays = fake.ctl(&["store", "cancel-drain", "9"]).await;
+    assert_eq!(stays.code, Some(0), "{stays:?}");
+    assert!(
+        stays.out.starts_with("store 9 stays: 2 regions"),
+        "{stays:?}"
+    );
+    fake.world().refusal = Some("store 9 is needed");
+    let refused = fake.ctl(&["store", "drain", "9", "--wait"]).await;
+    assert_eq!(refused.code, Some(1), "{refused:?}");
+    assert!(refused.err.contains("store 9 is needed"), "{refused:?}");
+}
+
+#[tokio::test]
+async fn tombstones_are_forgotten_one_by_one_or_all() {
+    let fake = Fake::start().await;
+    let one = fake.ctl(&["store", "remove-tombstone", "9"]).await;
+    assert_eq!(
+        (one.code, one.out.as_str()),
+        (Some(0), "store 9 is forgotten\n")
+    );
+    let all = fake.ctl(&["store", "remove-tombstone"]).await;
+    assert_eq!(all.out, "store 8 is forgotten\nstore 9 is forgotten\n");
+    fake.world().refusal = Some("store 9 is no tombstone: drain it first");
+    let refused = fake.ctl(&["store", "remove-tombstone", "9"]).await;
+    assert_eq!(refused.code, Some(1), "{refused:?}");
+    assert!(refused.err.contains("is no tombstone"), "{refused:?}");
+    let nobody = fake.ctl(&["store", "remove-tombstone", "0"]).await;
+    assert_eq!(nobody.code, Some(1), "{nobody:?}");
+}
+
+#[tokio::test]
+async fn settings_are_shown_set_and_refused() {
+    let fake = Fake::start().await;
+    let shown = fake.ctl(&["config", "show"]).await;
+    assert_eq!(shown.code, Some(0), "{shown:?}");
+    assert!(shown.out.contains("transfers_max"), "{shown:?}");
+    let set = fake.ctl(&["config", "set", "transfers_max", "9"]).await;
+    assert_eq!(
+        (set.code, set.out.as_str()),
+        (Some(0), "transfers_max is 9\n")
+    );
+    fake.world().refusal = Some("transfers_max must be a whole number, not `x`");
+    let refused = fake.ctl(&["config", "set", "transfers_max", "x"]).await;
+    assert_eq!(refused.code, Some(1), "{refused:?}");
+    assert!(
+        refused.err.contains("must be a whole number"),
+        "{refused:?}"
+    );
 }

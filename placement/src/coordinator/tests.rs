@@ -6,12 +6,13 @@ use bytes::Bytes;
 use tinykv_raft::Term;
 use tinykv_replica::{Peer, RegionEpoch};
 
+mod draining;
 mod histories;
 
 use super::history::ENDED_MAX;
 use super::*;
 use crate::schedule::{Change, HANDS_OFF};
-use crate::state::{Command, Reply, StoreRecord};
+use crate::state::{Command, Reply, StoreLife, StoreRecord};
 use crate::view::RegionStats;
 
 const STORES: [u64; 3] = [1_000, 1_001, 1_002];

@@ -59,6 +59,31 @@ pub(super) fn check(
     decisions
 }
 
+/// What is known of a region that nothing can be planned for, and, if it only lacks a store to go
+/// to, the stores that cannot take a peer of it.
+pub(super) fn why_stuck(
+    view: &ClusterView,
+    settings: &Settings,
+    region: &RegionView,
+    now: Duration,
+) -> Option<Reason> {
+    let checker = Checker {
+        view,
+        settings,
+        now,
+        load: load(view),
+    };
+    if region.is_joint() || checker.check(region).is_some() {
+        return None;
+    }
+    let mut reason = checker.reason(region, Rule::OfflineReplica);
+    if region.voters().count() != view.replicas_wanted as usize {
+        return Some(reason);
+    }
+    let target = checker.choose_target(region, &mut reason);
+    target.is_none().then_some(reason)
+}
+
 /// What a store has and what is on its way to it.
 #[derive(Clone, Copy, Debug, Default)]
 struct Load {

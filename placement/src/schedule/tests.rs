@@ -2,6 +2,7 @@
 
 mod balancing;
 mod damage;
+mod draining;
 mod driving;
 mod exchanging;
 mod manual;

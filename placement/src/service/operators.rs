@@ -10,7 +10,7 @@ use tinykv_replica::StoreId;
 use tokio::time::Instant;
 use tonic::Status;
 
-use super::{PATIENCE, Service, failure, unavailable};
+use super::{PATIENCE, Service, failure, millis, unavailable};
 use crate::coordinator::{CancelRefusal, Found, Which};
 use crate::leadership::Leadership;
 use crate::schedule::{Ended, Ending, Manual, ManualRefusal, Operator, check_free};
@@ -285,8 +285,4 @@ fn describe(operator: &Operator) -> placement::OperatorStatus {
         step: u32::try_from(operator.position).unwrap_or(u32::MAX),
         ..placement::OperatorStatus::default()
     }
-}
-
-fn millis(duration: Duration) -> u64 {
-    u64::try_from(duration.as_millis()).unwrap_or(u64::MAX)
 }

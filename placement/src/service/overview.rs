@@ -6,11 +6,11 @@ use tinykv_keys::Asker;
 use tinykv_proto::placement;
 use tonic::{Request, Response, Status};
 
-use super::Service;
 use super::convert::{
     down_to_proto, peer_to_proto, pending_to_proto, region_to_proto, store_to_proto,
 };
 use super::operators::list_running;
+use super::{Service, millis};
 use crate::state::{Settings, State};
 use crate::view::{ClusterView, RegionView, StoreState};
 
@@ -74,6 +74,33 @@ impl placement::placement_server::Placement for Service {
         request: Request<placement::CancelOperatorRequest>,
     ) -> Result<Response<placement::CancelOperatorResponse>, Status> {
         self.end_operator(request.into_inner())
+            .await
+            .map(Response::new)
+    }
+
+    async fn configure(
+        &self,
+        request: Request<placement::ConfigureRequest>,
+    ) -> Result<Response<placement::ConfigureResponse>, Status> {
+        self.show_settings(request.into_inner())
+            .await
+            .map(Response::new)
+    }
+
+    async fn drain(
+        &self,
+        request: Request<placement::DrainRequest>,
+    ) -> Result<Response<placement::DrainResponse>, Status> {
+        self.drain_store(request.into_inner())
+            .await
+            .map(Response::new)
+    }
+
+    async fn remove_tombstones(
+        &self,
+        request: Request<placement::RemoveTombstonesRequest>,
+    ) -> Result<Response<placement::RemoveTombstonesResponse>, Status> {
+        self.forget_stores(request.into_inner())
             .await
             .map(Response::new)
     }
@@ -164,10 +191,6 @@ fn list_regions(
             }
         })
         .collect()
-}
-
-fn millis(duration: Duration) -> u64 {
-    u64::try_from(duration.as_millis()).unwrap_or(u64::MAX)
 }
 
 /// How many stores are in each state.

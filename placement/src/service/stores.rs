@@ -21,14 +21,14 @@ pub(super) fn check_sender(
     header: Option<&pdpb::RequestHeader>,
     store: StoreId,
 ) -> Result<(), (pdpb::ErrorType, String)> {
+    if state.has_left(store) {
+        let message = format!("store {store} was removed from the cluster");
+        return Err((pdpb::ErrorType::StoreTombstone, message));
+    }
     let Some(known) = state.stores().get(&store) else {
         let message = format!("store {store} is unknown");
         return Err((pdpb::ErrorType::EntryNotFound, message));
     };
-    if known.life == StoreLife::Tombstone {
-        let message = format!("store {store} was removed from the cluster");
-        return Err((pdpb::ErrorType::StoreTombstone, message));
-    }
     let (sender, incarnation, start) = header.map_or((0, 0, 0), |header| {
         (
             header.sender_id,
@@ -95,8 +95,8 @@ impl Service {
         })
     }
 
-    /// Proposes a command about stores; the view follows what it changed.
-    async fn change(
+    /// Proposes a command about stores or settings; the view follows what it changed.
+    pub(super) async fn change(
         &self,
         header: pdpb::ResponseHeader,
         command: &Command,

@@ -50,6 +50,11 @@ pub enum Command {
         /// To what.
         life: StoreLife,
     },
+    /// A tombstone is forgotten; only its id is kept, so that the store never returns.
+    ForgetStore {
+        /// Which.
+        store: StoreId,
+    },
     /// Regions as their leaders reported them. All or, if one is outdated, none: the parts of a
     /// split arrive in one command and no gap shows between them.
     UpdateRegions {
@@ -85,6 +90,7 @@ impl Command {
                 out.u64(store.0);
                 out.u8(life.number());
             }
+            Command::ForgetStore { store } => out.u64(store.0),
             Command::UpdateRegions { regions } => encode_regions(regions, &mut out),
             Command::ChangeSettings(settings) => settings.encode(&mut out),
             Command::ChangeSetting { name, value } => {
@@ -126,6 +132,9 @@ impl Command {
                 name: from.text("setting name")?,
                 value: from.text("setting")?,
             },
+            11 => Command::ForgetStore {
+                store: StoreId(from.u64("store id")?),
+            },
             other => return Err(unknown("command tag", other)),
         };
         from.finish()?;
@@ -144,6 +153,7 @@ impl Command {
             Command::UpdateRegions { .. } => 8,
             Command::ChangeSettings(_) => 9,
             Command::ChangeSetting { .. } => 10,
+            Command::ForgetStore { .. } => 11,
         }
     }
 }
@@ -203,7 +213,7 @@ pub enum Refusal {
         what: String,
     },
     /// No such store.
-    #[error("store {store} is unknown")]
+    #[error("store {store} does not exist: list the stores for those that do")]
     UnknownStore {
         /// The id asked for.
         store: StoreId,
@@ -248,6 +258,19 @@ pub enum Refusal {
         /// Whose it is.
         holder: StoreId,
     },
+    /// Without the store regions would have fewer replicas than they have now.
+    #[error(
+        "store {store} is needed: {others} others would stay for {wanted} replicas of each region; \
+         add a store first, or lower replica_count"
+    )]
+    NeededStore {
+        /// The store.
+        store: StoreId,
+        /// How many would stay.
+        others: usize,
+        /// Voters a region should have now.
+        wanted: u32,
+    },
     /// The life of a store does not go from there to here.
     #[error("store {store} cannot go from {from:?} to {to:?}")]
     BadLife {
@@ -257,6 +280,20 @@ pub enum Refusal {
         from: StoreLife,
         /// What was asked for.
         to: StoreLife,
+    },
+    /// Only what has left is forgotten.
+    #[error("store {store} is no tombstone: drain it first, then it becomes one")]
+    NoTombstone {
+        /// The store.
+        store: StoreId,
+    },
+    /// Something came back to a store after it had left.
+    #[error("region {region} still names store {store}: wait until its peer there is replaced")]
+    HeldStore {
+        /// The store.
+        store: StoreId,
+        /// The first such region.
+        region: GroupId,
     },
     /// A member whose identity does not fit what it registered with.
     #[error("member {name} cannot join: {what}")]

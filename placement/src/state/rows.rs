@@ -3,6 +3,7 @@
 //! | key | value |
 //! | --- | --- |
 //! | `c` | cluster id, next id, timestamp bound, bootstrapped |
+//! | `f` + store id | a store that was forgotten: its id |
 //! | `g` | settings |
 //! | `m` + member id | a member |
 //! | `r` + region id | a region |
@@ -13,7 +14,7 @@
 use bytes::Bytes;
 use thiserror::Error;
 use tinykv_raft::GroupId;
-use tinykv_replica::Region;
+use tinykv_replica::{Region, StoreId};
 
 use super::codec::{DecodeError, Reader, Writer};
 use super::records::{MemberRecord, StoreRecord, decode_region, encode_region};
@@ -23,6 +24,7 @@ use super::{FIRST_ID, State};
 const VERSION: u8 = 1;
 
 const CLUSTER: u8 = b'c';
+const FORGOTTEN: u8 = b'f';
 const SETTINGS: u8 = b'g';
 const MEMBER: u8 = b'm';
 const REGION: u8 = b'r';
@@ -76,9 +78,19 @@ impl RowChange {
         put(STORE, Some(store.id.0), |out| store.encode(out))
     }
 
+    pub(super) fn put_forgotten(id: StoreId) -> RowChange {
+        put(FORGOTTEN, Some(id.0), |out| out.u64(id.0))
+    }
+
     pub(super) fn delete_region(id: GroupId) -> RowChange {
         RowChange::Delete {
             key: key(REGION, Some(id.0)),
+        }
+    }
+
+    pub(super) fn delete_store(id: StoreId) -> RowChange {
+        RowChange::Delete {
+            key: key(STORE, Some(id.0)),
         }
     }
 }
@@ -120,6 +132,9 @@ impl State {
                 self.next_id = from.u64("next id")?.max(FIRST_ID);
                 self.timestamp_bound_ms = from.u64("timestamp bound")?;
                 self.bootstrapped = from.u8("bootstrapped")? != 0;
+            }
+            FORGOTTEN => {
+                self.forgotten.insert(StoreId(from.u64("store id")?));
             }
             SETTINGS => self.settings = Settings::decode(&mut from)?,
             MEMBER => {

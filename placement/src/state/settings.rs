@@ -1,5 +1,6 @@
 //! What operators tune while the cluster runs, by name.
 
+use std::ops::RangeInclusive;
 use std::time::Duration;
 
 use super::codec::{DecodeError, Reader, Writer};
@@ -46,14 +47,62 @@ impl Default for Settings {
     }
 }
 
-/// One setting, to be read or changed.
+/// The longest time a setting may name: a day. Milliseconds.
+const MILLIS_MAX: u64 = 24 * 60 * 60 * 1_000;
+
+/// The most a setting may allow at once.
+const COUNT_MAX: u32 = 10_000;
+
+/// One setting, to be read or changed, and its range.
 enum Place<'a> {
     /// A count.
-    Count(&'a mut u32),
+    Count(&'a mut u32, RangeInclusive<u32>),
     /// A time in milliseconds.
-    Millis(&'a mut u64),
+    Millis(&'a mut u64, RangeInclusive<u64>),
     /// Yes or no.
     Switch(&'a mut bool),
+}
+
+impl Place<'_> {
+    /// What values it takes.
+    fn wanted(&self) -> String {
+        match self {
+            Place::Count(_, range) => {
+                format!("a whole number from {} to {}", range.start(), range.end())
+            }
+            Place::Millis(_, range) => format!(
+                "a whole number of milliseconds from {} to {}",
+                range.start(),
+                range.end()
+            ),
+            Place::Switch(_) => "true or false".into(),
+        }
+    }
+
+    /// Takes the value as it is shown; false if it is none.
+    fn parse(&mut self, value: &str) -> bool {
+        match self {
+            Place::Count(count, _) => value.parse().map(|value| **count = value).is_ok(),
+            Place::Millis(millis, _) => value.parse().map(|value| **millis = value).is_ok(),
+            Place::Switch(on) => value.parse().map(|value| **on = value).is_ok(),
+        }
+    }
+
+    fn show(&self) -> String {
+        match self {
+            Place::Count(count, _) => count.to_string(),
+            Place::Millis(millis, _) => millis.to_string(),
+            Place::Switch(on) => on.to_string(),
+        }
+    }
+
+    fn is_in_range(&self) -> bool {
+        match self {
+            Place::Count(count, range) => range.contains(&**count),
+            Place::Millis(millis, range) => range.contains(&**millis),
+            Place::Switch(_) => true,
+        }
+    }
 }
 
 impl Settings {
@@ -74,31 +123,32 @@ impl Settings {
     const FIXED: usize = 7;
 
     fn place(&mut self, name: &str) -> Option<Place<'_>> {
+        let silence = 2 * u64::from(STORE_HEARTBEAT_INTERVAL_MS)..=MILLIS_MAX;
         Some(match name {
-            "replica_count" => Place::Count(&mut self.replica_count),
-            "disconnected_after_ms" => Place::Millis(&mut self.disconnected_after_ms),
-            "down_after_ms" => Place::Millis(&mut self.down_after_ms),
-            "leader_settle_ms" => Place::Millis(&mut self.leader_settle_ms),
-            "leader_difference_max" => Place::Count(&mut self.leader_difference_max),
-            "transfers_max" => Place::Count(&mut self.transfers_max),
-            "additions_per_store_max" => Place::Count(&mut self.additions_per_store_max),
+            "replica_count" => Place::Count(&mut self.replica_count, 1..=7),
+            "disconnected_after_ms" => Place::Millis(&mut self.disconnected_after_ms, silence),
+            "down_after_ms" => Place::Millis(&mut self.down_after_ms, silence),
+            "leader_settle_ms" => Place::Millis(&mut self.leader_settle_ms, 0..=MILLIS_MAX),
+            "leader_difference_max" => Place::Count(&mut self.leader_difference_max, 1..=COUNT_MAX),
+            "transfers_max" => Place::Count(&mut self.transfers_max, 1..=COUNT_MAX),
+            "additions_per_store_max" => {
+                Place::Count(&mut self.additions_per_store_max, 1..=COUNT_MAX)
+            }
             "joint_changes" => Place::Switch(&mut self.joint_changes),
             _ => return None,
         })
     }
 
+    /// Each setting in turn, in the order in which they are shown.
+    fn each<T>(&self, mut look: impl FnMut(&'static str, Place<'_>) -> T) -> Vec<T> {
+        let mut copy = *self;
+        let mut look = |name| look(name, copy.place(name).expect("each name has a place"));
+        Settings::NAMES.into_iter().map(&mut look).collect()
+    }
+
     /// Names and values, as they are shown.
     pub fn list(&self) -> Vec<(&'static str, String)> {
-        let mut copy = *self;
-        let show = |name: &'static str| {
-            let value = match copy.place(name).expect("each name has a place") {
-                Place::Count(count) => count.to_string(),
-                Place::Millis(millis) => millis.to_string(),
-                Place::Switch(on) => on.to_string(),
-            };
-            (name, value)
-        };
-        Settings::NAMES.map(show).to_vec()
+        self.each(|name, place| (name, place.show()))
     }
 
     /// These settings with one changed; or one sentence that says what would be right.
@@ -110,38 +160,31 @@ impl Settings {
     }
 
     fn set(&mut self, name: &str, value: &str) -> Result<(), String> {
-        let Some(place) = self.place(name) else {
+        let Some(mut place) = self.place(name) else {
             let names = Settings::NAMES.join(", ");
             return Err(format!(
                 "there is no setting `{name}`: it is one of {names}"
             ));
         };
-        let wrong = |wanted: &str| format!("{name} must be {wanted}, not `{value}`");
-        match place {
-            Place::Count(count) => *count = value.parse().map_err(|_| wrong("a whole number"))?,
-            Place::Millis(millis) => {
-                *millis = value
-                    .parse()
-                    .map_err(|_| wrong("a whole number of milliseconds"))?;
-            }
-            Place::Switch(on) => *on = value.parse().map_err(|_| wrong("true or false"))?,
+        if !place.parse(value) {
+            return Err(format!("{name} must be {}, not `{value}`", place.wanted()));
         }
         Ok(())
     }
 
     /// Checks that the values make sense together; the error is one sentence naming the value.
     pub fn validate(&self) -> Result<(), String> {
-        if !(1..=7).contains(&self.replica_count) || self.replica_count.is_multiple_of(2) {
+        let wrong = self.each(|name, place| {
+            let sentence = || format!("{name} must be {}, not {}", place.wanted(), place.show());
+            (!place.is_in_range()).then(sentence)
+        });
+        if let Some(sentence) = wrong.into_iter().flatten().next() {
+            return Err(sentence);
+        }
+        if self.replica_count.is_multiple_of(2) {
             return Err(format!(
                 "replica_count must be 1, 3, 5 or 7, not {}",
                 self.replica_count
-            ));
-        }
-        if self.disconnected_after_ms < 2 * u64::from(STORE_HEARTBEAT_INTERVAL_MS) {
-            return Err(format!(
-                "disconnected_after_ms must be at least two heartbeats ({} ms), not {}",
-                2 * STORE_HEARTBEAT_INTERVAL_MS,
-                self.disconnected_after_ms
             ));
         }
         if self.down_after_ms < self.disconnected_after_ms {
@@ -149,15 +192,6 @@ impl Settings {
                 "down_after_ms ({}) must not be below disconnected_after_ms ({})",
                 self.down_after_ms, self.disconnected_after_ms
             ));
-        }
-        for (name, value) in [
-            ("leader_difference_max", self.leader_difference_max),
-            ("transfers_max", self.transfers_max),
-            ("additions_per_store_max", self.additions_per_store_max),
-        ] {
-            if value == 0 {
-                return Err(format!("{name} must be at least 1"));
-            }
         }
         Ok(())
     }

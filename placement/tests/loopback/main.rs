@@ -2,6 +2,7 @@
 
 mod answers;
 mod cluster;
+mod drains;
 mod failover;
 mod heartbeats;
 mod members;

@@ -1,6 +1,8 @@
 //! The command line: what can be typed, and where it goes.
 
+mod config;
 mod data;
+mod drain;
 mod export;
 mod failure;
 mod import;
@@ -140,6 +142,9 @@ enum Command {
     /// Stores
     #[command(subcommand)]
     Store(store::StoreCommand),
+    /// Settings of the cluster
+    #[command(subcommand)]
+    Config(config::ConfigCommand),
 }
 
 impl Cli {
@@ -166,6 +171,7 @@ impl Cli {
             Command::Operator(operator) => operator.run(global).await,
             Command::Member(member) => member.run(global).await,
             Command::Store(store) => store.run(global).await,
+            Command::Config(config) => config.run(global).await,
         }
     }
 }

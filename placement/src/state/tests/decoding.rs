@@ -25,6 +25,7 @@ fn samples() -> Vec<Command> {
             store: StoreId(4),
             life: StoreLife::Leaving,
         },
+        Command::ForgetStore { store: StoreId(4) },
         Command::UpdateRegions {
             regions: vec![region(1_001, "a", "b", &[1, 2, 3])],
         },

@@ -39,6 +39,7 @@ fn command() -> impl Strategy<Value = Command> {
             let regions = vec![region(1_001, "", "m", &[store.id.0]), region(1_002, "m", "", &[store.id.0])];
             Command::Bootstrap { store, regions }
         }),
+        1 => (1_000..1_005_u64).prop_map(|id| Command::ForgetStore { store: StoreId(id) }),
         2 => (1_000..1_005_u64, life)
             .prop_map(|(id, life)| Command::SetStoreLife { store: StoreId(id), life }),
         8 => prop::collection::vec(some_region, 1..3)
@@ -98,8 +99,13 @@ proptest! {
             prop_assert!(state.next_id() >= before.next_id());
             prop_assert!(state.timestamp_bound_ms() >= before.timestamp_bound_ms());
             for (id, store) in before.stores() {
-                prop_assert_eq!(state.stores()[id].incarnation, store.incarnation);
-                prop_assert!(state.stores()[id].start_number >= store.start_number);
+                let Some(now) = state.stores().get(id) else {
+                    prop_assert!(before.has_left(*id) && state.has_left(*id));
+                    continue;
+                };
+                prop_assert_eq!(now.incarnation, store.incarnation);
+                prop_assert!(now.start_number >= store.start_number);
+                prop_assert!(state.has_left(*id) || !before.has_left(*id));
             }
             // M1: in key order, each region ends before or where the next one starts.
             let tiles: Vec<_> = state.routes().from(b"").collect();

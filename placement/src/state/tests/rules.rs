@@ -184,9 +184,52 @@ fn a_store_that_is_not_who_it_was_is_refused() {
     }
 }
 
+/// One replica each, and stores enough.
+fn with_few_replicas(state: &mut State) {
+    let one = Command::ChangeSetting {
+        name: "replica_count".into(),
+        value: "1".into(),
+    };
+    assert_eq!(apply(state, one), Reply::Done);
+    for id in [1_003, 1_004] {
+        assert_eq!(apply(state, Command::PutStore(store(id))), Reply::Done);
+    }
+}
+
+#[test]
+fn a_store_that_is_needed_does_not_leave() {
+    let mut state = bootstrapped();
+    let leave = |id| Command::SetStoreLife {
+        store: StoreId(id),
+        life: StoreLife::Leaving,
+    };
+    let last = refused(&mut state, leave(1_000)).to_string();
+    assert!(
+        last.contains("0 others would stay for 1 replicas"),
+        "{last}"
+    );
+    for id in [1_003, 1_004] {
+        apply(&mut state, Command::PutStore(store(id)));
+        refused(&mut state, leave(1_000));
+    }
+    apply(&mut state, Command::PutStore(store(1_005)));
+    assert_eq!(apply(&mut state, leave(1_000)), Reply::Done);
+    assert_eq!(
+        apply(&mut state, leave(1_000)),
+        Reply::Done,
+        "it leaves already"
+    );
+    let second = refused(&mut state, leave(1_003)).to_string();
+    assert!(
+        second.contains("2 others would stay for 3 replicas"),
+        "{second}"
+    );
+}
+
 #[test]
 fn a_store_may_move_to_another_address_and_keeps_its_life() {
     let mut state = bootstrapped();
+    with_few_replicas(&mut state);
     let id = StoreId(1_000);
     let leave = Command::SetStoreLife {
         store: id,
@@ -204,7 +247,7 @@ fn a_store_may_move_to_another_address_and_keeps_its_life() {
 #[test]
 fn a_store_ends_only_when_nothing_is_left_on_it_and_never_returns() {
     let mut state = bootstrapped();
-    apply(&mut state, Command::PutStore(store(1_003)));
+    with_few_replicas(&mut state);
     let set = |id, life| Command::SetStoreLife {
         store: StoreId(id),
         life,
@@ -225,10 +268,50 @@ fn a_store_ends_only_when_nothing_is_left_on_it_and_never_returns() {
             store: StoreId(1_003)
         }
     );
+    assert!(state.has_left(StoreId(1_003)));
     // Its address is free again.
     let mut heir = store(1_008);
     heir.address = store(1_003).address;
     assert_eq!(apply(&mut state, Command::PutStore(heir)), Reply::Done);
+}
+
+#[test]
+fn a_tombstone_that_is_forgotten_does_not_return_either() {
+    let mut state = bootstrapped();
+    with_few_replicas(&mut state);
+    let id = StoreId(1_003);
+    let forget = || Command::ForgetStore { store: id };
+    let refusal = refused(&mut state, forget());
+    assert_eq!(refusal, Refusal::NoTombstone { store: id });
+    let nobody = StoreId(1_500);
+    let unknown = refused(&mut state, Command::ForgetStore { store: nobody });
+    assert_eq!(unknown, Refusal::UnknownStore { store: nobody });
+    for life in [StoreLife::Leaving, StoreLife::Tombstone] {
+        let command = Command::SetStoreLife { store: id, life };
+        assert_eq!(apply(&mut state, command), Reply::Done);
+    }
+    // An order that was long on its way brings a peer there: it is told, and the store stays known
+    // until that peer is replaced.
+    let late = at(region(1_001, "", "m", &[1_000, 1_003]), 2, 1);
+    let gone = at(region(1_001, "", "m", &[1_000]), 3, 1);
+    let update = |region: &Region| Command::UpdateRegions {
+        regions: vec![region.clone()],
+    };
+    let told = Reply::Routed { removed: vec![] };
+    assert_eq!(apply(&mut state, update(&late)), told);
+    let held = Refusal::HeldStore {
+        store: id,
+        region: GroupId(1_001),
+    };
+    assert_eq!(refused(&mut state, forget()), held);
+    assert_eq!(apply(&mut state, update(&gone)), told);
+    assert_eq!(apply(&mut state, forget()), Reply::Done);
+    assert!(!state.stores().contains_key(&id) && state.has_left(id));
+    assert_eq!(apply(&mut state, forget()), Reply::Done, "it is");
+    let back = refused(&mut state, Command::PutStore(store(1_003)));
+    assert_eq!(back, Refusal::TombstoneStore { store: id });
+    let later = at(region(1_001, "", "m", &[1_000, 1_003]), 4, 1);
+    assert_eq!(apply(&mut state, update(&later)), told, "told, too");
 }
 
 #[test]
@@ -304,17 +387,27 @@ fn settings_are_changed_one_by_one_or_refused_in_one_sentence() {
         (
             "replica_count",
             "many",
-            "replica_count must be a whole number, not `many`",
+            "replica_count must be a whole number from 1 to 7, not `many`",
         ),
         (
             "transfers_max",
             "-1",
-            "transfers_max must be a whole number, not `-1`",
+            "transfers_max must be a whole number from 1 to 10000, not `-1`",
         ),
         (
             "down_after_ms",
             "10m",
-            "a whole number of milliseconds, not `10m`",
+            "a whole number of milliseconds from 2000 to 86400000, not `10m`",
+        ),
+        (
+            "transfers_max",
+            "10001",
+            "transfers_max must be a whole number from 1 to 10000, not 10001",
+        ),
+        (
+            "leader_settle_ms",
+            "86400001",
+            "leader_settle_ms must be a whole number of milliseconds from 0 to 86400000, not 864",
         ),
         (
             "joint_changes",
