@@ -3,10 +3,10 @@
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use parking_lot::Mutex;
 use tinykv_env::{DirLock, Env};
 use tinykv_lsm::{AppliedChange, Ingest, Lsm, OriginId, Sequence, WriteBatch};
 use tinykv_raft::{EntryId, GroupId, LogIndex};
+use tinykv_sync::Mutex;
 use tinykv_wal::WalReader;
 
 use crate::open::open;

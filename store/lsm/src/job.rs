@@ -1,9 +1,9 @@
 //! Background work as values: planned here, run by whatever thread likes.
 
 use std::collections::BTreeMap;
-use std::sync::atomic::Ordering;
 use std::sync::{Arc, Weak};
 use std::time::Duration;
+use tinykv_sync::atomic::Ordering;
 
 use crate::LsmError;
 use crate::batch::{AppliedChange, OriginId};

@@ -8,12 +8,12 @@ use std::collections::BTreeMap;
 use std::fmt;
 use std::ops::Bound;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use tinykv_sync::atomic::{AtomicU64, Ordering};
 
-use arc_swap::ArcSwap;
 use bytes::Bytes;
 use crossbeam_skiplist::SkipMap;
-use parking_lot::Mutex;
+use tinykv_sync::ArcSwap;
+use tinykv_sync::Mutex;
 
 use crate::batch::{AppliedChange, Operation, OriginId, WriteBatch};
 use crate::key::{self, KeySlice, Kind, OwnedKey};

@@ -3,13 +3,13 @@
 use std::collections::BTreeMap;
 use std::io;
 use std::path::Path;
-use std::sync::atomic::AtomicU64;
+
 use std::sync::{Arc, OnceLock};
 
-use arc_swap::ArcSwap;
-use parking_lot::{Condvar, Mutex};
 use tinykv_env::{DirEntry, Env};
 use tinykv_mutants::{Mutant, planted};
+use tinykv_sync::atomic::AtomicU64;
+use tinykv_sync::{ArcSwap, Condvar, Mutex};
 
 use crate::batch::OriginId;
 use crate::cache::BlockCache;

@@ -7,7 +7,7 @@
 
 use std::time::Duration;
 
-use parking_lot::Mutex;
+use tinykv_sync::Mutex;
 
 use crate::LsmOptions;
 use crate::compaction::debt_bytes;

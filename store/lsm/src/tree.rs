@@ -12,14 +12,14 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 use std::path::Path;
-use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, OnceLock};
+use tinykv_sync::atomic::{AtomicU64, Ordering};
 
-use arc_swap::ArcSwap;
 use bytes::Bytes;
-use parking_lot::{Condvar, Mutex};
 use tinykv_env::{DirLock, Env};
 use tinykv_mutants::{Mutant, planted};
+use tinykv_sync::ArcSwap;
+use tinykv_sync::{Condvar, Mutex};
 
 use crate::batch::{AppliedChange, OriginId, WriteBatch};
 use crate::job::{self, Job, Jobs};

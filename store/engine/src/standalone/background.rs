@@ -4,8 +4,8 @@
 //! has no shell to bring its own. With none, callers do the work behind their writes.
 
 use std::sync::Arc;
-use std::thread::{Builder, JoinHandle};
 use std::time::Duration;
+use tinykv_sync::thread::{Builder, JoinHandle};
 
 use tinykv_lsm::JobKind;
 use tinykv_raft::{EntryId, LogIndex, Payload};

@@ -9,13 +9,13 @@
 use std::collections::VecDeque;
 use std::io;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
+use tinykv_sync::atomic::{AtomicU64, Ordering};
 
 use bytes::Bytes;
-use parking_lot::{Condvar, Mutex, MutexGuard};
 use tinykv_lsm::{OriginId, WriteBatch};
 use tinykv_raft::{Entry, EntryId, LogIndex, Payload};
+use tinykv_sync::{Condvar, Mutex, MutexGuard};
 use tinykv_wal::{Batch, Record, Wal, WalError};
 
 use super::{Durability, Inner, LOCAL, TERM, command};

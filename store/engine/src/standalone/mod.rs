@@ -13,13 +13,13 @@ mod scan;
 
 use std::path::Path;
 use std::sync::Arc;
-use std::thread::JoinHandle;
+use tinykv_sync::thread::JoinHandle;
 
 use bytes::Bytes;
-use parking_lot::Mutex;
 use tinykv_env::Env;
 use tinykv_lsm::{Operation, Snapshot, Statistics, WriteBatch};
 use tinykv_raft::{EntryId, GroupId, HardState, LogIndex, Term};
+use tinykv_sync::Mutex;
 use tinykv_wal::{Batch, Record};
 
 use crate::{Engine, EngineError, Recovery, StandaloneOptions};

@@ -9,7 +9,7 @@ use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use bytes::Bytes;
-use parking_lot::Mutex;
+use tinykv_sync::Mutex;
 
 use crate::LsmError;
 use crate::build::{Output, build_tables};

@@ -1,11 +1,11 @@
 //! A table as a version names it.
 
 use std::path::{Path, PathBuf};
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, OnceLock};
+use tinykv_sync::atomic::{AtomicBool, Ordering};
 
-use parking_lot::Mutex;
 use tinykv_env::Env;
+use tinykv_sync::Mutex;
 
 use crate::LsmError;
 use crate::cache::BlockCache;
