@@ -32,6 +32,11 @@ for may_depend in EDGES.values():
 EDGES["tinykv-mutants"] = set()
 EDGES["tinykv-tests"] = {name.removeprefix("tinykv-") for name in EDGES} | {"ctl"}
 
+# Code of the store once more, on shuttle's locks instead of real ones: nobody else may use these.
+EDGES["tinykv-sync-shuttle"] = set()
+EDGES["tinykv-lsm-shuttle"] = {"env", "mutants", "sync-shuttle"}
+EDGES["tinykv-engine-shuttle"] = {"env", "wal", "raft", "sync-shuttle", "lsm-shuttle"}
+
 # What may not even be reached through others (normal and build dependencies).
 UNREACHABLE = {
     "tinykv-keys": {"tokio", "tonic", "prost"},
@@ -121,6 +126,8 @@ def main():
         if name == "tinykv-mutants" and resolve[member]["features"]:
             breaches.append("mutants can be planted although nobody asked for it")
         names = {packages[package]["name"] for package in reachable(member, resolve)}
+        if "shuttle" in names and not name.endswith("-shuttle"):
+            breaches.append(f"{name} may not run on shuttle's locks")
         for other in sorted(names & UNREACHABLE.get(name, set())):
             breaches.append(f"{name} may not reach {other}")
     for package in packages.values():
