@@ -1,5 +1,7 @@
 //! Settings.
 
+use std::time::Duration;
+
 use tinykv_lsm::LsmOptions;
 use tinykv_wal::WalOptions;
 
@@ -36,7 +38,14 @@ pub struct StandaloneOptions {
     /// Threads for flushes and compactions. 0: none; callers do the work that is due behind their
     /// own writes, which makes the store deterministic.
     pub background_threads: usize,
+    /// How often every table goes through the tree's compaction filter once more, if it has one, so
+    /// that what has outlived its use goes even where nobody writes. All tables are written anew each
+    /// time. Zero: only when other compactions come by.
+    pub revisit_every: Duration,
 }
+
+/// Once a day: in so long a time what a store holds is written anew without being noticed.
+const REVISIT_EVERY: Duration = Duration::from_hours(24);
 
 impl Default for StandaloneOptions {
     fn default() -> StandaloneOptions {
@@ -45,6 +54,7 @@ impl Default for StandaloneOptions {
             batch_bytes_max: 8 << 20,
             group_bytes_max: 4 << 20,
             background_threads: 2,
+            revisit_every: REVISIT_EVERY,
         }
     }
 }
@@ -74,6 +84,7 @@ impl StandaloneOptions {
             batch_bytes_max: 512 << 10,
             group_bytes_max: 512 << 10,
             background_threads: 1,
+            revisit_every: REVISIT_EVERY,
         }
     }
 

@@ -217,8 +217,8 @@ impl Lsm {
 
     /// Lets every table that stands here now go through the compaction filter once more, when
     /// nothing else is due: entries that expire where nobody writes are compacted by nothing else.
-    /// To be called now and then (it writes all tables anew); forgotten when the tree is closed.
-    /// Does nothing without a filter.
+    /// To be called now and then (it writes all tables anew), as the standalone store does; forgotten
+    /// when the tree is closed. Does nothing without a filter.
     pub fn revisit(&self) {
         if self.inner.options.compaction_filter.is_some() {
             let next = self.inner.next_file.load(Ordering::Relaxed);

@@ -121,6 +121,7 @@ impl Inner {
         plan: fn(&Engine) -> Option<Job>,
         pause: &mut dyn FnMut(Duration),
     ) -> Result<bool, EngineError> {
+        self.revisit_when_due();
         let Some(job) = self.claim_job(plan)? else {
             return Ok(false);
         };
@@ -132,6 +133,18 @@ impl Inner {
             self.upkeep()?;
         }
         Ok(true)
+    }
+
+    /// Sends all tables through the compaction filter once more, now and then; the compactions that
+    /// this makes due come after all others.
+    fn revisit_when_due(&self) {
+        let every = self.options.revisit_every;
+        let now = self.env.now();
+        let mut revisited = self.revisited.lock();
+        if !every.is_zero() && now.saturating_sub(*revisited) >= every {
+            *revisited = now;
+            self.engine.lsm().revisit();
+        }
     }
 
     /// A job that the log is durable for. It is never held while waiting for the log: whoever

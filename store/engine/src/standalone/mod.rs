@@ -13,6 +13,7 @@ mod scan;
 
 use std::path::Path;
 use std::sync::Arc;
+use std::time::Duration;
 use tinykv_sync::thread::JoinHandle;
 
 use bytes::Bytes;
@@ -60,6 +61,8 @@ struct Inner {
     engine: Engine,
     options: StandaloneOptions,
     committer: Committer,
+    /// When the tables were last told to go through the compaction filter; at first the opening.
+    revisited: Mutex<Duration>,
 }
 
 /// The store at one moment. It stays readable whatever happens to the store.
@@ -83,6 +86,7 @@ impl Standalone {
         let (engine, recovery) = Engine::open(env.clone(), dir, options.engine.clone())?;
         let log = adopt(&engine, recovery)?;
         let inner = Arc::new(Inner {
+            revisited: Mutex::new(env.now()),
             env,
             engine,
             committer: Committer::new(log, &options),

@@ -14,6 +14,7 @@ mod standalone;
 mod stress;
 
 use std::path::Path;
+use std::time::Duration;
 
 use tinykv_engine::{EngineOptions, StandaloneOptions};
 use tinykv_env::{Env, SimEnv};
@@ -65,5 +66,6 @@ fn tiny_standalone() -> StandaloneOptions {
         batch_bytes_max: 8 << 10,
         group_bytes_max: 8 << 10,
         background_threads: 0,
+        revisit_every: Duration::from_secs(3600),
     }
 }

@@ -68,6 +68,7 @@ fn a_group_costs_one_sync() {
         batch_bytes_max: 1 << 20,
         group_bytes_max: 1 << 20,
         background_threads: 0,
+        ..StandaloneOptions::default()
     };
     let store = open(env.shared(), Path::new(DIR), options);
     let before = env.sync_count();

@@ -3,12 +3,14 @@
 
 use std::collections::BTreeMap;
 use std::path::Path;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use bytes::Bytes;
 use serde_json::json;
 use tinykv_engine::{Direction, Durability, EngineError, Standalone};
 use tinykv_env::{CrashMode, Prng, SimEnv};
-use tinykv_lsm::{Operation, WriteBatch};
+use tinykv_lsm::{CompactionFilter, Operation, WriteBatch};
 
 use crate::ledger::append_if_asked;
 use crate::{DIR, cases, machine, tiny_standalone};
@@ -273,4 +275,49 @@ fn a_checkpoint_is_the_store_at_its_moment() {
         store.get(b"key00").expect("get").as_deref(),
         Some(&b"later"[..])
     );
+}
+
+/// Drops every value that is due, once it was told that values become due.
+#[derive(Debug, Default)]
+struct DueValues {
+    told: AtomicBool,
+}
+
+impl CompactionFilter for DueValues {
+    fn drops(&self, _: &[u8], value: &[u8]) -> bool {
+        self.told.load(Ordering::Relaxed) && value.starts_with(b"due")
+    }
+}
+
+/// What has outlived its use goes though nobody writes any more, when the time has come and not before.
+#[test]
+fn tables_are_revisited_in_time() {
+    let filter = Arc::new(DueValues::default());
+    let mut options = tiny_standalone();
+    options.engine.lsm.compaction_filter = Some(filter.clone());
+    let every = options.revisit_every;
+    let env = machine(4);
+    let store = Standalone::open(env.shared(), Path::new(DIR), options).expect("open");
+    for number in 0..100 {
+        let value = format!("{} {number}", ["due", "kept"][number % 2]);
+        let put = store.put(format!("key{number:03}"), value, Durability::Buffered);
+        put.expect("put");
+    }
+    store.flush().expect("flush");
+    let settle = || while store.run_job().expect("job") {};
+    let left = || {
+        let all = store.scan(b"", b"", Direction::Forward).expect("scan");
+        all.map(|entry| entry.expect("entry").1).collect::<Vec<_>>()
+    };
+    settle();
+    filter.told.store(true, Ordering::Relaxed);
+    env.advance(every / 2);
+    settle();
+    assert_eq!(left().len(), 100, "nothing is due for compaction");
+    env.advance(every / 2);
+    settle();
+    let left = left();
+    assert_eq!(left.len(), 50);
+    assert!(left.iter().all(|value| value.starts_with(b"kept")));
+    assert!(!store.run_job().expect("job"), "a pass ends");
 }

@@ -10,6 +10,7 @@ pub mod ledger;
 
 use std::path::Path;
 use std::sync::Arc;
+use std::time::Duration;
 
 use serde_json::json;
 use tinykv_engine_shuttle::{
@@ -44,6 +45,7 @@ fn options(background_threads: usize) -> StandaloneOptions {
         batch_bytes_max: 8 << 10,
         group_bytes_max: 600,
         background_threads,
+        revisit_every: Duration::ZERO,
     }
 }
 
