@@ -20,6 +20,9 @@ use clap::{Arg, ArgAction, Args, CommandFactory, FromArgMatches};
 use crate::failure::Failure;
 use crate::logging::{LogFormat, LogLevel};
 
+/// The commit this is built from; with `-dev` in a development build, which may be of a later state.
+pub const COMMIT: &str = env!("TINYKV_COMMIT");
+
 /// Version and commit, as `--version` prints them.
 pub const VERSION: &str = concat!(env!("CARGO_PKG_VERSION"), " (", env!("TINYKV_COMMIT"), ")");
 
