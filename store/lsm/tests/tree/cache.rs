@@ -90,3 +90,33 @@ fn without_room_everything_is_read() {
     let statistics = lsm.statistics();
     assert_eq!((statistics.cache_bytes, statistics.cache_hits), (0, 0));
 }
+
+/// Keys that stand in one block are found with one look into it, and so are the partitions of index
+/// and filter that lead there.
+#[test]
+fn many_keys_at_once_look_once_into_a_block() {
+    let lsm = open();
+    let snapshot = lsm.snapshot();
+    let keys: Vec<String> = (5000..5200).map(key).collect();
+    let lookups = || {
+        let statistics = lsm.statistics();
+        statistics.cache_hits + statistics.cache_misses
+    };
+    let before = lookups();
+    let one_by_one: Vec<_> = keys
+        .iter()
+        .map(|key| snapshot.get(key.as_bytes()).expect("get"))
+        .collect();
+    let alone = lookups() - before;
+    let mut shuffled = keys.clone();
+    shuffled.reverse();
+    let before = lookups();
+    let mut together = snapshot.multi_get(&shuffled).expect("multi_get");
+    let grouped = lookups() - before;
+    together.reverse();
+    assert_eq!(together, one_by_one);
+    assert!(together.iter().all(Option::is_some));
+    assert!(alone >= keys.len() as u64, "{alone}");
+    // Some seven of these keys fill a block.
+    assert!(grouped <= keys.len() as u64 / 2, "{grouped} of {alone}");
+}

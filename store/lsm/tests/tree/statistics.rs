@@ -179,3 +179,30 @@ fn a_pause_is_time_for_a_flush() {
         assert!(lsm.verify().is_empty());
     }
 }
+
+/// A range delete is one entry, however many keys it deletes.
+#[test]
+fn a_range_delete_costs_nothing_per_key() {
+    let cost = |keys: u64| {
+        let lsm = Lsm::open(SimEnv::new(1).shared(), Path::new("/tree"), tiny()).expect("open");
+        let mut batch = WriteBatch::new();
+        for number in 0..keys {
+            batch.put(format!("k{number:06}"), "value");
+        }
+        lsm.write(&batch).expect("write");
+        lsm.flush().expect("flush");
+        let before = lsm.statistics();
+        let mut batch = WriteBatch::new();
+        batch.delete_range("k", "l");
+        lsm.write(&batch).expect("delete");
+        assert_eq!(lsm.snapshot().get(b"k000001").expect("get"), None);
+        let after = lsm.statistics();
+        (
+            after.bytes_in - before.bytes_in,
+            after.memtable_bytes - before.memtable_bytes,
+        )
+    };
+    let (bytes, memory) = cost(10);
+    assert!(bytes > 0 && memory > 0, "{bytes} and {memory}");
+    assert_eq!(cost(5000), (bytes, memory));
+}
