@@ -6,6 +6,8 @@
 // The one writer of the ledger. The crate it belongs to depends on this one.
 #[path = "../../../../tests/src/ledger.rs"]
 pub mod ledger;
+/// For the ledger: what is checked out.
+pub const BUILT_FROM: Option<&str> = None;
 
 mod crash;
 mod damage;
