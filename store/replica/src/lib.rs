@@ -71,6 +71,12 @@
 //! ([`PeerBody::Probe`]). Who asks a follower, or wants its vote, is made known to the leader
 //! ([`PeerBody::AskedBy`]): the removed need not know who leads.
 //!
+//! # Damage
+//!
+//! A peer whose log or state a restart finds damaged answers nobody, votes no more and is reported in
+//! [`Effects::damaged`]; placement replaces it by one with another id (D6). A group that lost the very
+//! record of its birth is known by its region, or buried without a name (`shard/nameless.rs`).
+//!
 //! # Sleep
 //!
 //! A group in which nothing happens sleeps: no ticks, no messages, and its lease lapses

@@ -30,6 +30,7 @@ use crate::machine::StateMachine;
 use crate::record::SplitPoint;
 use crate::region::{Peer, Region, RegionEpoch, RegionState};
 
+pub(crate) use self::lifecycle::stored_state;
 pub use self::status::GroupStatus;
 
 use self::log::LogExtent;

@@ -1,5 +1,6 @@
 //! Many groups, one owner.
 
+mod nameless;
 mod recovery;
 mod routing;
 mod sleeping;

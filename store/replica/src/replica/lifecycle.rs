@@ -383,8 +383,19 @@ fn known_state<S: StateMachine>(
     at_birth: Option<RegionState>,
     run: &Run<'_, S::Reply>,
 ) -> Result<Option<RegionState>, ReadError> {
+    match stored_state::<S>(found, run)? {
+        None => Ok(at_birth),
+        stored => Ok(stored),
+    }
+}
+
+/// The region's state as the LSM has it; `None` if it has applied nothing of the group.
+pub(crate) fn stored_state<S: StateMachine>(
+    found: &RecoveredReplica,
+    run: &Run<'_, S::Reply>,
+) -> Result<Option<RegionState>, ReadError> {
     if found.applied == LogIndex(0) {
-        return Ok(at_birth);
+        return Ok(None);
     }
     let Some(bytes) = run.reader.load(&S::state_key(found.group))? else {
         return Err(ReadError(

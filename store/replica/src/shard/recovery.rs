@@ -44,8 +44,8 @@ pub struct RecoveredTombstone {
     pub payload: Bytes,
 }
 
-/// A restart found a group of which not even the peer can be told. (A group that is damaged in any
-/// other way is reported in [`Effects::damaged`] and takes no part.)
+/// A restart found a record of life or death that another build must have written. (A group that is
+/// damaged is reported in [`Effects::damaged`] and takes no part.)
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("group {group}: {error}")]
 pub struct RecoverError {
@@ -101,12 +101,20 @@ impl<S: StateMachine> Shard<S> {
         shard.now = now;
         let config = shard.config.clone();
         let mut run = Run::new(now, &config, reader);
-        let mut births = BTreeMap::new();
+        let (mut births, mut nameless) = (BTreeMap::new(), Vec::new());
         for found in &groups {
             let group = found.group;
-            let birth = BirthRecord::decode(&found.log.birth)
-                .map_err(|error| RecoverError { group, error })?;
-            births.insert(group, birth);
+            let birth = match found.log.birth.is_empty() {
+                true => shard.identify(found, &run),
+                false => {
+                    let decoded = BirthRecord::decode(&found.log.birth);
+                    Some(decoded.map_err(|error| RecoverError { group, error })?)
+                }
+            };
+            match birth {
+                Some(birth) => drop(births.insert(group, birth)),
+                None => nameless.push(found),
+            }
         }
         let peers: BTreeMap<GroupId, PeerId> = births
             .iter()
@@ -138,9 +146,12 @@ impl<S: StateMachine> Shard<S> {
             let grave = Grave::recovered::<S>(group, record, awaits_split, &mut run);
             shard.graves.insert(group, grave);
         }
+        for found in nameless {
+            shard.bury_nameless(found, &mut run);
+        }
         let waiting = groups.iter().filter(|found| found.applied == LogIndex(0));
-        let floors =
-            split_floors(waiting.filter_map(|found| births[&found.group].parent.filter(is_ahead)));
+        let points = waiting.filter_map(|found| births.get(&found.group)?.parent);
+        let floors = split_floors(points.filter(is_ahead));
         for found in groups {
             let group = found.group;
             let Some(birth) = births.remove(&group) else {

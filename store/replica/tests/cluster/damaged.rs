@@ -12,7 +12,7 @@ use tinykv_replica::{
     RegionEpoch, RegionState, Rest, RoutingRange, Shard, ShardConfig, SplitPoint, StateMachine,
     TombstoneRecord,
 };
-use tinykv_wal::RecoveredGroup;
+use tinykv_wal::{Record, RecoveredGroup};
 
 use crate::endings::{LATE, OTHER, append, proposal, read, said, vote};
 use crate::lists::{Lists, data_key};
@@ -178,6 +178,88 @@ fn a_damaged_peer_without_a_region_asks_whoever_spoke_to_it() {
     assert!(asked(&mut single, 100).is_empty());
     single.run(said(OTHER, 9, append(Vec::new())));
     assert!(asked(&mut single, 100).contains(&OTHER));
+}
+
+/// Damage took the record of a birth; something else of the group is left in the log.
+fn without_birth(group: GroupId, applied: u64) -> RecoveredReplica {
+    let mut found = found(group, &founded(), applied);
+    found.log.birth = Bytes::new();
+    found
+}
+
+fn tombstone_of(effects: &Effects<Vec<u32>>) -> TombstoneRecord {
+    let [Record::Tombstone { payload, .. }] = effects.wal.records.as_slice() else {
+        panic!("nothing but a tombstone: {:?}", effects.wal);
+    };
+    TombstoneRecord::decode(payload).expect("as it was written")
+}
+
+/// What is durable of a restart's effects.
+fn persisted(effects: &Effects<Vec<u32>>) -> Event {
+    Event::Persisted(effects.persist.expect("something is recorded"))
+}
+
+#[test]
+fn a_peer_whose_birth_is_lost_is_known_from_its_region() {
+    let (parent, engine) = parent_found();
+    let found = RecoveredReplica {
+        log: without_birth(GROUP, 7).log,
+        ..parent
+    };
+    let (mut single, effects) = restart(vec![found], Vec::new(), &engine);
+    let reported: Vec<_> = effects.damaged.iter().map(|it| (it.0, it.1)).collect();
+    assert_eq!(reported, [(GROUP, HERE.id)]);
+    assert!(effects.wal.is_empty());
+    let effects = single.run(said(OTHER, 9, vote(VoteKind::Vote, 9)));
+    assert_eq!(effects.dropped[0].reason, DropReason::OutOfService);
+    let gone = message(OTHER, LATER, PeerBody::Gone);
+    let effects = durably(&mut single, Event::Message(gone));
+    drops(&effects, GROUP, b"");
+}
+
+#[test]
+fn what_nobody_can_be_told_of_is_buried_without_a_name() {
+    let found = without_birth(GROUP, 0);
+    let (mut single, effects) = restart(vec![found], Vec::new(), &States::default());
+    assert!(effects.damaged.is_empty(), "there is no peer to report");
+    let buried = tombstone_of(&effects);
+    assert_eq!((buried.peer.id, buried.leftover), (PeerId(0), None));
+    // Nobody is born before it is durable that the remains are gone.
+    let younger = Peer::learner(PeerId(90), HERE.store);
+    let early = single.run(first_word(GROUP, younger));
+    assert_eq!(early.dropped[0].reason, DropReason::YoungerPeer);
+    let effects = durably(&mut single, persisted(&effects));
+    let (group, peer) = (GROUP, effects.destroys[0].peer);
+    single.run(Event::Destroyed { group, peer });
+    single.run(first_word(GROUP, younger));
+    assert_eq!(single.shard.peer(GROUP), Some(younger));
+}
+
+#[test]
+fn who_is_buried_without_a_name_leaves_its_keys_and_its_elders_grave() {
+    // The engine has the region of a time after its own removal.
+    let elsewhere = state(&[OTHER]).encode();
+    let engine = States(BTreeMap::from([(Lists::state_key(GROUP), elsewhere)]));
+    let elder = TombstoneRecord {
+        peer: HERE,
+        leftover: None,
+        parent: None,
+    };
+    let dead = RecoveredTombstone {
+        group: GROUP,
+        payload: elder.encode(),
+    };
+    let (mut single, effects) = restart(vec![without_birth(GROUP, 7)], vec![dead], &engine);
+    assert_eq!(tombstone_of(&effects).peer, HERE);
+    let newborn = Peer::learner(PeerId(80), HERE.store);
+    let early = single.run(first_word(GRANDCHILD, newborn));
+    assert_eq!(early.dropped[0].reason, DropReason::Overlap(GROUP));
+    let effects = durably(&mut single, persisted(&effects));
+    single.run(drops(&effects, GROUP, b""));
+    single.run(first_word(GRANDCHILD, newborn));
+    assert_eq!(single.shard.peer(GRANDCHILD), Some(newborn));
+    let ghost = single.run(first_word(GROUP, HERE));
+    assert_eq!(ghost.dropped[0].reason, DropReason::DeadPeer);
 }
 
 fn part(group: GroupId, start: &'static [u8], peers: &[Peer]) -> RegionState {
