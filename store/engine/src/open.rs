@@ -76,6 +76,16 @@ pub(crate) fn open(
         (group, GroupRecovery { log, applied })
     };
     let mut groups: BTreeMap<_, _> = recovered.groups.into_iter().map(with_tree).collect();
+    // Of a group that is neither born nor dead the log has lost everything; the tree gives it away.
+    for (origin, applied) in engine.lsm().flushed() {
+        let (group, applied) = (GroupId(origin.0), LogIndex(applied));
+        if !recovered.tombstones.contains_key(&group) {
+            let log = RecoveredGroup::default();
+            groups
+                .entry(group)
+                .or_insert(GroupRecovery { log, applied });
+        }
+    }
     let found = contradictions(&engine, &mut groups);
     if !found.is_empty() {
         let hit: Vec<GroupId> = groups
@@ -106,7 +116,7 @@ fn missing(path: PathBuf, though: &str) -> EngineError {
 /// Where log and tree cannot both be right: acknowledged data is gone. Marks the groups.
 ///
 /// This also finds what no watermark convicts: the loss of the log's last frames, when the tree
-/// has flushed what stood in them.
+/// has flushed what stood in them. And it finds groups that the log does not know at all any more.
 fn contradictions(engine: &Engine, groups: &mut BTreeMap<GroupId, GroupRecovery>) -> Vec<Damage> {
     let mut damage = Vec::new();
     for found in groups.values_mut() {

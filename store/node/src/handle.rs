@@ -217,6 +217,12 @@ impl<S: StateMachine> NodeHandle<S> {
         self.inner.shards.of(group).push_notice(destroy);
     }
 
+    /// Ids of peers from this one on were given out after this process began: who has one never lived
+    /// here before. After damage of the log no other newcomer is trusted (D6).
+    pub fn new_peers_from(&self, first: PeerId) {
+        self.inner.shards.broadcast(|| Event::NewPeersFrom(first));
+    }
+
     /// Tells the groups led from a store that it is gone, as placement may know first.
     pub fn store_is_dead(&self, store: StoreId) {
         self.inner.shards.broadcast(|| Event::StoreDead(store));

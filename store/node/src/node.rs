@@ -296,7 +296,7 @@ impl<S: StateMachine> Common<S> {
             let config = ShardConfig {
                 store: StoreId(self.identity.member_id),
                 seed: self.env.random_u64(),
-                log_was_damaged: parts.storage.wal.was_damaged(),
+                log_was_damaged: parts.storage.was_damaged(),
                 ..parts.shard.clone()
             };
             let (shard, effects) = Shard::recover_in(

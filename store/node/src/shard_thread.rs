@@ -281,6 +281,7 @@ fn reason(reason: &DropReason) -> &'static str {
         DropReason::DeadPeer => "dead_peer",
         DropReason::YoungerPeer => "younger_peer",
         DropReason::NotMember => "not_member",
+        DropReason::NotKnownNew => "not_known_new",
         DropReason::Backlog => "backlog",
         DropReason::OutOfService => "out_of_service",
         DropReason::Overlap(_) => "overlap",

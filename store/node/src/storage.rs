@@ -89,6 +89,12 @@ impl Storage {
         self.engine.lsm()
     }
 
+    /// Whether acknowledged data was ever found damaged in the log: then the node has to be told which
+    /// peers are new ([`NodeHandle::new_peers_from`](crate::handle::NodeHandle::new_peers_from)).
+    pub fn was_damaged(&self) -> bool {
+        self.wal.was_damaged()
+    }
+
     /// Whether no group lives or ever lived here: the process has not been bootstrapped.
     pub fn is_empty(&self) -> bool {
         self.groups.is_empty() && self.tombstones.is_empty()

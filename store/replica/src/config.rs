@@ -63,8 +63,7 @@ pub struct ShardConfig {
     /// Whether [`crate::Effects::observed`] is filled. Default false.
     pub observe: bool,
     /// Whether the log was ever found damaged below what was acknowledged: peers may have lived
-    /// here of which nothing is left. Whoever is called into life as a voter is taken for one of
-    /// them, and damaged (D6). Default false.
+    /// here of which nothing is left (`shard/calling.rs`). Default false.
     pub log_was_damaged: bool,
 }
 

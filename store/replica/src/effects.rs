@@ -118,6 +118,9 @@ pub enum DropReason {
     YoungerPeer,
     /// The sender was removed from the group; it was told so.
     NotMember,
+    /// It would call a peer into life that may have lived here before: a part of the log was lost,
+    /// and it is not known yet which peers are new.
+    NotKnownNew,
     /// The replica has too much to apply.
     Backlog,
     /// The replica is damaged, or the process goes down.

@@ -114,6 +114,10 @@ pub enum Event {
     /// A reluctant one hands its offices to others one by one, declines new ones, and leads only
     /// what nobody else does.
     SetWillingness(Willingness),
+    /// Ids of peers from this one on were given out only after this process had recovered: who has
+    /// one never lived here before. Needed where [`ShardConfig::log_was_damaged`](crate::ShardConfig);
+    /// only the first one counts.
+    NewPeersFrom(PeerId),
     /// All leaders here are to be handed to others, as far as possible.
     EvictLeaders {
         /// When to give up, per group.

@@ -75,7 +75,8 @@
 //!
 //! A peer whose log or state a restart finds damaged answers nobody, votes no more and is reported in
 //! [`Effects::damaged`]; placement replaces it by one with another id (D6). A group that lost the very
-//! record of its birth is known by its region, or buried without a name (`shard/nameless.rs`).
+//! record of its birth is known by its region, or buried without a name (`shard/nameless.rs`); and a
+//! peer that the damage may have taken whole is not called back (`shard/calling.rs`).
 //!
 //! # Sleep
 //!

@@ -38,7 +38,15 @@ pub struct BirthRecord {
     /// The split it was born in, if it was. Until the parent here has applied that, the engine
     /// has nothing of this peer.
     pub parent: Option<SplitPoint>,
+    /// Whether it may have lived here before, and voted, and was lost with a part of the log: it was
+    /// called into life, without a state, and takes no part (D6).
+    pub may_have_lived: bool,
 }
+
+/// What a birth record says of the first state.
+const NO_STATE: u8 = 0;
+const STATE: u8 = 1;
+const NO_STATE_ANY_MORE: u8 = 2;
 
 impl BirthRecord {
     /// The payload's bytes.
@@ -47,9 +55,13 @@ impl BirthRecord {
         encode_peer(self.peer, &mut to);
         to.u64(self.epoch.conf_ver);
         to.u64(self.epoch.version);
-        to.u8(u8::from(self.state.is_some()));
-        if let Some(state) = &self.state {
-            state.encode_into(&mut to);
+        match &self.state {
+            None if self.may_have_lived => to.u8(NO_STATE_ANY_MORE),
+            None => to.u8(NO_STATE),
+            Some(state) => {
+                to.u8(STATE);
+                state.encode_into(&mut to);
+            }
         }
         encode_parent(self.parent, &mut to);
         to.finish()
@@ -63,9 +75,11 @@ impl BirthRecord {
             conf_ver: from.u64()?,
             version: from.u64()?,
         };
-        let state = match from.flag()? {
-            true => Some(RegionState::decode_from(&mut from)?),
-            false => None,
+        let (state, may_have_lived) = match from.u8()? {
+            NO_STATE => (None, false),
+            STATE => (Some(RegionState::decode_from(&mut from)?), false),
+            NO_STATE_ANY_MORE => (None, true),
+            _ => return Err(from.error("neither with a state nor without")),
         };
         let parent = decode_parent(&mut from)?;
         from.end()?;
@@ -74,6 +88,7 @@ impl BirthRecord {
             epoch,
             state,
             parent,
+            may_have_lived,
         })
     }
 }

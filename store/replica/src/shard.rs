@@ -1,5 +1,6 @@
 //! Many groups, one owner.
 
+mod calling;
 mod nameless;
 mod recovery;
 mod routing;
@@ -10,7 +11,7 @@ use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::Arc;
 use std::time::Duration;
 
-use tinykv_raft::GroupId;
+use tinykv_raft::{GroupId, PeerId};
 
 use crate::config::ShardConfig;
 use crate::effects::{Effects, PersistToken, RegionChange};
@@ -52,6 +53,8 @@ pub struct Shard<S: StateMachine> {
     fresh: BTreeSet<StoreId>,
     /// What the groups of the whole store hold.
     territory: Arc<Territory>,
+    /// Peers with an id from this one on are new ([`Event::NewPeersFrom`]).
+    new_peers_from: Option<PeerId>,
     /// The clock of the last run.
     now: Duration,
     /// After [`Event::Shutdown`] everything is refused.
@@ -75,6 +78,7 @@ impl<S: StateMachine> Shard<S> {
             sleepers: Sleepers::default(),
             fresh: BTreeSet::new(),
             territory: Arc::default(),
+            new_peers_from: None,
             now: Duration::ZERO,
             is_shut_down: false,
         }

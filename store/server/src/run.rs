@@ -94,6 +94,8 @@ struct Store {
     listening_on: std::net::SocketAddr,
     env: Arc<dyn Env>,
     node: Node<RawMachine>,
+    /// Whether damage may have taken peers out of the log.
+    was_damaged: bool,
     placement: Arc<Placement>,
     reporting: Reporting,
     /// Reporting and orders: they end first.
@@ -117,6 +119,7 @@ impl Store {
     ) -> Result<Store, Failure> {
         let fatal = Fatal::exit_process();
         let storage = Storage::open(&dir, EngineOptions::default())?;
+        let was_damaged = storage.was_damaged();
         let identity = dir.identity().expect("established before");
         let news = Arc::new(News::default());
         let stores = Stores::new(Arc::clone(&placement), Arc::clone(&env), &settings.data_dir);
@@ -205,6 +208,7 @@ impl Store {
             listening_on,
             env,
             node,
+            was_damaged,
             placement,
             reporting,
             reporters,
@@ -233,6 +237,9 @@ impl Store {
         );
         if !joined.await? {
             return Ok(());
+        }
+        if self.was_damaged {
+            join::tell_new_peers(&self.placement, &node, stop).await?;
         }
         let reporting = self.reporting.clone();
         self.reporters

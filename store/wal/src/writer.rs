@@ -14,7 +14,7 @@ use crate::frame::{FRAME_ALIGN, FRAME_HEADER, FrameHeader, SYNC_ALIGN, align};
 use crate::index::{Index, SegmentUse};
 use crate::parts::{Part, check_batch, encode_batch};
 use crate::segment::{self, Pool, PrepareError, Segment};
-use crate::stored::Stored;
+use crate::stored::{GroupState, Stored};
 use crate::{Batch, Position, Record, Recovered, WalError, WalOptions, WalReader, recover};
 
 /// The writing half of the log: one owner, the WAL thread of a store or whoever leads the group
@@ -181,18 +181,21 @@ impl Wal {
     }
 
     /// Puts on record, durably, that acknowledged data of these groups may be lost: every later
-    /// start finds them [`crate::RecoveredGroup::damaged`] (D6). For damage that only the owner
-    /// can see; what the log finds itself, it records itself.
+    /// start finds them [`crate::RecoveredGroup::damaged`] (D6), also those of which the log has
+    /// nothing. For damage that only the owner can see; what the log finds itself, it records itself.
     pub fn mark_damaged(&mut self, groups: &[GroupId]) -> Result<(), WalError> {
         self.usable()?;
         let records: Vec<Stored> = {
             let index = self.index.lock();
             let damaged = |id: &GroupId| {
-                let mut state = index.groups.get(id)?.state.clone();
-                state.damaged = true;
-                Some(Stored::Carried { group: *id, state })
+                let known = index.groups.get(id).map(|log| log.state.clone());
+                let state = GroupState {
+                    damaged: true,
+                    ..known.unwrap_or_default()
+                };
+                Stored::Carried { group: *id, state }
             };
-            groups.iter().filter_map(damaged).collect()
+            groups.iter().map(damaged).collect()
         };
         self.write_parts(&self.encode_own(&records), Purpose::Upkeep)?;
         self.sync()?;

@@ -261,6 +261,61 @@ fn a_tree_ahead_of_its_log_is_damage() {
 }
 
 #[test]
+fn a_group_that_only_the_tree_knows_is_damaged() {
+    let env = machine(8);
+    let dir = Path::new(DIR);
+    let (engine, recovery) = Engine::open(env.shared(), dir, tiny_options()).expect("open");
+    let mut wal = recovery.writer;
+    let first = EntryId {
+        term: Term(1),
+        index: LogIndex(1),
+    };
+    let mut ends = Vec::new();
+    for number in [3, 4, 5] {
+        let birth = Record::Birth {
+            group: GroupId(number),
+            birth: Bytes::from_static(b"who it is"),
+            hard_state: HardState::default(),
+            truncated: first,
+        };
+        wal.append(&Batch::from(vec![birth])).expect("append");
+        ends.push(wal.sync().expect("sync"));
+        let mut batch = WriteBatch::new();
+        batch.put(number.to_be_bytes().to_vec(), "v");
+        batch.applied(OriginId(number), 1);
+        engine.write(&batch).expect("write");
+    }
+    engine.lsm().flush().expect("flush");
+    drop((engine, wal));
+    env.crash(CrashMode::KeepAll);
+    // All that the log had of the second group.
+    let offset = (ends[1].0 & 0xffff_ffff) - 64;
+    env.flip(&dir.join("wal/000001.wal"), offset, 1)
+        .expect("flip");
+
+    for start in 0..2 {
+        let (engine, recovery) = Engine::open(env.shared(), dir, tiny_options()).expect("open");
+        let lost = &recovery.groups[&GroupId(4)];
+        assert_eq!(lost.applied, LogIndex(1));
+        assert!(lost.log.damaged && lost.log.birth.is_empty(), "{lost:?}");
+        assert_eq!(recovery.damaged.is_empty(), start > 0, "found once");
+        drop((engine, recovery));
+    }
+    // Once it is dead, the tree's data of it waits to be dropped, and says nothing.
+    let (engine, mut recovery) = Engine::open(env.shared(), dir, tiny_options()).expect("open");
+    let tombstone = Record::Tombstone {
+        group: GroupId(4),
+        payload: Bytes::from_static(b"who it was"),
+    };
+    let tombstone = Batch::from(vec![tombstone]);
+    recovery.writer.append(&tombstone).expect("append");
+    recovery.writer.sync().expect("sync");
+    drop((engine, recovery));
+    let (_engine, recovery) = Engine::open(env.shared(), dir, tiny_options()).expect("open");
+    assert!(!recovery.groups.contains_key(&GroupId(4)));
+}
+
+#[test]
 #[should_panic(expected = "log is durable up to")]
 fn applying_before_durable_is_a_bug_of_the_caller() {
     let env = machine(9);

@@ -173,6 +173,7 @@ fn begin_installation(dir: &DataDir, wal: &mut Wal) {
         state: None,
         epoch: RegionEpoch::FIRST,
         parent: None,
+        may_have_lived: false,
     };
     let record = InstallRecord {
         handle: HANDLE,

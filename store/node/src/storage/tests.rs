@@ -62,6 +62,7 @@ fn begin_installation(path: &Path) {
         state: None,
         epoch: RegionEpoch::FIRST,
         parent: None,
+        may_have_lived: false,
     };
     let record = InstallRecord {
         handle: HANDLE,

@@ -20,7 +20,7 @@ use crate::event::Birth;
 use crate::machine::{ReadError, StateMachine};
 use crate::outcome::{Doubt, Outcome, Refusal};
 use crate::record::{BirthRecord, TombstoneRecord};
-use crate::region::{FIRST_ENTRY, Peer, PeerRole, Region, RegionEpoch, RegionState};
+use crate::region::{FIRST_ENTRY, Peer, Region, RegionEpoch, RegionState};
 use crate::run::{Durable, Run};
 use crate::shard::RecoveredReplica;
 
@@ -36,6 +36,7 @@ impl<S: StateMachine> Replica<S> {
             epoch,
             state: Some(state.clone()),
             parent: None,
+            may_have_lived: false,
         };
         run.record(Record::Birth {
             group,
@@ -51,30 +52,25 @@ impl<S: StateMachine> Replica<S> {
         replica
     }
 
-    /// A peer that a message calls into life. It waits for a snapshot.
+    /// A peer that a message calls into life. It waits for a snapshot, unless it may have lived here
+    /// before: then it takes no part.
     pub(crate) fn awaken(
         group: GroupId,
-        peer: Peer,
-        epoch: RegionEpoch,
+        birth: &BirthRecord,
         machine: S,
         run: &mut Run<'_, S::Reply>,
     ) -> Replica<S> {
         let initial = Initial::new(Configuration::default(), run.now);
         run.record(Record::Birth {
             group,
-            birth: BirthRecord {
-                peer,
-                epoch,
-                state: None,
-                parent: None,
-            }
-            .encode(),
+            birth: birth.encode(),
             hard_state: initial.hard_state,
             truncated: initial.truncated,
         });
+        let (peer, epoch) = (birth.peer, birth.epoch);
         let mut replica = Replica::with(group, peer, epoch, initial, machine, run.config);
         replica.await_durable(Durable::Birth, run);
-        if let Err(error) = check_called(peer, run.config) {
+        if let Err(error) = check_new(birth) {
             replica.on_damage(error, run);
         }
         replica
@@ -89,15 +85,13 @@ impl<S: StateMachine> Replica<S> {
         run: &mut Run<'_, S::Reply>,
     ) -> Replica<S> {
         let (group, peer, epoch, parent) = (found.group, birth.peer, birth.epoch, birth.parent);
-        let is_called = birth.state.is_none();
+        let is_new = check_new(&birth);
         let known = known_state::<S>(&found, birth.state, run);
         let left = known.as_ref().ok().cloned().flatten();
         let recovered = known.and_then(|state| {
             let mut log = found.log;
             check_whole(&log)?;
-            if is_called {
-                check_called(peer, run.config)?;
-            }
+            is_new?;
             let applied = match found.applied {
                 LogIndex(0) if state.is_some() => FIRST_ENTRY.index,
                 applied => applied,
@@ -366,11 +360,8 @@ fn check_whole(log: &RecoveredGroup) -> Result<(), ReadError> {
     Err(ReadError(problem.to_owned()))
 }
 
-/// A voter that is called into life may have lived here before, and have voted and acknowledged
-/// what a damaged log has lost (D6). A newcomer begins as a learner. That leaves children of
-/// splits that their parent here jumped over: they are replaced in vain, which costs a snapshot.
-fn check_called(peer: Peer, config: &ShardConfig) -> Result<(), ReadError> {
-    if !config.log_was_damaged || peer.role == PeerRole::Learner {
+fn check_new(birth: &BirthRecord) -> Result<(), ReadError> {
+    if !birth.may_have_lived {
         return Ok(());
     }
     let problem = "the log was damaged, and what stood in it of this peer is lost";

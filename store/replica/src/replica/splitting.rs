@@ -251,6 +251,7 @@ impl<S: StateMachine> Replica<S> {
             epoch,
             state: Some(state.clone()),
             parent: Some(parent),
+            may_have_lived: false,
         };
         run.record(Record::Birth {
             group,

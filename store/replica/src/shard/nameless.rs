@@ -7,8 +7,10 @@
 //!   damaged peer like any other, which takes no part and is reported, replaced and buried.
 //! * *Nothing says who it is.* Then it can be reported to nobody, and what is left is of no use: it is
 //!   buried without a name, so that it keeps neither log nor keys. The tombstone names the peer that
-//!   the grave here named before, or peer 0, which there never is. Whoever calls a peer of this group
-//!   into life afterwards meets [`ShardConfig::log_was_damaged`](crate::ShardConfig::log_was_damaged).
+//!   the grave here named before, or peer 0, which there never is. Whoever calls the lost peer back
+//!   meets `shard/calling.rs`.
+//!
+//! Of a group of which only the engine is left the shell hands in an empty log, marked as damaged.
 
 use tinykv_raft::PeerId;
 use tinykv_wal::Record;
@@ -35,6 +37,7 @@ impl<S: StateMachine> Shard<S> {
             epoch: region.epoch,
             state: None,
             parent: None,
+            may_have_lived: true,
         })
     }
 

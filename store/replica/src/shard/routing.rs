@@ -107,6 +107,9 @@ impl<S: StateMachine> Shard<S> {
                     self.touched.insert(*group);
                 }
             }
+            Event::NewPeersFrom(first) => {
+                self.new_peers_from.get_or_insert(first);
+            }
             Event::EvictLeaders { deadline } => {
                 for (group, replica) in &mut self.replicas {
                     replica.evict(deadline, run);
@@ -311,35 +314,6 @@ impl<S: StateMachine> Shard<S> {
             self.awaken(message, creates, run)?;
         }
         self.touch(group).ok_or(DropReason::UnknownGroup)
-    }
-
-    fn awaken(
-        &mut self,
-        message: &PeerMessage,
-        creates: bool,
-        run: &mut Run<'_, S::Reply>,
-    ) -> Result<(), DropReason> {
-        if !creates || message.epoch.conf_ver == 0 {
-            return Err(DropReason::UnknownGroup);
-        }
-        if self
-            .graves
-            .get(&message.group)
-            .is_some_and(|grave| grave.stage != Stage::Closed)
-        {
-            return Err(DropReason::YoungerPeer);
-        }
-        // Whoever may be born here says which keys are its own. They must not be another's: of a
-        // region that has yet to be split, or of one whose data is not gone.
-        let Some(range) = &message.range else {
-            return Err(DropReason::UnknownGroup);
-        };
-        let claim = self.territory.claim_first(message.group, range);
-        claim.map_err(DropReason::Overlap)?;
-        let machine = (self.factory)(message.group);
-        let replica = Replica::awaken(message.group, message.to, message.epoch, machine, run);
-        self.replicas.insert(message.group, replica);
-        Ok(())
     }
 
     fn on_create(&mut self, birth: Birth, run: &mut Run<'_, S::Reply>) {

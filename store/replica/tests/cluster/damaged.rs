@@ -106,6 +106,7 @@ fn founded() -> BirthRecord {
         epoch: RegionEpoch::FIRST,
         state: Some(state(&[HERE, OTHER])),
         parent: None,
+        may_have_lived: false,
     }
 }
 
@@ -291,6 +292,7 @@ fn family() -> (Single, Effects<Vec<u32>>) {
         epoch: child_state().region.epoch,
         state: Some(child_state()),
         parent: Some(SPLIT),
+        may_have_lived: false,
     };
     restart(vec![parent, found(CHILD, &birth, 0)], Vec::new(), &engine)
 }
@@ -406,40 +408,57 @@ fn a_restart_with_a_damaged_parent_goes_on_with_the_burial_of_its_child() {
     drops(&effects, CHILD, b"m");
 }
 
-/// The damage took all that the log had of a child, so nobody here knows that it voted.
-#[test]
-fn a_voter_that_is_called_where_a_log_was_damaged_is_damaged() {
+fn reported(effects: &Effects<Vec<u32>>) -> Vec<(GroupId, PeerId)> {
+    effects.damaged.iter().map(|it| (it.0, it.1)).collect()
+}
+
+/// A start of a store whose log was damaged once.
+fn after_damage(found: Vec<RecoveredReplica>) -> (Single, Effects<Vec<u32>>) {
     let config = ShardConfig {
         log_was_damaged: true,
         ..ShardConfig::new(HERE.store, 1)
     };
-    let engine = States::default();
-    let restart = |found| restart_with(config.clone(), found, Vec::new(), &engine);
-    let reported = |effects: &Effects<Vec<u32>>| -> Vec<_> {
-        effects.damaged.iter().map(|it| (it.0, it.1)).collect()
-    };
-    let (mut single, _) = restart(Vec::new());
+    restart_with(config, found, Vec::new(), &States::default())
+}
+
+/// The damage took all that the log had of a child, so nobody here knows that it voted.
+#[test]
+fn a_voter_that_is_called_where_a_log_was_damaged_is_damaged() {
+    let (mut single, _) = after_damage(Vec::new());
     let effects = single.run(first_word(CHILD, CHILD_HERE));
     assert_eq!(reported(&effects), [(CHILD, CHILD_HERE.id)]);
     assert!(effects.messages.is_empty() && effects.messages_after_persist.is_empty());
     assert!(asked(&mut single, 100).contains(&CHILD_OTHER));
 
     // Nothing but its birth tells the next start of it.
-    let birth = BirthRecord {
-        peer: CHILD_HERE,
-        epoch: LATER,
-        state: None,
-        parent: None,
+    let [Record::Birth { birth, .. }] = effects.wal.records.as_slice() else {
+        panic!("nothing but a birth: {:?}", effects.wal);
     };
+    let birth = BirthRecord::decode(birth).expect("as it was written");
     let mut whole = found(CHILD, &birth, 0);
     whole.log.damaged = false;
-    let (_, effects) = restart(vec![whole]);
+    let (_, effects) = after_damage(vec![whole]);
     assert_eq!(reported(&effects), [(CHILD, CHILD_HERE.id)]);
+}
 
-    // A newcomer begins as a learner.
-    let (mut single, _) = restart(Vec::new());
-    let learner = Peer::learner(CHILD_HERE.id, CHILD_HERE.store);
-    let effects = single.run(first_word(CHILD, learner));
-    assert_eq!(reported(&effects), []);
-    assert!(single.shard.status(CHILD).is_some_and(|it| !it.damaged));
+#[test]
+fn who_is_called_where_a_log_was_damaged_is_new_by_its_id() {
+    let (mut single, _) = after_damage(Vec::new());
+    let here = HERE.store;
+    let (elder, newcomer) = (PeerId(39), PeerId(40));
+    // A leader that has yet to apply the promotion takes a voter for a learner.
+    let first = first_word(CHILD, Peer::learner(elder, here));
+    let effects = single.run(first.clone());
+    assert_eq!(effects.dropped[0].reason, DropReason::NotKnownNew);
+    single.run(Event::NewPeersFrom(newcomer));
+    // Ids that are drawn later say less of whoever came meanwhile.
+    single.run(Event::NewPeersFrom(PeerId(50)));
+    assert_eq!(reported(&single.run(first)), [(CHILD, elder)]);
+
+    for peer in [Peer::learner(newcomer, here), Peer::voter(newcomer, here)] {
+        let (mut single, _) = after_damage(Vec::new());
+        single.run(Event::NewPeersFrom(newcomer));
+        assert_eq!(reported(&single.run(first_word(CHILD, peer))), []);
+        assert!(single.shard.status(CHILD).is_some_and(|it| !it.damaged));
+    }
 }

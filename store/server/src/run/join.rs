@@ -14,6 +14,7 @@ use tinykv_node::handle::NodeHandle;
 use tinykv_node::identity::DataDir;
 use tinykv_node::process::Stop;
 use tinykv_proto::{metapb, pdpb};
+use tinykv_raft::PeerId;
 use tinykv_replica::StoreId;
 
 use crate::bootstrap::Plan;
@@ -116,6 +117,24 @@ pub(super) async fn report_for_duty(
             Ok(true)
         }
     }
+}
+
+/// An id that is drawn now tells those of new peers from those of peers that a damaged log may have
+/// lost.
+pub(super) async fn tell_new_peers(
+    placement: &Placement,
+    node: &NodeHandle<RawMachine>,
+    stop: &Stop,
+) -> Result<(), Failure> {
+    let drawn = placement
+        .insist(stop, || placement.allocate(1).boxed())
+        .await;
+    if let Some(ids) = drawn {
+        let first = PeerId(*ids.map_err(CallError::into_failure)?.start());
+        tracing::info!(%first, "the log was damaged once: only younger peers are new here");
+        node.new_peers_from(first);
+    }
+    Ok(())
 }
 
 struct Founding<'a> {

@@ -27,12 +27,15 @@ pub(super) enum Taker {
         region: Region,
         keys: Vec<Bytes>,
     },
+    /// A store that has to know which peers are new.
+    Store(Asker),
 }
 
 impl Taker {
     fn count(&self) -> u32 {
         match self {
             Taker::Decision(_) | Taker::Wish(_) => 2,
+            Taker::Store(_) => 1,
             Taker::Split { region, keys, .. } => (keys.len() * (1 + region.peers.len())) as u32,
         }
     }
@@ -95,6 +98,10 @@ impl Member {
             Taker::Split { from, region, keys } => {
                 let reply = Reply::SplitIds { region, keys, ids };
                 context.tell(self.host.id, from, reply);
+                return Ok(());
+            }
+            Taker::Store(from) => {
+                context.tell(self.host.id, from, Reply::FreshId(ids[0]));
                 return Ok(());
             }
             Taker::Decision(decision) => self.desk.serving.as_mut().and_then(|serving| {

@@ -30,6 +30,8 @@ pub(super) enum Question {
     RegionHeartbeat { report: Box<RegionReport> },
     /// A leader wants ids for the children of a split.
     SplitIds { region: Region, keys: Vec<Bytes> },
+    /// A store whose log was damaged wants an id: those of new peers are above.
+    FreshId,
     /// A leader has split its region: all parts of it.
     Split { parts: Vec<Region> },
     /// Who holds a key?
@@ -64,6 +66,8 @@ pub(super) enum Reply {
         /// For each key: the child, and its peers.
         ids: Vec<u64>,
     },
+    /// An id that nobody had before.
+    FreshId(u64),
     /// Who holds the key; `None`: nobody known.
     Located {
         attempt: u64,

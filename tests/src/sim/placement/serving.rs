@@ -41,6 +41,7 @@ impl Member {
                     self.take_ids(context, Taker::Split { from, region, keys })?;
                 }
             }
+            Question::FreshId => self.take_ids(context, Taker::Store(from))?,
             Question::Split { parts } => {
                 let update = self.state.read().route_update(&parts);
                 match update {

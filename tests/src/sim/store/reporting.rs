@@ -50,6 +50,8 @@ pub(super) struct Link {
     /// Orders under way, and whose they are.
     orders: BTreeMap<WaiterId, GroupId>,
     wanted_replicas: Option<u32>,
+    /// Since which id peers are new, if that is known.
+    new_peers_from: Option<PeerId>,
     leaderless: BTreeMap<(GroupId, PeerId), Duration>,
 }
 
@@ -114,6 +116,9 @@ impl Store {
                 ..StoreStats::default()
             };
             self.ask(context, Question::StoreHeartbeat { stats });
+            if self.wants_new_peers() {
+                self.ask(context, Question::FreshId);
+            }
         }
         let due = self.link.due.iter().filter(|(_, at)| **at <= now);
         let due: Vec<GroupId> = due.map(|(group, _)| *group).collect();
@@ -198,12 +203,27 @@ impl Store {
             }
             Reply::Heard { wanted_replicas } => self.link.wanted_replicas = Some(wanted_replicas),
             Reply::Order(order) => self.obey(context, order),
+            Reply::FreshId(id) => self.on_new_peers(context, PeerId(id)),
             Reply::SplitIds { region, keys, ids } => self.split(context, &region, keys, &ids),
             Reply::Region(Some(region)) => self.on_orphan(context, &region),
             Reply::Region(None)
             | Reply::Located { .. }
             | Reply::Timestamps { .. }
             | Reply::Command(_) => {}
+        }
+    }
+
+    /// Whether damage may have taken peers out of the log, and nobody has said which ones are new.
+    pub(in crate::sim) fn wants_new_peers(&self) -> bool {
+        let is_unsure = self.link.new_peers_from.is_none() && self.host.config.log_was_damaged;
+        is_unsure && self.host.running.is_some()
+    }
+
+    pub(in crate::sim) fn on_new_peers(&mut self, context: &mut Context, first: PeerId) {
+        if self.wants_new_peers() {
+            context.report.probe("new_peers_told_by_their_ids");
+            self.link.new_peers_from = Some(first);
+            self.host.post(context, Event::NewPeersFrom(first));
         }
     }
 

@@ -112,6 +112,11 @@ impl World {
     /// add a learner where there is no peer.
     pub(super) fn move_a_peer_of(&mut self, index: usize, region: &Region) -> bool {
         let leader = self.stores[index].host.id;
+        for store in &mut self.stores {
+            if store.wants_new_peers() {
+                store.on_new_peers(&mut self.context, PeerId(self.ids.next()));
+            }
+        }
         let is_voter = |peer: &&Peer| peer.role == PeerRole::Voter;
         let voters: Vec<Peer> = region.peers.iter().filter(is_voter).copied().collect();
         if region.is_joint() {
