@@ -12,7 +12,7 @@ use tinykv_replica::{
     Effects, Factory, InstallRecord, NeighbourConfig, Neighbours, RecoveredReplica,
     RecoveredTombstone, Shard, StateMachine,
 };
-use tinykv_wal::{Batch, Record};
+use tinykv_wal::{Batch, Damage, Record};
 
 use super::super::happening::Context;
 use super::super::invariants::Found;
@@ -44,16 +44,7 @@ impl<S: StateMachine> Host<S> {
         if torn_frames > 0 {
             context.report.probe("frames_cut_off");
         }
-        match self.hurt {
-            Some(Hurt::DamagedLog) => assert!(
-                groups.values().all(|found| found.log.damaged),
-                "D6: damage below the watermark is not seen: {groups:?}"
-            ),
-            None | Some(Hurt::FailedSync) => assert!(
-                damaged.is_empty() || self.hurt.is_some(),
-                "D5: a crash looks like damage: {damaged:?}"
-            ),
-        }
+        self.check_damage(&groups, &damaged);
         if self.hurt == Some(Hurt::FailedSync) {
             // As the process does it when it finds its mark.
             let hit: Vec<GroupId> = groups.keys().copied().collect();
@@ -134,6 +125,20 @@ impl<S: StateMachine> Host<S> {
             neighbours: Neighbours::new(self.life, NeighbourConfig::default()),
         });
         Ok(effects)
+    }
+
+    /// What is damaged is seen, and nothing else is called so.
+    fn check_damage(&self, groups: &BTreeMap<GroupId, GroupRecovery>, damaged: &[Damage]) {
+        match self.hurt {
+            Some(Hurt::DamagedLog) => assert!(
+                groups.values().all(|found| found.log.damaged),
+                "D6: damage below the watermark is not seen: {groups:?}"
+            ),
+            None | Some(Hurt::FailedSync) => assert!(
+                damaged.is_empty() || self.hurt.is_some(),
+                "D5: a crash looks like damage: {damaged:?}"
+            ),
+        }
     }
 
     /// Nothing that was durable is gone (D3, R5).
