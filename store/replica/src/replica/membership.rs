@@ -8,6 +8,7 @@ use std::collections::BTreeSet;
 
 use tinykv_mutants::{Mutant, planted};
 use tinykv_raft::{EntryId, MembershipChange, MessageBody, PeerId, PeerState, PeerStatus};
+use tinykv_wal::Record;
 
 use super::{Replica, STRANGERS_MAX};
 use crate::command::{MembershipContext, PeerChange};
@@ -114,6 +115,12 @@ impl<S: StateMachine> Replica<S> {
             "group {}: Raft and the region disagree about the membership",
             self.group
         );
+        // A restart may find neither the applied state nor the commit index, and would count by the
+        // old configuration, whose other voters may be gone by then.
+        run.record(Record::HardState {
+            group: self.group,
+            hard_state: self.raft.status().hard_state,
+        });
         let before = self.region.clone();
         self.change_state(state, run);
         if self.is_leader() {

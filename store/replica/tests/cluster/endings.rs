@@ -8,9 +8,12 @@ use tinykv_raft::{
     MessageBody, Payload, PeerId, Pulse, StepError, Term, VoteKind, VoteRequest,
 };
 use tinykv_replica::{
-    Birth, Command, Doubt, DropReason, Effects, EntryFetch, Event, FIRST_ENTRY, Outcome, Peer,
-    PeerBody, Proposal, ReadError, ReadRequest, Refusal, RegionEpoch, StoreId, WaiterId,
+    AdminAction, AdminRequest, Birth, Command, Doubt, DropReason, Effects, EntryFetch, Event,
+    FIRST_ENTRY, Outcome, Peer, PeerBody, PeerChange, Proposal, ReadError, ReadRequest, Refusal,
+    RegionEpoch, StoreId, WaiterId,
 };
+
+use tinykv_wal::Record;
 
 use crate::lists::encode_append;
 use crate::single::{Empty, GROUP, HERE, Single, message, raft, state};
@@ -267,4 +270,47 @@ fn passed_on(effects: &Effects<Vec<u32>>) -> Vec<(PeerId, Peer)> {
         _ => None,
     });
     passed.flatten().collect()
+}
+
+/// `sim --seed 20137`: a promotion was applied everywhere, then one voter's disk broke and the power
+/// failed for the others. They counted by the old configuration, in which the broken one is needed.
+#[test]
+fn that_a_membership_is_committed_is_on_record_once_it_is_applied() {
+    let mut single = Single::new();
+    single.run(Event::Create(Birth {
+        peer: HERE,
+        state: state(&[HERE]),
+    }));
+    single.run(proposal(1, LATE));
+    let learner = Peer::learner(PeerId(9), StoreId(9));
+    let change = AdminAction::ChangePeers {
+        epoch: RegionEpoch::FIRST,
+        changes: vec![PeerChange::AddLearner(learner)],
+    };
+    let mut inbox = vec![Event::Admin(AdminRequest {
+        group: GROUP,
+        action: change,
+        deadline: LATE,
+        waiter: None,
+    })];
+    let (mut changed_at, mut commit) = (LogIndex(0), LogIndex(0));
+    loop {
+        let effects = single.shard.run_once(&mut inbox, single.now, &Empty);
+        for record in effects.wal.records {
+            match record {
+                Record::Entries { entries, .. } => {
+                    changed_at = entries.last().map_or(changed_at, |last| last.id.index);
+                }
+                Record::HardState { hard_state, .. } => commit = hard_state.commit,
+                _ => {}
+            }
+        }
+        match effects.persist {
+            Some(token) => inbox.push(Event::Persisted(token)),
+            None => break,
+        }
+    }
+    let status = single.shard.status(GROUP).expect("it lives here");
+    assert_eq!(status.applied.index, changed_at);
+    assert!(changed_at > FIRST_ENTRY.index && commit == changed_at);
 }
