@@ -159,7 +159,7 @@ impl<S: StateMachine> Host<S> {
         context: &Context,
         group: GroupId,
         grant: &ReadGrant,
-        asked: Asked,
+        asked: &Asked,
     ) -> Result<(), Trouble> {
         let Some(running) = &self.running else {
             return Ok(());

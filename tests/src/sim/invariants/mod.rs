@@ -58,11 +58,12 @@ pub(super) struct Progress {
     pub(super) conf_ver: u64,
 }
 
-/// When a read was asked for, and what was committed by then.
-#[derive(Clone, Copy, Debug)]
+/// When a read was asked for, what was committed by then, and who the leader counted.
+#[derive(Clone, Debug)]
 pub(super) struct Asked {
     at: Duration,
     committed: LogIndex,
+    configuration: Option<Configuration>,
 }
 
 /// A leader as its store sees it.
@@ -310,11 +311,17 @@ impl Invariants {
     }
 
     /// Somebody asks to read from a group.
-    pub(super) fn asked(&self, now: Duration, group: GroupId) -> Asked {
+    pub(super) fn asked(
+        &self,
+        now: Duration,
+        group: GroupId,
+        configuration: Option<Configuration>,
+    ) -> Asked {
         let committed = self.committed.get(&group);
         Asked {
             at: now,
             committed: committed.map_or(LogIndex(0), |entry| entry.index),
+            configuration,
         }
     }
 
@@ -325,7 +332,7 @@ impl Invariants {
         &self,
         group: GroupId,
         grant: &ReadGrant,
-        asked: Asked,
+        asked: &Asked,
         applied: LogIndex,
         leading: Option<Leading<'_>>,
         term_at: Option<Term>,
@@ -350,7 +357,12 @@ impl Invariants {
                 grant.index
             ));
         }
-        self.rounds.check_read(group, term, configuration, asked.at)
+        // The run that gave leave may have changed the membership afterwards.
+        let check = |configuration| self.rounds.check_read(group, term, configuration, asked.at);
+        match (check(configuration), &asked.configuration) {
+            (Err(_), Some(before)) => check(before),
+            (checked, _) => checked,
+        }
     }
 
     /// D5: see [`Durable::on_written`].

@@ -64,7 +64,7 @@ impl Store {
 
     /// A client's request arrives: a read inside the lease is answered here and now.
     pub(super) fn on_call(&mut self, context: &mut Context, packet: Packet) -> Result<(), Trouble> {
-        let call = Call::new(&packet, context);
+        let call = Call::new(&packet, context, &self.host);
         match self.begin_call(context, &call)? {
             Begun::Answered(answer) => self.answer(context, &call, *answer),
             Begun::Asked(waiter, event) => {
@@ -193,7 +193,7 @@ impl Store {
             Decided::Ok(Granted::Read(grant)) => {
                 context.report.probe("read_index");
                 let group = call.target.region;
-                self.host.check_read(context, group, &grant, call.begun)?;
+                self.host.check_read(context, group, &grant, &call.begun)?;
                 self.read_granted(&call)?
             }
             Decided::Ok(_) => return Ok(()),
@@ -255,13 +255,17 @@ impl Begun {
 }
 
 impl Call {
-    fn new(packet: &Packet, context: &Context) -> Call {
+    fn new(packet: &Packet, context: &Context, host: &Host<Watched<RawMachine>>) -> Call {
         let asked = packet.method.request(&packet.bytes);
         let target = convert::target(asked.context());
+        let state = host.region(target.region);
+        let counted = state.map(|state| state.region.configuration());
         Call {
             mark: packet.mark,
             method: packet.method,
-            begun: context.invariants.asked(context.now(), target.region),
+            begun: context
+                .invariants
+                .asked(context.now(), target.region, counted),
             target,
             asked,
         }
