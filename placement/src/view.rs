@@ -120,14 +120,17 @@ impl ClusterView {
         }
     }
 
-    /// Which peers the store means: those it had when it reported their regions first.
+    /// Which peers the store means: those it had when it reported their regions first. Once such a
+    /// peer is a member no more, the report may still be of it, or of its successor already: then
+    /// the next heartbeat tells.
     fn damaged_peers(&self, store: StoreId, stats: &StoreStats) -> BTreeMap<GroupId, PeerId> {
         let before = self.stores.get(&store).map(|known| &known.damaged);
         let regions = stats.damaged_regions.iter().map(|id| GroupId(*id));
         let meant = regions.filter_map(|region| {
             let reported = before.and_then(|before| before.get(&region).copied());
-            let there = || Some(self.regions.get(&region)?.region.peer_on(store)?.id);
-            Some((region, reported.or_else(there)?))
+            let there = self.regions.get(&region)?.region.peer_on(store)?.id;
+            let is_new = reported.is_some_and(|reported| reported != there);
+            (!is_new).then_some((region, there))
         });
         meant.collect()
     }

@@ -17,7 +17,8 @@ fn a_damaged_voter_is_replaced_elsewhere() {
 }
 
 /// Every store has a peer: room is made first, then the same store gets a peer under a new id.
-/// What the store still says of the old one does not hold for the new one.
+/// What the store says of the old one does not hold for the new one at once; but if it goes on, the
+/// new one is damaged, too (`sim --seed 88029`).
 #[test]
 fn a_damaged_voter_makes_room_where_there_is_no_other_store() {
     let mut world = World::new(3, 3);
@@ -29,8 +30,7 @@ fn a_damaged_voter_makes_room_where_there_is_no_other_store() {
     let successor = Peer::voter(PeerId(999), StoreId(3));
     world.known(1).region.peers.push(successor);
     world.damage(3, [1]);
-    assert_eq!(world.planned(), [""; 0], "the report is of 103, not of 999");
-    world.damage(3, []);
+    assert_eq!(world.planned(), [""; 0], "the report may be of 103");
     world.damage(3, [1]);
     assert_eq!(world.planned(), ["1: remove from 3 (damaged-replica)"]);
 }

@@ -227,6 +227,7 @@ async fn replace(cluster: &mut Cluster, damaged: u64) {
         .await;
     assert_eq!(cluster.metric(damaged, damage).await, 0);
     let successor = Peer::learner(PeerId(99), StoreId(damaged));
+    cluster.node(damaged).new_peers_from(successor.id);
     cluster.change(1, PeerChange::AddLearner(successor)).await;
     cluster.holds(damaged, 1, "k", "y").await;
     cluster.change(1, PeerChange::Promote(successor.id)).await;
