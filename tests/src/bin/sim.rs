@@ -168,10 +168,10 @@ fn print_figures(args: &Args, seeds: &Range<u64>, total: &Report, cpu: Duration)
 }
 
 fn kind(text: &str) -> Result<&'static str, String> {
-    let mut kinds = Setup::kinds().iter().copied();
-    kinds
-        .find(|kind| *kind == text)
-        .ok_or_else(|| format!("it is none of {}", Setup::kinds().join(", ")))
+    Setup::kinds().find(|kind| *kind == text).ok_or_else(|| {
+        let kinds: Vec<&str> = Setup::kinds().collect();
+        format!("it is none of {}", kinds.join(", "))
+    })
 }
 
 fn range(text: &str) -> Result<Range<u64>, String> {

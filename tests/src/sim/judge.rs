@@ -1,5 +1,6 @@
 //! Whether a batch of seeds was real work.
 
+use super::faults;
 use super::report::Report;
 use super::setup::Profile;
 
@@ -78,21 +79,8 @@ const MUST_HIT_RARELY: &[&str] = &[
     "outdated_heartbeat_refused",
     "heartbeat_of_a_deposed_leader_refused",
 ];
-const MUST_FIRE: &[&str] = &[
-    "partition",
-    "heal",
-    "crash",
-    "crash_at_io",
-    "pause",
-    "slow_disk",
-    "power_loss",
-    "transfer_leader",
-    "move_peer",
-    "split",
-    "clock_jump",
-    "disk_full",
-    "sync_error",
-    "log_damage",
+/// Of what is not drawn as a fault of its own, but happens with others.
+const MUST_FIRE: [&str; 4] = [
     "garble",
     "crash_in_joint",
     "crash_in_job",
@@ -110,13 +98,14 @@ pub fn judge_batch(total: &Report, profile: Profile) -> Result<(), String> {
     let rarely = MUST_HIT_RARELY
         .iter()
         .filter(|_| total.seeds >= LARGE_BATCH_MIN);
-    let not_hit = |probe: &&&str| !total.probes.contains_key(**probe);
-    let not_fired = |fault: &&&str| !total.faults.contains_key(**fault);
-    let not_hit = MUST_HIT.iter().chain(rarely).filter(not_hit);
-    let missing: Vec<&str> = not_hit
-        .chain(MUST_FIRE.iter().filter(not_fired))
+    let not_hit = |probe: &&str| !total.probes.contains_key(probe);
+    let not_fired = |fault: &&str| !total.faults.contains_key(fault);
+    let probes = MUST_HIT.iter().chain(rarely).copied();
+    let faults = faults::striking().chain(MUST_FIRE);
+    let missing: Vec<&str> = probes
+        .filter(not_hit)
+        .chain(faults.filter(not_fired))
         .filter(|_| profile.has_everything())
-        .copied()
         .collect();
     if !missing.is_empty() {
         return Err(format!(

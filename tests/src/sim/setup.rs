@@ -6,7 +6,7 @@ use std::collections::BTreeSet;
 use std::fmt::Write;
 use std::time::Duration;
 
-use super::faults::KINDS;
+use super::faults;
 
 /// How much work a seed is.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, clap::ValueEnum)]
@@ -78,8 +78,8 @@ impl Setup {
     }
 
     /// What can be switched off.
-    pub fn kinds() -> &'static [&'static str] {
-        &KINDS
+    pub fn kinds() -> impl Iterator<Item = &'static str> {
+        faults::kinds()
     }
 
     /// As typed on the command line, behind the seed.

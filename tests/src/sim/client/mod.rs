@@ -242,13 +242,7 @@ impl Client {
 
     /// A call has succeeded.
     fn on_told(&mut self, now: Duration, target: &Target, told: Told) -> Next {
-        let span = self.span(now);
-        let Some(Open {
-            mut task,
-            mut finished,
-            ..
-        }) = self.open.take()
-        else {
+        let Some((mut task, mut finished, span)) = self.close(now) else {
             return Next::Nothing;
         };
         let is_one = matches!(task, Task::One { .. });
@@ -260,15 +254,16 @@ impl Client {
         }
     }
 
+    /// A call is over: what it was for, what it came to so far, and how long it took.
+    fn close(&mut self, now: Duration) -> Option<(Task, Finished, Span)> {
+        let span = self.span(now);
+        let open = self.open.take()?;
+        Some((open.task, open.finished, span))
+    }
+
     /// A call has failed.
     fn on_error(&mut self, now: Duration, error: &Error) -> Next {
-        let span = self.span(now);
-        let Some(Open {
-            mut task,
-            mut finished,
-            ..
-        }) = self.open.take()
-        else {
+        let Some((mut task, mut finished, span)) = self.close(now) else {
             return Next::Nothing;
         };
         let outcome = match error.is_undetermined() {
