@@ -78,6 +78,7 @@ const MUST_HIT_RARELY: &[&str] = &[
     "log_waited_for_room",
     "outdated_heartbeat_refused",
     "heartbeat_of_a_deposed_leader_refused",
+    "member_damaged",
 ];
 /// Of what is not drawn as a fault of its own, but happens with others.
 const MUST_FIRE: [&str; 4] = [

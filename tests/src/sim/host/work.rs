@@ -12,6 +12,7 @@ use tinykv_replica::{
 
 use super::super::happening::Context;
 use super::super::letter::{Letter, Opened};
+use super::super::placement::GROUP;
 use super::reader::LsmReader;
 use super::{Content, FETCH_DELAY, Host, Job, RUN_DELAY, Running, Trouble, UPKEEP_INTERVAL};
 use super::{WalWork, Work};
@@ -262,7 +263,10 @@ impl<S: StateMachine> Host<S> {
                     self.id
                 )));
             }
-            context.report.probe("replica_damaged");
+            context.report.probe(match *group {
+                GROUP => "member_damaged",
+                _ => "replica_damaged",
+            });
             context.trace(format_args!("store {} group {group} damaged", self.id));
             context.invariants.on_damaged(*group, *peer);
         }

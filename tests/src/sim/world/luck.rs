@@ -114,10 +114,11 @@ impl World {
     }
 
     /// Whether the disk of a process may break its word: a majority of every region has to keep
-    /// its own.
+    /// its own. Nobody takes the place of a damaged member of placement, so there is one at most.
     fn may_hurt(&mut self, at: StoreId) -> bool {
         if at.0 < FIRST_STORE {
-            return false;
+            let mut members = self.members.iter();
+            return self.members.len() > 2 && !members.any(|member| member.host.is_hurt());
         }
         let hurt = self.is_anyone_hurt();
         let is_voter = |role: PeerRole| role == PeerRole::Voter;
