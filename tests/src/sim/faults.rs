@@ -46,6 +46,8 @@ pub(super) enum Fault {
     /// A process is stopped, and while it is down a bit of its log turns over, below what the log
     /// itself says to be durable.
     LogDamage { process: usize, place: u64 },
+    /// A process does not want to lead for a while, restarts included.
+    Reluctance { process: usize, for_: Duration },
 }
 
 impl Fault {
@@ -66,6 +68,7 @@ impl Fault {
             Fault::DiskFull { .. } => "disk_full",
             Fault::SyncError { .. } => "sync_error",
             Fault::LogDamage { .. } => "log_damage",
+            Fault::Reluctance { .. } => "reluctance",
         }
     }
 }
@@ -95,7 +98,7 @@ pub(super) fn striking() -> impl Iterator<Item = &'static str> {
 }
 
 /// How often each kind is drawn, where a seed has it. Healing is none that can be switched off.
-const WEIGHTS: [(&str, u64); 14] = [
+const WEIGHTS: [(&str, u64); 15] = [
     ("heal", 3),
     ("partition", 2),
     ("crash", 2),
@@ -110,6 +113,7 @@ const WEIGHTS: [(&str, u64); 14] = [
     ("disk_full", 2),
     ("sync_error", 1),
     ("log_damage", 1),
+    ("reluctance", 1),
 ];
 
 /// How a seed misbehaves.
@@ -201,6 +205,10 @@ impl Plan {
             "log_damage" => Fault::LogDamage {
                 process,
                 place: self.random.next_u64(),
+            },
+            "reluctance" => Fault::Reluctance {
+                process,
+                for_: Duration::from_millis(self.random.between(500, 4_000)),
             },
             _ => Fault::Heal,
         }

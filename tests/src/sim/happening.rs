@@ -86,6 +86,8 @@ pub(super) enum Happening {
     Restart { at: StoreId, life: u64 },
     /// There is space again on a disk that was full.
     FreeDisk { at: StoreId },
+    /// A process that did not want to lead wants to again.
+    Willing { at: StoreId },
     /// A connection broke.
     Unreachable { at: StoreId, store: StoreId },
     /// The world looks whether the healed cluster is whole.

@@ -79,6 +79,7 @@ const MUST_HIT_RARELY: &[&str] = &[
     "outdated_heartbeat_refused",
     "heartbeat_of_a_deposed_leader_refused",
     "member_damaged",
+    "reluctant_process_led_nothing",
 ];
 /// Of what is not drawn as a fault of its own, but happens with others.
 const MUST_FIRE: [&str; 4] = [

@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use tinykv_env::CrashMode;
+use tinykv_raft::Willingness;
 use tinykv_replica::{Event, Heartbeat, SnapshotSend, StateMachine, StoreId};
 
 use super::happening::Context;
@@ -41,6 +42,10 @@ pub(super) trait Process {
     fn damage_log(&mut self, place: u64) -> bool;
     fn work(&mut self, context: &mut Context, work: Work) -> Result<(), Trouble>;
     fn post(&mut self, context: &mut Context, event: Event);
+    /// Whether it wants to lead, in this life and those to come.
+    fn set_willingness(&mut self, context: &mut Context, willingness: Willingness);
+    /// Whether it leads any group.
+    fn leads(&self) -> bool;
     /// A heartbeat of another store arrives.
     fn hear(&mut self, context: &mut Context, from: StoreId, heartbeat: Heartbeat);
     /// The connection to a process broke.
@@ -148,6 +153,17 @@ impl<P: OnHost> Process for P {
 
     fn post(&mut self, context: &mut Context, event: Event) {
         self.host_mut().post(context, event);
+    }
+
+    fn set_willingness(&mut self, context: &mut Context, willingness: Willingness) {
+        let host = self.host_mut();
+        host.config.willingness = willingness;
+        host.post(context, Event::SetWillingness(willingness));
+    }
+
+    fn leads(&self) -> bool {
+        let running = self.host().running.as_ref();
+        running.is_some_and(|running| !running.leads.is_empty())
     }
 
     fn hear(&mut self, context: &mut Context, from: StoreId, heartbeat: Heartbeat) {

@@ -1,6 +1,7 @@
 //! Bad luck, as the plan of the seed has it.
 
 use tinykv_env::CrashMode;
+use tinykv_raft::Willingness;
 use tinykv_replica::{PeerRole, StoreId};
 
 use super::super::faults::Fault;
@@ -107,10 +108,26 @@ impl World {
                 }
                 damaged
             }
+            Fault::Reluctance { process, for_ } => {
+                let at = addresses[process];
+                let (process, context) = self.process_and_context(at);
+                process.set_willingness(context, Willingness::Reluctant);
+                context.schedule.after(for_, Happening::Willing { at });
+                true
+            }
             Fault::Transfer => self.transfer(),
             Fault::Move => self.move_a_peer(),
             Fault::Split => self.split_a_region(),
         }
+    }
+
+    /// The time of its reluctance is over. It led nothing by then, or only what nobody else could.
+    pub(super) fn become_willing(&mut self, at: StoreId) {
+        let (process, context) = self.process_and_context(at);
+        if process.is_running() && !process.leads() {
+            context.report.probe("reluctant_process_led_nothing");
+        }
+        process.set_willingness(context, Willingness::Willing);
     }
 
     /// Whether the disk of a process may break its word: a majority of every region has to keep

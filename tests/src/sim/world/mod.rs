@@ -274,6 +274,10 @@ impl World {
                 self.process(at).free_disk();
                 Ok(())
             }
+            Happening::Willing { at } => {
+                self.become_willing(at);
+                Ok(())
+            }
             Happening::Unreachable { at, store } => {
                 self.on_unreachable(at, store);
                 Ok(())

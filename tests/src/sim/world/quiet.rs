@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use tinykv_raft::GroupId;
+use tinykv_raft::{GroupId, Willingness};
 use tinykv_replica::{PeerRole, Region};
 
 use super::super::happening::Happening;
@@ -42,6 +42,8 @@ impl World {
         let addresses = self.addresses();
         for at in &addresses {
             self.process(*at).mend();
+            let (process, context) = self.process_and_context(*at);
+            process.set_willingness(context, Willingness::Willing);
         }
         self.healed = Some(Healed {
             until: self.context.now() + LIVENESS_LIMIT,
