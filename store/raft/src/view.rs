@@ -3,7 +3,7 @@
 use tinykv_mutants::{Mutant, planted};
 
 use crate::raft::{Office, Raft};
-use crate::status::{Lease, PeerState, Role, Status};
+use crate::status::{Lease, PeerStatus, Role, Status};
 use crate::types::{Configuration, EntryId, LogIndex, PeerId, Term};
 
 impl Raft {
@@ -65,10 +65,10 @@ impl Raft {
         }
     }
 
-    /// Of a leader: how a peer is being replicated to.
-    pub fn peer_state(&self, peer: PeerId) -> Option<PeerState> {
+    /// Of a leader: how far a peer is.
+    pub fn peer_status(&self, peer: PeerId) -> Option<PeerStatus> {
         match &self.office {
-            Office::Leader(lead) => Some(lead.progress.get(&peer)?.status().state),
+            Office::Leader(lead) => Some(lead.progress.get(&peer)?.status()),
             _ => None,
         }
     }

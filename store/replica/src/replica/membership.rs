@@ -201,8 +201,11 @@ impl<S: StateMachine> Replica<S> {
         };
         let is_told = match &message.body {
             MessageBody::VoteRequest(_) => self.state.is_some(),
+            // Who was known may have been lost with its store's log, and is silent since (D6).
             MessageBody::Append(_) | MessageBody::Snapshot(_) => {
-                self.raft.peer_state(to) != Some(PeerState::Replicate)
+                let status = self.raft.peer_status(to);
+                let exists = |it: PeerStatus| it.state == PeerState::Replicate && it.active;
+                !status.is_some_and(exists)
             }
             _ => false,
         };

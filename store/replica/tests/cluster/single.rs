@@ -110,14 +110,52 @@ pub(crate) fn raft(from: Peer, term: u64, body: MessageBody) -> PeerBody {
     })
 }
 
-#[test]
-fn who_needs_what_is_cut_gets_a_snapshot_at_once() {
-    let other = Peer::learner(PeerId(2), StoreId(2));
+/// A leader that counts a learner among its peers.
+fn leading(learner: Peer) -> Single {
     let mut single = Single::new();
     single.run(Event::Create(Birth {
         peer: HERE,
-        state: state(&[HERE, other]),
+        state: state(&[HERE, learner]),
     }));
+    single
+}
+
+/// A peer has all up to an index.
+fn accepts(single: &Single, from: Peer, upto: LogIndex) -> Event {
+    let reply = AppendReply {
+        seq: Seq(0),
+        outcome: AppendOutcome::Accepted {
+            matched: upto,
+            durable: upto,
+        },
+    };
+    let status = single.shard.status(GROUP).expect("it lives here");
+    let term = status.raft.hard_state.term.0;
+    let body = raft(from, term, MessageBody::AppendReply(reply));
+    Event::Message(message(from, RegionEpoch::FIRST, body))
+}
+
+/// Damage of its store's log may leave nothing of a peer: only who knows its keys is born.
+#[test]
+fn who_falls_silent_is_told_the_keys_once_more() {
+    let other = Peer::learner(PeerId(2), StoreId(2));
+    let mut single = leading(other);
+    let last = single.shard.status(GROUP).expect("it lives").raft.last;
+    let calls_with_keys = |single: &mut Single, ticks: u32| -> Vec<bool> {
+        let calls = (0..ticks).flat_map(|_| single.run(Event::Tick).messages);
+        calls.map(|call| call.range.is_some()).collect()
+    };
+    assert!(calls_with_keys(&mut single, 20).contains(&true), "unheard");
+    single.run(accepts(&single, other, last.index));
+    let answered = calls_with_keys(&mut single, 2);
+    assert!(!answered.is_empty() && !answered.contains(&true));
+    assert_eq!(calls_with_keys(&mut single, 50).last(), Some(&true));
+}
+
+#[test]
+fn who_needs_what_is_cut_gets_a_snapshot_at_once() {
+    let other = Peer::learner(PeerId(2), StoreId(2));
+    let mut single = leading(other);
     for number in 1..10 {
         let command = Command::build(RegionEpoch::FIRST, 6, |out| {
             encode_append(b"k", number, out)
@@ -133,14 +171,8 @@ fn who_needs_what_is_cut_gets_a_snapshot_at_once() {
     }
     let status = single.shard.status(GROUP).expect("it lives here");
     assert_eq!(status.applied.index, status.raft.last.index);
-    let (matched, durable) = (FIRST_ENTRY.index, FIRST_ENTRY.index);
-    let reply = AppendReply {
-        seq: Seq(0),
-        outcome: AppendOutcome::Accepted { matched, durable },
-    };
-    let term = status.raft.hard_state.term.0;
-    let body = raft(other, term, MessageBody::AppendReply(reply));
-    let mut effects = single.run(Event::Message(message(other, RegionEpoch::FIRST, body)));
+    let accepted = accepts(&single, other, FIRST_ENTRY.index);
+    let mut effects = single.run(accepted);
     let request = effects.entry_fetches.pop().expect("old entries are wanted");
     let nothing = Event::EntriesFetched {
         request,
