@@ -79,15 +79,11 @@ const MUST_HIT_RARELY: &[&str] = &[
     "outdated_heartbeat_refused",
     "heartbeat_of_a_deposed_leader_refused",
     "member_damaged",
+    "new_peers_told_by_their_ids",
     "reluctant_process_led_nothing",
 ];
 /// Of what is not drawn as a fault of its own, but happens with others.
-const MUST_FIRE: [&str; 4] = [
-    "garble",
-    "crash_in_joint",
-    "crash_in_job",
-    "crash_in_start",
-];
+const MUST_FIRE: [&str; 4] = ["garble", "crash_in_joint", "crash_in_job", "crash_in_start"];
 
 /// Operations that have to succeed in a simulated second, on average over a batch.
 const OPERATIONS_MIN: f64 = 50.0;

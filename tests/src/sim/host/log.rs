@@ -52,6 +52,9 @@ impl<S: StateMachine> Host<S> {
                     WalError::Full { .. } => "log_waited_for_room",
                     _ => "log_waited_for_space",
                 });
+                if !was_stuck {
+                    context.detail(format_args!("process {} waits: {error}", self.id));
+                }
                 context.after(RETRY_INTERVAL, self.id, self.life, Work::RetryLog);
                 Ok(())
             }
