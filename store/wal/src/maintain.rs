@@ -164,7 +164,8 @@ impl Wal {
             entries.retain(|entry| {
                 run.span.first <= entry.id.index && entry.id.index <= run.span.last
             });
-            encode_entries(self.log_id, group, &entries, true, &mut parts);
+            let payload_max = self.record_bytes_max();
+            encode_entries(self.log_id, group, &entries, true, payload_max, &mut parts);
         }
         Some(parts)
     }

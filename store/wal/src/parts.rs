@@ -43,7 +43,7 @@ pub(crate) fn encode_batch(
     let mut parts = Vec::with_capacity(batch.records.len());
     for (record, stored) in batch.records.iter().zip(checked) {
         if let Record::Entries { group, entries } = record {
-            encode_entries(log_id, *group, entries, false, &mut parts);
+            encode_entries(log_id, *group, entries, false, payload_max, &mut parts);
         } else if let Some(stored) = stored {
             let mut bytes = Vec::new();
             codec::encode(log_id, &mut bytes, &stored);
@@ -59,24 +59,27 @@ pub(crate) fn encode_batch(
     }
 }
 
-/// Encodes entries into records of about the target size.
+/// Encodes entries into records of about the target size, none larger than a segment can take
+/// unless one entry is.
 pub(crate) fn encode_entries(
     log_id: u64,
     group: GroupId,
     entries: &[Entry],
     carried: bool,
+    payload_max: usize,
     parts: &mut Vec<Part>,
 ) {
+    let target = RECORD_BYTES_TARGET.min(payload_max);
     let mut rest = entries;
     while !rest.is_empty() {
         let mut bytes = RECORD_HEADER;
         let fits = |entry: &&Entry| {
             bytes += entry_bytes_max(entry);
-            bytes <= RECORD_BYTES_TARGET
+            bytes <= target
         };
         let count = rest.iter().take_while(fits).count().max(1);
         let (now, later) = rest.split_at(count);
-        let mut bytes = Vec::with_capacity(bytes.min(RECORD_BYTES_TARGET));
+        let mut bytes = Vec::with_capacity(bytes.min(target));
         codec::encode_entries(log_id, &mut bytes, group, now, carried);
         parts.push(Part {
             bytes,

@@ -276,11 +276,14 @@ fn large_batches_are_cut_and_larger_entries_refused() {
             .collect::<Vec<_>>(),
     );
     wal.append(&two).expect("a batch may span segments");
+    let many = entries(GROUP, 7, 100, 500);
+    assert!(100 * 500 > wal.record_bytes_max());
+    wal.append(&many).expect("a run of entries may, too");
     wal.sync().expect("sync");
     drop(wal);
     life.env.crash(CrashMode::DropUnsynced);
     let (wal, recovered) = open(&life);
-    assert_eq!(recovered.groups[&GROUP].last.index, LogIndex(6));
+    assert_eq!(recovered.groups[&GROUP].last.index, LogIndex(106));
     let read = wal
         .reader()
         .entries(GROUP, LogIndex(2), LogIndex(6), 9000)
