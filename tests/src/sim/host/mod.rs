@@ -118,6 +118,8 @@ pub(super) enum Hurt {
     FailedSync,
     /// A bit of the log turned over below the watermark (D6).
     DamagedLog,
+    /// It crashed while it dealt with a sync that had failed: it may have left the mark.
+    CrashedAtFailedSync,
 }
 
 /// One run's records and the promises that rest on them.
@@ -267,6 +269,9 @@ impl<S: StateMachine> Host<S> {
 
     /// The process is gone, and of the disk stays what the mode says.
     pub(super) fn crash(&mut self, mode: CrashMode) {
+        if self.sync_has_failed() && self.hurt.is_none() {
+            self.hurt = Some(Hurt::CrashedAtFailedSync);
+        }
         self.running = None;
         self.life += 1;
         self.paused_until = Duration::ZERO;
