@@ -1,4 +1,8 @@
-//! Between the messages on the wire and the values inside. Proto types stop here.
+//! Between the messages on the wire and the values inside. Proto types stop here. Public for whoever
+//! puts messages between a coordinator and its stores without the gRPC of the service.
+
+mod handed_out;
+mod wishes;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
@@ -12,7 +16,11 @@ use crate::schedule::{Change, Order};
 use crate::state::{StoreLife, StoreRecord};
 use crate::view::{RegionReport, RegionStats, RegionView, StoreState, StoreStats};
 
-pub(super) fn peer_to_proto(peer: Peer) -> metapb::Peer {
+pub use handed_out::{split_ids_to_proto, timestamp_to_proto};
+pub use wishes::manual_from_proto;
+
+/// A peer as clients and stores are told of it.
+pub fn peer_to_proto(peer: Peer) -> metapb::Peer {
     let role = match peer.role {
         PeerRole::Voter => metapb::PeerRole::Voter,
         PeerRole::Learner => metapb::PeerRole::Learner,
@@ -48,7 +56,7 @@ fn peer_from_proto(peer: &metapb::Peer) -> Result<Peer, String> {
 }
 
 /// A region as the asker has to see it; `None` if it is empty in that view.
-pub(super) fn region_to_proto(region: &Region, asker: Asker) -> Option<metapb::Region> {
+pub fn region_to_proto(region: &Region, asker: Asker) -> Option<metapb::Region> {
     let seen = Bounds::new(&region.start, &region.end).seen_by(asker)?;
     Some(metapb::Region {
         id: region.id.0,
@@ -66,7 +74,11 @@ fn epoch_to_proto(epoch: RegionEpoch) -> metapb::RegionEpoch {
     }
 }
 
-pub(super) fn region_from_proto(region: &metapb::Region) -> Result<Region, String> {
+/// A region as a store or an operator describes it.
+///
+/// # Errors
+/// One sentence that says what is missing or unknown.
+pub fn region_from_proto(region: &metapb::Region) -> Result<Region, String> {
     let epoch = region
         .region_epoch
         .as_ref()
@@ -91,7 +103,7 @@ pub(super) fn region_from_proto(region: &metapb::Region) -> Result<Region, Strin
 }
 
 /// The store a request registers: its description and who its header says it is.
-pub(super) fn store_from_proto(
+pub(crate) fn store_from_proto(
     store: &metapb::Store,
     header: &pdpb::RequestHeader,
 ) -> Result<StoreRecord, String> {
@@ -119,7 +131,7 @@ pub(super) fn store_from_proto(
     })
 }
 
-pub(super) fn store_to_proto(store: &StoreRecord) -> metapb::Store {
+pub(crate) fn store_to_proto(store: &StoreRecord) -> metapb::Store {
     let (state, node_state) = match store.life {
         StoreLife::Serving => (metapb::StoreState::Up, metapb::NodeState::Serving),
         StoreLife::Leaving => (metapb::StoreState::Offline, metapb::NodeState::Removing),
@@ -142,7 +154,8 @@ pub(super) fn store_to_proto(store: &StoreRecord) -> metapb::Store {
     }
 }
 
-pub(super) fn stats_from_proto(stats: &pdpb::StoreStats) -> StoreStats {
+/// What a store says about itself.
+pub fn stats_from_proto(stats: &pdpb::StoreStats) -> StoreStats {
     StoreStats {
         capacity_bytes: stats.capacity,
         available_bytes: stats.available,
@@ -153,7 +166,7 @@ pub(super) fn stats_from_proto(stats: &pdpb::StoreStats) -> StoreStats {
     }
 }
 
-pub(super) fn stats_to_proto(id: StoreId, stats: &StoreStats) -> pdpb::StoreStats {
+pub(crate) fn stats_to_proto(id: StoreId, stats: &StoreStats) -> pdpb::StoreStats {
     pdpb::StoreStats {
         store_id: id.0,
         capacity: stats.capacity_bytes,
@@ -166,9 +179,11 @@ pub(super) fn stats_to_proto(id: StoreId, stats: &StoreStats) -> pdpb::StoreStat
     }
 }
 
-pub(super) fn report_from_proto(
-    request: &pdpb::RegionHeartbeatRequest,
-) -> Result<RegionReport, String> {
+/// What a region's leader reports.
+///
+/// # Errors
+/// One sentence that says what is missing or does not fit.
+pub fn report_from_proto(request: &pdpb::RegionHeartbeatRequest) -> Result<RegionReport, String> {
     let region = request
         .region
         .as_ref()
@@ -208,7 +223,7 @@ pub(super) fn report_from_proto(
     })
 }
 
-pub(super) fn pending_to_proto(region: &RegionView) -> Vec<metapb::Peer> {
+pub(crate) fn pending_to_proto(region: &RegionView) -> Vec<metapb::Peer> {
     region
         .region
         .peers
@@ -219,7 +234,7 @@ pub(super) fn pending_to_proto(region: &RegionView) -> Vec<metapb::Peer> {
         .collect()
 }
 
-pub(super) fn down_to_proto(region: &RegionView) -> Vec<pdpb::PeerStats> {
+pub(crate) fn down_to_proto(region: &RegionView) -> Vec<pdpb::PeerStats> {
     region
         .region
         .peers
@@ -234,7 +249,8 @@ pub(super) fn down_to_proto(region: &RegionView) -> Vec<pdpb::PeerStats> {
         .collect()
 }
 
-pub(super) fn order_to_proto(order: &Order) -> pdpb::RegionHeartbeatResponse {
+/// What a leader is told to do, on the stream of its heartbeats.
+pub fn order_to_proto(order: &Order) -> pdpb::RegionHeartbeatResponse {
     let mut response = pdpb::RegionHeartbeatResponse {
         region_id: order.region.0,
         region_epoch: Some(epoch_to_proto(order.epoch)),
@@ -278,7 +294,7 @@ pub(super) fn order_to_proto(order: &Order) -> pdpb::RegionHeartbeatResponse {
     response
 }
 
-pub(super) fn node_state(state: StoreState) -> metapb::NodeState {
+pub(crate) fn node_state(state: StoreState) -> metapb::NodeState {
     match state {
         StoreState::Unknown | StoreState::Joined => metapb::NodeState::Preparing,
         StoreState::Up | StoreState::Disconnected | StoreState::Down => metapb::NodeState::Serving,

@@ -5,7 +5,7 @@
 //!
 //! Pure, without clock or I/O: [`state`] (what the group replicates), [`view`] (what its leader
 //! hears), [`schedule`] (what it decides), [`coordinator`] (what it makes of heartbeats, wishes and
-//! time), [`timestamps`] and [`ids`] (what it hands out).
+//! time), [`timestamps`] and [`ids`] (what it hands out), [`convert`] (all that as messages).
 //!
 //! Around them: [`machine`] puts the state under the replication driver; `desk` begins and ends
 //! leaderships, plans, and hands things out; `service` and `pages` are gRPC and HTTP on one port;
@@ -25,6 +25,7 @@
 //!   takes part only once it knows all the others (D9).
 
 pub mod config;
+pub mod convert;
 pub mod coordinator;
 pub mod ids;
 pub mod machine;

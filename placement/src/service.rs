@@ -5,7 +5,6 @@
 //! success; a wrong cluster id is FAILED_PRECONDITION; not leading is UNAVAILABLE.
 
 mod askers;
-mod convert;
 mod greetings;
 mod heartbeats;
 mod keyspaces;

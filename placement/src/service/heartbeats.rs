@@ -13,9 +13,9 @@ use tinykv_replica::{Region, StoreId};
 use tokio::sync::mpsc;
 use tonic::{Status, Streaming};
 
-use super::convert::{order_to_proto, report_from_proto};
 use super::stores::check_sender;
 use super::{Answers, Service, failure, refusal, unavailable};
+use crate::convert::{order_to_proto, report_from_proto};
 use crate::leadership::Leadership;
 use crate::schedule::Order;
 use crate::state::Reply;

@@ -4,16 +4,16 @@ use std::time::Duration;
 
 use tinykv_proto::pdpb;
 use tinykv_proto::pdpb::ErrorType;
-use tinykv_proto::placement::{self, add_operator_request as wished};
+use tinykv_proto::placement;
 use tinykv_raft::GroupId;
-use tinykv_replica::StoreId;
 use tokio::time::Instant;
 use tonic::Status;
 
 use super::{PATIENCE, Service, failure, millis, unavailable};
+use crate::convert::manual_from_proto;
 use crate::coordinator::{CancelRefusal, Found, Which};
 use crate::leadership::Leadership;
-use crate::schedule::{Ended, Ending, Manual, ManualRefusal, Operator, check_free};
+use crate::schedule::{Ended, Ending, ManualRefusal, Operator, check_free};
 use crate::view::ClusterView;
 
 impl Service {
@@ -193,32 +193,6 @@ async fn await_free(leadership: &Leadership, region: GroupId, deadline: Instant)
             () = tokio::time::sleep_until(deadline) => return,
             () = leadership.ended.cancelled() => return,
         }
-    }
-}
-
-fn manual_from_proto(action: wished::Action) -> Manual {
-    match action {
-        wished::Action::Split(split) => Manual::Split {
-            // Copied: what is kept may not pin the buffer of a whole request.
-            keys: split
-                .keys
-                .iter()
-                .map(|key| bytes::Bytes::copy_from_slice(key))
-                .collect(),
-        },
-        wished::Action::TransferLeader(transfer) => Manual::TransferLeader {
-            to: StoreId(transfer.store_id),
-        },
-        wished::Action::AddPeer(add) => Manual::AddPeer {
-            to: StoreId(add.store_id),
-        },
-        wished::Action::RemovePeer(remove) => Manual::RemovePeer {
-            from: StoreId(remove.store_id),
-        },
-        wished::Action::MovePeer(moved) => Manual::MovePeer {
-            from: StoreId(moved.from_store_id),
-            to: StoreId(moved.to_store_id),
-        },
     }
 }
 

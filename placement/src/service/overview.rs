@@ -6,11 +6,11 @@ use tinykv_keys::Asker;
 use tinykv_proto::placement;
 use tonic::{Request, Response, Status};
 
-use super::convert::{
-    down_to_proto, peer_to_proto, pending_to_proto, region_to_proto, store_to_proto,
-};
 use super::operators::list_running;
 use super::{Service, millis};
+use crate::convert::{
+    down_to_proto, peer_to_proto, pending_to_proto, region_to_proto, store_to_proto,
+};
 use crate::state::{Settings, State};
 use crate::view::{ClusterView, RegionView, StoreState};
 

@@ -7,8 +7,8 @@ use tinykv_replica::{Peer, Region};
 use tokio::time::{Duration, Instant};
 use tonic::{Request, Response, Status};
 
-use super::convert::{down_to_proto, peer_to_proto, pending_to_proto, region_to_proto};
 use super::{PATIENCE, Service, failure};
+use crate::convert::{down_to_proto, peer_to_proto, pending_to_proto, region_to_proto};
 use crate::leadership::Leadership;
 use crate::state::{Routes, State};
 use crate::view::{RegionView, StoreState};

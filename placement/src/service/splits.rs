@@ -1,27 +1,14 @@
 //! Splits as stores carry them out: ids before, routes after.
 
-use std::ops::Range;
-
 use tinykv_proto::pdpb;
 use tinykv_replica::StoreId;
 use tonic::Status;
 
-use super::convert::region_from_proto;
 use super::stores::check_sender;
 use super::{Service, failure, refusal, unavailable};
+use crate::convert::{region_from_proto, split_ids_to_proto};
 use crate::schedule::SPLIT_KEYS_MAX;
 use crate::state::Reply;
-
-/// Ids of `count` new regions with `peers` peers each, in the order they are given out.
-fn split_ids(mut ids: Range<u64>, count: u32, peers: usize) -> Vec<pdpb::SplitId> {
-    let mut next = || ids.next().expect("as many ids as are handed on were taken");
-    (0..count)
-        .map(|_| pdpb::SplitId {
-            new_region_id: next(),
-            new_peer_ids: (0..peers).map(|_| next()).collect(),
-        })
-        .collect()
-}
 
 impl Service {
     /// Ids for the regions and peers a split will make. The region has to be as it is known or
@@ -66,7 +53,7 @@ impl Service {
         let ids = taken.map_err(|error| unavailable(&error))?;
         Ok(pdpb::AskBatchSplitResponse {
             header: Some(header),
-            ids: split_ids(ids, count, peers),
+            ids: split_ids_to_proto(ids, count, peers),
         })
     }
 
@@ -134,21 +121,5 @@ fn check_party(
             pdpb::ErrorType::InvalidValue,
             format!("store {store} has no peer of region {}", region.id),
         )),
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn every_id_is_handed_on_once() {
-        let ids = split_ids(100..108, 2, 3);
-        let flat: Vec<u64> = ids
-            .iter()
-            .flat_map(|id| std::iter::once(id.new_region_id).chain(id.new_peer_ids.clone()))
-            .collect();
-        assert_eq!(flat, (100..108).collect::<Vec<_>>());
-        assert!(ids.iter().all(|id| id.new_peer_ids.len() == 3));
     }
 }

@@ -4,11 +4,11 @@ use tinykv_proto::pdpb;
 use tinykv_replica::StoreId;
 use tonic::{Request, Response, Status};
 
-use super::convert::{
+use super::{Service, failure, refusal, unavailable};
+use crate::convert::{
     node_state, region_from_proto, stats_from_proto, stats_to_proto, store_from_proto,
     store_to_proto,
 };
-use super::{Service, failure, refusal, unavailable};
 use crate::state::{
     Command, IDS_PER_COMMAND_MAX, Refusal, Reply, STORE_HEARTBEAT_INTERVAL_MS, Settings, State,
     StoreLife, StoreRecord,

@@ -5,6 +5,7 @@ use tinykv_proto::pdpb;
 use tonic::{Status, Streaming};
 
 use super::{Answers, Service, unavailable};
+use crate::convert::timestamp_to_proto;
 use crate::timestamps::BATCH_MAX;
 
 impl Service {
@@ -41,16 +42,12 @@ impl Service {
             .draw_timestamps(&leadership, request.count)
             .await
             .map_err(|error| unavailable(&error))?;
-        let physical = i64::try_from(last.physical_ms)
-            .map_err(|_| Status::internal("the clock is beyond all bounds"))?;
+        let timestamp = timestamp_to_proto(last)
+            .ok_or_else(|| Status::internal("the clock is beyond all bounds"))?;
         Ok(pdpb::TsoResponse {
             header: Some(header),
             count: request.count,
-            timestamp: Some(pdpb::Timestamp {
-                physical,
-                logical: i64::from(last.logical),
-                suffix_bits: 0,
-            }),
+            timestamp: Some(timestamp),
         })
     }
 }

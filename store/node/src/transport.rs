@@ -42,6 +42,7 @@ pub use connection::seal;
 pub use refusal::Refused;
 pub use roster::{Admitted, Guest, Roster};
 pub use service::{PeerService, check, may_come};
+pub use watch::{heartbeat_from_proto, heartbeat_to_proto};
 
 pub(crate) use codec::size as message_size;
 use queue::PeerQueue;

@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use tinykv_env::Prng;
+use tinykv_node::transport::{heartbeat_from_proto, heartbeat_to_proto};
 use tinykv_raft::{GroupId, PeerId, Term};
 use tinykv_replica::{Event, Heartbeat, PeerMessage, SnapshotSend, StoreId};
 
@@ -14,7 +15,7 @@ use super::client::{Fates, Packet};
 use super::faults::Fault;
 use super::host::Work;
 use super::invariants::Invariants;
-use super::letter::Letter;
+use super::letter::{Letter, travelled};
 use super::network::Network;
 use super::placement::{Question, Reply};
 use super::report::Report;
@@ -61,17 +62,9 @@ pub(super) enum Happening {
         key: String,
     },
     /// A question arrives at a member of the placement group.
-    Ask {
-        to: StoreId,
-        from: Asker,
-        question: Question,
-    },
+    Ask(Asked),
     /// What placement says arrives at whoever asked.
-    Told {
-        to: Asker,
-        by: StoreId,
-        reply: Reply,
-    },
+    Told(Told),
     /// A client wants timestamps.
     Draw { client: usize },
     /// Whoever founds the cluster takes the next step.
@@ -92,6 +85,26 @@ pub(super) enum Happening {
     Unreachable { at: StoreId, store: StoreId },
     /// The world looks whether the healed cluster is whole.
     Look,
+}
+
+/// A question to placement, or news for it.
+#[derive(Debug)]
+pub(super) struct Asked {
+    pub(super) to: StoreId,
+    pub(super) from: Asker,
+    /// Which of the asker's calls it is.
+    pub(super) call: u64,
+    pub(super) question: Question,
+}
+
+/// An answer or an order of placement.
+#[derive(Debug)]
+pub(super) struct Told {
+    pub(super) to: Asker,
+    pub(super) by: StoreId,
+    /// The call that it answers; of no meaning for orders.
+    pub(super) call: u64,
+    pub(super) reply: Reply,
 }
 
 /// Who asks placement.
@@ -223,6 +236,7 @@ impl Context {
     /// A store tells another one that it lives.
     pub(super) fn send_heartbeat(&mut self, from: StoreId, to: StoreId, heartbeat: Heartbeat) {
         for delay in self.network.send(from.0, to.0, &mut self.random) {
+            let heartbeat = heartbeat_from_proto(travelled(&heartbeat_to_proto(heartbeat)));
             let hear = Happening::Hear {
                 to,
                 from,
@@ -289,20 +303,30 @@ impl Context {
     }
 
     /// Somebody asks a member of the placement group; the question may get lost on its way.
-    pub(super) fn ask(&mut self, from: Asker, to: StoreId, question: Question) {
+    pub(super) fn ask(&mut self, from: Asker, to: StoreId, call: u64, question: Question) {
         let delays = self.network.send(from.address(), to.0, &mut self.random);
         if let Some(delay) = delays.first() {
-            let happening = Happening::Ask { to, from, question };
-            self.schedule.after(*delay, happening);
+            let asked = Asked {
+                to,
+                from,
+                call,
+                question: question.over_the_wire(),
+            };
+            self.schedule.after(*delay, Happening::Ask(asked));
         }
     }
 
     /// A member of the placement group answers, or orders something.
-    pub(super) fn tell(&mut self, by: StoreId, to: Asker, reply: Reply) {
+    pub(super) fn tell(&mut self, by: StoreId, to: Asker, call: u64, reply: Reply) {
         let delays = self.network.send(by.0, to.address(), &mut self.random);
         if let Some(delay) = delays.first() {
-            let told = Happening::Told { to, by, reply };
-            self.schedule.after(*delay, told);
+            let told = Told {
+                to,
+                by,
+                call,
+                reply: reply.over_the_wire(),
+            };
+            self.schedule.after(*delay, Happening::Told(told));
         }
     }
 }

@@ -5,6 +5,7 @@
 //! of another cluster or of an outdated start by the roster, a turned bit by the seal, bytes that
 //! end too early by the decoder.
 
+use prost::Message;
 use tinykv_env::Prng;
 use tinykv_node::identity::{Identity, Role};
 use tinykv_node::transport::{
@@ -140,4 +141,10 @@ fn identity(store: StoreId, life: u64) -> Identity {
 
 fn incarnation(store: StoreId) -> u64 {
     store.0 << 8
+}
+
+/// A message as it arrives where nothing is wrong with the connection: encoded and decoded.
+pub(super) fn travelled<M: Message + Default>(message: &M) -> M {
+    let bytes = message.encode_to_vec();
+    M::decode(bytes.as_slice()).expect("what was encoded can be decoded")
 }

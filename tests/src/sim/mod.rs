@@ -31,9 +31,8 @@
 //! | --- | --- |
 //! | peers | the bytes of the production transport, sealed, behind its hello; opened by its checks |
 //! | snapshots | message and region state as those bytes; the data as pairs, because its files are made of the streaming shell, which cluster tests of real processes cover |
-//! | stores' heartbeats to each other | values: three numbers |
 //! | clients and stores | the encoded requests and replies of the wire protocol; commands encoded once, as in the log |
-//! | placement and everybody | values: the conversions to and from protobuf belong to its services, whose own tests cover them |
+//! | stores' heartbeats, to each other and to placement; whatever else is asked of placement, its answers and orders | encoded and decoded, made and read by the production conversions |
 //!
 //! Between peers messages are also garbled: a bit turns over, bytes are missing under a good seal,
 //! the hello is of another cluster or of a start long gone. All of that is refused and counted.

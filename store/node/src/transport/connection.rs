@@ -180,7 +180,7 @@ async fn stream(
                 heartbeats,
                 messages,
             } = queue.take().await;
-            let heartbeats = heartbeats.into_iter().map(watch::to_proto);
+            let heartbeats = heartbeats.into_iter().map(watch::heartbeat_to_proto);
             next = heartbeats.map(Kind::Heartbeat).collect();
             if !messages.is_empty() {
                 next.push(Kind::Frame(seal(codec::encode_messages(&messages))));

@@ -25,8 +25,7 @@ impl Transport {
     /// A heartbeat came in.
     pub(super) fn hear(&self, from: StoreId, heartbeat: peer::Heartbeat) {
         self.shared.metrics.heartbeats("received").inc();
-        let peer::Heartbeat { boot, seq, is_call } = heartbeat;
-        let heartbeat = Heartbeat { boot, seq, is_call };
+        let heartbeat = heartbeat_from_proto(heartbeat);
         self.watch(|neighbours, now| neighbours.on_heartbeat(from, heartbeat, now));
     }
 
@@ -53,8 +52,14 @@ impl Transport {
     }
 }
 
-/// As it travels.
-pub(super) fn to_proto(heartbeat: Heartbeat) -> peer::Heartbeat {
+/// A heartbeat that came in.
+pub fn heartbeat_from_proto(heartbeat: peer::Heartbeat) -> Heartbeat {
+    let peer::Heartbeat { boot, seq, is_call } = heartbeat;
+    Heartbeat { boot, seq, is_call }
+}
+
+/// A heartbeat as it travels.
+pub fn heartbeat_to_proto(heartbeat: Heartbeat) -> peer::Heartbeat {
     let Heartbeat { boot, seq, is_call } = heartbeat;
     peer::Heartbeat { boot, seq, is_call }
 }

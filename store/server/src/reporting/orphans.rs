@@ -88,7 +88,7 @@ async fn ask(reporting: &Reporting, group: GroupId, is_meant: impl Fn(&GroupStat
 /// Whether the region as placement knows it no longer has the peer, by a change of membership
 /// later than `seen`, at which the peer was a member for certain. Placement may be behind: what it
 /// knows may be from before the peer was added.
-fn went_on_without(peer: PeerId, seen: u64, known: &metapb::Region) -> bool {
+pub fn went_on_without(peer: PeerId, seen: u64, known: &metapb::Region) -> bool {
     let newer = known
         .region_epoch
         .is_some_and(|epoch| epoch.conf_ver > seen);

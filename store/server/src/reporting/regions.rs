@@ -149,7 +149,7 @@ impl Reporter {
         let region = &status.state.as_ref()?.region;
         let known = self.reporting.sizes.of(region);
         let size = known.unwrap_or_else(|| measure(self.reporting.node.lsm(), region));
-        let mut heartbeat = heartbeat(status, region)?;
+        let mut heartbeat = heartbeat(status, region, DOWN_AFTER)?;
         heartbeat.header = Some(self.reporting.placement.header());
         heartbeat.approximate_size = size;
         Some(heartbeat)
@@ -249,14 +249,19 @@ fn is_under_way(status: &GroupStatus, ordered: Option<Duration>, now: Duration) 
     changing || ordered || !status.pending_peers.is_empty()
 }
 
-/// What a leader tells about its region; `None` if it is no member of it any more.
-fn heartbeat(status: &GroupStatus, region: &Region) -> Option<pdpb::RegionHeartbeatRequest> {
+/// What a leader tells about its region; `None` if it is no member of it any more. A peer that is
+/// silent for `down_after` is reported as down.
+pub fn heartbeat(
+    status: &GroupStatus,
+    region: &Region,
+    down_after: Duration,
+) -> Option<pdpb::RegionHeartbeatRequest> {
     let leader = region.peer(status.peer.id)?;
     let member = |id: &PeerId| region.peer(*id).map(peer_to_proto);
     let down = status
         .silent
         .iter()
-        .filter(|(_, silent)| *silent >= DOWN_AFTER);
+        .filter(|(_, silent)| *silent >= down_after);
     let down = down.filter_map(|(id, silent)| {
         Some(pdpb::PeerStats {
             peer: Some(member(id)?),

@@ -23,9 +23,8 @@ use tinykv_client::retry::{Access, Call, Failure, LookupFailure, Step, Target};
 use tinykv_client::routing::{Point, Routes};
 use tinykv_client::wire;
 use tinykv_env::Prng;
-use tinykv_keys::Asker;
-use tinykv_replica::{Region, StoreId};
-use tinykv_store::service::convert;
+use tinykv_proto::pdpb;
+use tinykv_replica::StoreId;
 
 use crate::checker::{Operation, Outcome};
 
@@ -138,12 +137,12 @@ impl Client {
         self.next_call(now, Task::new(wanted), finished)
     }
 
-    /// Somebody told who holds the key that was looked up; `None`: nobody knows.
+    /// Somebody told who holds the key that was looked up, or that nobody knows.
     pub(super) fn on_route(
         &mut self,
         now: Duration,
         attempt: u64,
-        route: Option<(Region, Option<StoreId>)>,
+        response: pdpb::GetRegionResponse,
     ) -> Next {
         let Some(open) = self.open.as_mut().filter(|_| attempt == self.attempt) else {
             return Next::Nothing;
@@ -151,14 +150,8 @@ impl Client {
         let Stage::Locating = open.stage else {
             return Next::Nothing;
         };
-        let route = route.and_then(|(region, leader)| {
-            let leader = leader.and_then(|store| region.peer_on(store));
-            let leader = leader.map(convert::peer_to_proto);
-            wire::route(
-                convert::region_to_proto(&region, Asker::Raw)?,
-                leader.as_ref(),
-            )
-        });
+        let region = response.region;
+        let route = region.and_then(|region| wire::route(region, response.leader.as_ref()));
         let located = route.ok_or(LookupFailure::NoLeader {
             message: "ask somebody else".to_owned(),
         });

@@ -5,6 +5,7 @@
 use std::collections::VecDeque;
 use std::time::Duration;
 
+use tinykv_placement::convert::order_to_proto;
 use tinykv_placement::coordinator::Coordinator;
 use tinykv_placement::ids::IdRun;
 use tinykv_placement::schedule::{Manual, Order};
@@ -214,7 +215,7 @@ impl Member {
                 if let Some(leadership) = self.in_term(term) {
                     leadership.coordinator.follow(&state.read());
                 }
-                context.tell(self.host.id, from, Reply::Command(applied));
+                context.tell(self.host.id, from, 0, Reply::Command(applied));
             }
         }
         Ok(())
@@ -287,7 +288,8 @@ impl Member {
             context.trace(format_args!("{order:?}"));
             context.invariants.on_order(&self.state.read(), &order)?;
             let store = context.store_life(order.leader.store);
-            context.tell(self.host.id, store, Reply::Order(order));
+            let order = Reply::Order(order_to_proto(&order));
+            context.tell(self.host.id, store, 0, order);
         }
         Ok(())
     }

@@ -1,13 +1,15 @@
 //! Ids and timestamps: handed out from what is reserved in the replicated state.
 
-use bytes::Bytes;
+use std::ops::Range;
+
+use tinykv_placement::convert::{split_ids_to_proto, timestamp_to_proto};
 use tinykv_placement::coordinator::OperatorIds;
 use tinykv_placement::ids;
 use tinykv_placement::schedule::Decision;
 use tinykv_placement::state::{Command, Reply as Applied};
 use tinykv_placement::timestamps::Draw;
+use tinykv_proto::pdpb;
 use tinykv_raft::{PeerId, Term};
-use tinykv_replica::Region;
 
 use super::super::happening::{Asker, Context};
 use super::Reply;
@@ -24,8 +26,9 @@ pub(super) enum Taker {
     /// The children of a split.
     Split {
         from: Asker,
-        region: Region,
-        keys: Vec<Bytes>,
+        call: u64,
+        children: u32,
+        peers: usize,
     },
     /// A store that has to know which peers are new.
     Store(Asker),
@@ -36,7 +39,9 @@ impl Taker {
         match self {
             Taker::Decision(_) | Taker::Wish(_) => 2,
             Taker::Store(_) => 1,
-            Taker::Split { region, keys, .. } => (keys.len() * (1 + region.peers.len())) as u32,
+            Taker::Split {
+                children, peers, ..
+            } => children * (1 + *peers as u32),
         }
     }
 }
@@ -46,7 +51,7 @@ impl Taker {
 pub(super) struct Drawing {
     pub(super) from: Asker,
     pub(super) count: u32,
-    pub(super) asked: u64,
+    pub(super) call: u64,
 }
 
 impl Member {
@@ -82,26 +87,39 @@ impl Member {
                 return Ok(());
             }
             context.invariants.on_ids(taken.clone())?;
-            self.give(context, taker, taken.collect())?;
+            self.give(context, taker, taken)?;
         }
         Ok(())
     }
 
-    fn give(&mut self, context: &mut Context, taker: Taker, ids: Vec<u64>) -> Result<(), String> {
+    fn give(&mut self, context: &mut Context, taker: Taker, ids: Range<u64>) -> Result<(), String> {
         let now = self.host.local(context);
         let settings = *self.state.read().settings();
         let operator_ids = || OperatorIds {
-            operator: ids[0],
-            peer: PeerId(ids[1]),
+            operator: ids.start,
+            peer: PeerId(ids.start + 1),
         };
         let order = match taker {
-            Taker::Split { from, region, keys } => {
-                let reply = Reply::SplitIds { region, keys, ids };
-                context.tell(self.host.id, from, reply);
+            Taker::Split {
+                from,
+                call,
+                children,
+                peers,
+            } => {
+                let reply = Reply::SplitIds(pdpb::AskBatchSplitResponse {
+                    ids: split_ids_to_proto(ids, children, peers),
+                    ..pdpb::AskBatchSplitResponse::default()
+                });
+                context.tell(self.host.id, from, call, reply);
                 return Ok(());
             }
             Taker::Store(from) => {
-                context.tell(self.host.id, from, Reply::FreshId(ids[0]));
+                let reply = Reply::FreshId(pdpb::AllocIdResponse {
+                    id: ids.start,
+                    count: 1,
+                    ..pdpb::AllocIdResponse::default()
+                });
+                context.tell(self.host.id, from, 0, reply);
                 return Ok(());
             }
             Taker::Decision(decision) => self.desk.serving.as_mut().and_then(|serving| {
@@ -147,12 +165,16 @@ impl Member {
         let drawn = serving.oracle.draw(drawing.count, now_ms);
         match drawn {
             Draw::Drawn { last, .. } if self.holds_lease(context, term) => {
-                let Drawing { from, count, asked } = drawing;
+                let Drawing { from, count, call } = drawing;
                 if context.invariants.on_drawn(term, last, count)? {
                     context.report.probe("timestamp_after_failover");
                 }
-                let reply = Reply::Timestamps { last, count, asked };
-                context.tell(self.host.id, from, reply);
+                let reply = Reply::Timestamps(pdpb::TsoResponse {
+                    count,
+                    timestamp: timestamp_to_proto(last),
+                    ..pdpb::TsoResponse::default()
+                });
+                context.tell(self.host.id, from, call, reply);
             }
             Draw::Drawn { .. } | Draw::NotServing => {}
             Draw::BoundReached => {

@@ -10,7 +10,7 @@ use tinykv_replica::{
     StoreId, WaiterId,
 };
 
-use super::super::happening::{Asker, Context};
+use super::super::happening::{Asked, Context};
 use super::super::host::{Host, Trouble, Work};
 use super::super::process::OnHost;
 use super::super::watched::Watched;
@@ -122,22 +122,26 @@ impl Member {
     pub(in crate::sim) fn on_question(
         &mut self,
         context: &mut Context,
-        from: Asker,
-        question: Question,
+        asked: Asked,
     ) -> Result<(), Trouble> {
+        let Asked {
+            from,
+            call,
+            question,
+            ..
+        } = asked;
         if self.host.running.is_none() {
             return Ok(());
         }
         if !self.serves(context) {
-            let attempt = match question {
-                Question::Locate { attempt, .. } => Some(attempt),
-                _ => None,
+            let refusal = Reply::NotLeader {
+                leader: self.leader(),
+                was_locating: matches!(question, Question::Locate(_)),
             };
-            let leader = self.leader();
-            context.tell(self.host.id, from, Reply::NotLeader { leader, attempt });
+            context.tell(self.host.id, from, call, refusal);
             return Ok(());
         }
-        self.answer(context, from, question)
+        self.answer(context, from, call, question)
             .map_err(Trouble::Violation)
     }
 

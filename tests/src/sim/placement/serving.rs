@@ -1,21 +1,27 @@
 //! What a serving leader makes of questions and reports.
 
+use tinykv_keys as keys;
+use tinykv_placement::convert::{
+    manual_from_proto, region_from_proto, report_from_proto, stats_from_proto,
+};
 use tinykv_placement::coordinator::Heard;
 use tinykv_placement::view::RegionReport;
+use tinykv_proto::pdpb;
 use tinykv_raft::{GroupId, Term};
-use tinykv_replica::{Region, StoreId};
+use tinykv_replica::{Peer, Region};
 
 use super::super::happening::{Asker, Context};
 use super::desk::{Purpose, Wish};
 use super::handing_out::{Drawing, Taker};
 use super::member::Member;
-use super::{Question, Reply};
+use super::{Question, Reply, located};
 
 impl Member {
     pub(super) fn answer(
         &mut self,
         context: &mut Context,
         from: Asker,
+        call: u64,
         question: Question,
     ) -> Result<(), String> {
         let Some(term) = self.desk.serving.as_ref().map(|serving| serving.term) else {
@@ -23,7 +29,8 @@ impl Member {
         };
         let id = self.host.id;
         match question {
-            Question::StoreHeartbeat { stats } => {
+            Question::StoreHeartbeat(request) => {
+                let stats = stats_from_proto(&request.stats.unwrap_or_default());
                 let now = self.host.local(context);
                 let state = self.state.read();
                 if let (Asker::Store { id: store, .. }, Some(serving)) =
@@ -32,17 +39,33 @@ impl Member {
                     let coordinator = &mut serving.coordinator;
                     coordinator.on_store_heartbeat(store, stats, state.settings(), now);
                 }
-                let wanted_replicas = state.replicas_wanted();
-                context.tell(id, from, Reply::Heard { wanted_replicas });
+                let reply = Reply::StoreHeartbeat(pdpb::StoreHeartbeatResponse {
+                    wanted_replicas: state.replicas_wanted(),
+                    ..pdpb::StoreHeartbeatResponse::default()
+                });
+                context.tell(id, from, call, reply);
             }
-            Question::RegionHeartbeat { report } => self.on_heartbeat(context, term, report)?,
-            Question::SplitIds { region, keys } => {
+            Question::RegionHeartbeat(request) => {
+                let report = Box::new(report_from_proto(&request)?);
+                self.on_heartbeat(context, term, report)?;
+            }
+            Question::SplitIds(request) => {
+                let region = region_from_proto(&request.region.unwrap_or_default())?;
                 if self.state.read().check_split(&region).is_ok() {
-                    self.take_ids(context, Taker::Split { from, region, keys })?;
+                    let (children, peers) = (request.split_count, region.peers.len());
+                    let taker = Taker::Split {
+                        from,
+                        call,
+                        children,
+                        peers,
+                    };
+                    self.take_ids(context, taker)?;
                 }
             }
-            Question::FreshId => self.take_ids(context, Taker::Store(from))?,
-            Question::Split { parts } => {
+            Question::FreshId(_) => self.take_ids(context, Taker::Store(from))?,
+            Question::Split(request) => {
+                let parts = request.regions.iter().map(region_from_proto);
+                let parts: Vec<Region> = parts.collect::<Result<_, _>>()?;
                 let update = self.state.read().route_update(&parts);
                 match update {
                     // Outdated: what is known is newer.
@@ -54,25 +77,33 @@ impl Member {
                     }
                 }
             }
-            Question::Locate { key, attempt } => {
-                let found = self.locate(&key);
+            Question::Locate(request) => {
+                let found = self.locate(&request.region_key);
                 if let Some((region, _)) = &found {
                     context.invariants.on_shown(region)?;
                 }
-                context.tell(id, from, Reply::Located { attempt, found });
+                let reply = Reply::Region(located(found, keys::Asker::Raw));
+                context.tell(id, from, call, reply);
             }
-            Question::Region { group } => {
+            Question::Region(request) => {
+                let group = GroupId(request.region_id);
                 let region = self.state.read().routes().region(group).cloned();
-                context.tell(id, from, Reply::Region(region));
+                let found = region.map(|region| (region, None));
+                let reply = Reply::Region(located(found, keys::Asker::Stored));
+                context.tell(id, from, call, reply);
             }
-            Question::Timestamps { count, asked } => {
-                self.draw(context, Drawing { from, count, asked })?;
+            Question::Timestamps(request) => {
+                let count = request.count;
+                self.draw(context, Drawing { from, count, call })?;
             }
             Question::Command(command) => {
                 let purpose = Purpose::Command { term, from };
                 self.propose(context, purpose, &command, Some(term));
             }
-            Question::Operate { region, wish } => {
+            Question::Operate(request) => {
+                let region = GroupId(request.region_id);
+                let action = request.action.ok_or("a wish without an action")?;
+                let wish = manual_from_proto(action);
                 let wish = Box::new(Wish { region, wish });
                 self.take_ids(context, Taker::Wish(wish))?;
             }
@@ -80,13 +111,13 @@ impl Member {
         Ok(())
     }
 
-    fn locate(&self, key: &str) -> Option<(Region, Option<StoreId>)> {
+    fn locate(&self, key: &[u8]) -> Option<(Region, Option<Peer>)> {
         let state = self.state.read();
-        let region = state.routes().at(key.as_bytes())?;
+        let region = state.routes().at(key)?;
         let view = self.desk.serving.as_ref()?.coordinator.view();
         let known = view.regions.get(&region.id);
         let leader = known.and_then(|known| known.leader);
-        Some((region.clone(), leader.map(|peer| peer.store)))
+        Some((region.clone(), leader))
     }
 
     /// A route that is news goes through the log first.

@@ -5,14 +5,19 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use bytes::Bytes;
-use tinykv_placement::schedule::{Change, Order};
-use tinykv_placement::view::{RegionReport, RegionStats, StoreStats};
+use tinykv_keys as keys;
+use tinykv_proto::{metapb, pdpb};
 use tinykv_raft::{GroupId, PeerId, Role};
 use tinykv_replica::{
-    AdminAction, AdminCommand, AdminRequest, Answer as Granted, Event, GroupStatus,
-    Outcome as Decided, PeerChange, PeerRole, Region, SplitIds, StoreId, WaiterId,
+    AdminAction, AdminCommand, AdminRequest, Answer as Granted, Event, Outcome as Decided,
+    PeerRole, Region, RegionEpoch, SplitIds, StoreId, WaiterId,
 };
 use tinykv_store::command::Reply as Applied;
+use tinykv_store::reporting::order::{Order, Task, order};
+use tinykv_store::reporting::orphans::went_on_without;
+use tinykv_store::reporting::regions::heartbeat;
+use tinykv_store::service::convert::region_to_proto;
+use tinykv_store::splitting::Places;
 
 use super::super::happening::{Asker, Context};
 use super::super::host::Work;
@@ -32,6 +37,8 @@ const SILENCE_MAX: Duration = Duration::from_millis(1_000);
 const DOWN_AFTER: Duration = Duration::from_secs(1);
 /// Time a leader has to carry out an order.
 const ORDER_TIME_MAX: Duration = Duration::from_secs(2);
+/// Splits that wait for ids; older ones are forgotten.
+const SPLITS_MAX: usize = 64;
 /// How long a peer has no leader before placement is asked about it.
 const LEADERLESS_FOR: Duration = Duration::from_secs(3);
 
@@ -49,6 +56,10 @@ pub(super) struct Link {
     due: BTreeMap<GroupId, Duration>,
     /// Orders under way, and whose they are.
     orders: BTreeMap<WaiterId, GroupId>,
+    /// Splits for which ids were asked, by the number of the call.
+    splits: BTreeMap<u64, (Region, Vec<Bytes>)>,
+    /// Numbers those calls.
+    calls: u64,
     wanted_replicas: Option<u32>,
     /// Since which id peers are new, if that is known.
     new_peers_from: Option<PeerId>,
@@ -82,9 +93,13 @@ impl Link {
 
 impl Store {
     fn ask(&mut self, context: &mut Context, question: Question) {
+        self.call(context, 0, question);
+    }
+
+    fn call(&mut self, context: &mut Context, call: u64, question: Question) {
         if let Some(member) = self.link.members.get(self.link.believed) {
             let (id, life) = (self.host.id, self.host.life);
-            context.ask(Asker::Store { id, life }, *member, question);
+            context.ask(Asker::Store { id, life }, *member, call, question);
         }
     }
 
@@ -109,15 +124,24 @@ impl Store {
         if self.link.store_due <= now {
             self.link.store_due = now + STORE_INTERVAL;
             let damaged_regions = self.host.damaged();
-            let stats = StoreStats {
-                damaged_regions,
-                capacity_bytes: 1 << 40,
-                available_bytes: 1 << 40,
-                ..StoreStats::default()
+            let stats = pdpb::StoreStats {
+                store_id: id.0,
+                damaged_regions_id: damaged_regions,
+                capacity: 1 << 40,
+                available: 1 << 40,
+                ..pdpb::StoreStats::default()
             };
-            self.ask(context, Question::StoreHeartbeat { stats });
+            let heartbeat = pdpb::StoreHeartbeatRequest {
+                stats: Some(stats),
+                ..pdpb::StoreHeartbeatRequest::default()
+            };
+            self.ask(context, Question::StoreHeartbeat(heartbeat));
             if self.wants_new_peers() {
-                self.ask(context, Question::FreshId);
+                let one = pdpb::AllocIdRequest {
+                    count: 1,
+                    ..pdpb::AllocIdRequest::default()
+                };
+                self.ask(context, Question::FreshId(one));
             }
         }
         let due = self.link.due.iter().filter(|(_, at)| **at <= now);
@@ -135,25 +159,26 @@ impl Store {
             .as_ref()
             .and_then(|running| running.shard.status(group));
         let led = status.filter(|status| status.raft.role == Role::Leader);
-        let report = led.as_ref().and_then(report_of);
-        let (Some(status), Some(report)) = (led, report) else {
+        let report = led.as_ref().and_then(|status| {
+            let region = &status.state.as_ref()?.region;
+            Some((heartbeat(status, region, DOWN_AFTER)?, region.clone()))
+        });
+        let (Some(status), Some((report, region))) = (led, report) else {
             self.link.due.remove(&group);
             return;
         };
-        let state = status.state.as_ref();
-        let open = state.is_some_and(|state| state.open);
+        let open = status.state.as_ref().is_some_and(|state| state.open);
         let is_voter = |role: PeerRole| role == PeerRole::Voter;
-        let peers = &report.region.peers;
+        let peers = &region.peers;
         let voters = peers.iter().filter(|peer| is_voter(peer.role)).count();
-        let settled = open && voters == peers.len() && report.pending.is_empty();
+        let settled = open && voters == peers.len() && report.pending_peers.is_empty();
         let interval = match settled && self.link.orders.is_empty() {
             true => INTERVAL_AT_REST,
             false => INTERVAL_UNDER_WAY,
         };
         self.link.due.insert(group, now + interval);
-        let epoch = report.region.epoch;
-        let report = Box::new(report);
-        self.ask(context, Question::RegionHeartbeat { report });
+        let epoch = region.epoch;
+        self.ask(context, Question::RegionHeartbeat(report));
         let wanted = self.link.wanted_replicas;
         if !open && wanted.is_some_and(|wanted| voters >= wanted as usize) {
             let command = AdminCommand::Open;
@@ -185,12 +210,22 @@ impl Store {
         }
         self.link.leaderless = leaderless;
         for group in asked {
-            self.ask(context, Question::Region { group });
+            let request = pdpb::GetRegionByIdRequest {
+                region_id: group.0,
+                ..pdpb::GetRegionByIdRequest::default()
+            };
+            self.ask(context, Question::Region(request));
         }
     }
 
     /// Placement says something.
-    pub(in crate::sim) fn on_told(&mut self, context: &mut Context, by: StoreId, reply: Reply) {
+    pub(in crate::sim) fn on_told(
+        &mut self,
+        context: &mut Context,
+        by: StoreId,
+        call: u64,
+        reply: Reply,
+    ) {
         let now = self.host.local(context);
         if self.link.members.get(self.link.believed) == Some(&by) {
             self.link.heard_at = now;
@@ -201,15 +236,16 @@ impl Store {
                     self.link.turn_to(leader, now);
                 }
             }
-            Reply::Heard { wanted_replicas } => self.link.wanted_replicas = Some(wanted_replicas),
-            Reply::Order(order) => self.obey(context, order),
-            Reply::FreshId(id) => self.on_new_peers(context, PeerId(id)),
-            Reply::SplitIds { region, keys, ids } => self.split(context, &region, keys, &ids),
-            Reply::Region(Some(region)) => self.on_orphan(context, &region),
-            Reply::Region(None)
-            | Reply::Located { .. }
-            | Reply::Timestamps { .. }
-            | Reply::Command(_) => {}
+            Reply::StoreHeartbeat(it) => self.link.wanted_replicas = Some(it.wanted_replicas),
+            Reply::Order(response) => self.obey(context, &response),
+            Reply::FreshId(response) => self.on_new_peers(context, PeerId(response.id)),
+            Reply::SplitIds(response) => self.split(context, call, &response.ids),
+            Reply::Region(response) => {
+                if let Some(region) = response.region {
+                    self.on_orphan(context, &region);
+                }
+            }
+            Reply::Timestamps(_) | Reply::Command(_) => {}
         }
     }
 
@@ -235,41 +271,38 @@ impl Store {
         }
     }
 
-    fn obey(&mut self, context: &mut Context, order: Order) {
-        let Some(region) = self.published(order.region).cloned() else {
+    fn obey(&mut self, context: &mut Context, response: &pdpb::RegionHeartbeatResponse) {
+        let Some(region) = self.published(GroupId(response.region_id)).cloned() else {
             return;
         };
-        let epoch = order.epoch;
-        if region.epoch != epoch {
+        let made_for = response.region_epoch.unwrap_or_default();
+        let RegionEpoch { conf_ver, version } = region.epoch;
+        if (made_for.conf_ver, made_for.version) != (conf_ver, version) {
             context.report.probe("outdated_order_ignored");
             return;
         }
-        let change = |change| AdminAction::ChangePeers {
-            epoch,
-            changes: vec![change],
+        let order =
+            order(response, Some(&region)).expect("placement gives orders it can carry out");
+        let Some(Order { group, task }) = order else {
+            return;
         };
-        let action = match order.change {
-            Change::AddLearner(peer) => change(PeerChange::AddLearner(peer)),
-            Change::Promote(peer) => change(PeerChange::Promote(peer.id)),
-            Change::Remove(peer) => change(PeerChange::Remove(peer.id)),
-            Change::Joint { promote, remove } => {
-                context.report.probe("joint_order");
-                let promoted = promote.iter().map(|peer| PeerChange::Promote(peer.id));
-                let removed = remove.iter().map(|peer| PeerChange::Remove(peer.id));
-                let changes = promoted.chain(removed).collect();
-                AdminAction::ChangePeers { epoch, changes }
+        match task {
+            Task::Admin(action) => {
+                if let AdminAction::ChangePeers { changes, .. } = &action
+                    && changes.len() > 1
+                {
+                    context.report.probe("joint_order");
+                }
+                self.admin(context, group, action);
             }
-            Change::TransferLeader(peer) => AdminAction::TransferLeader { to: Some(peer.id) },
-            Change::Split(keys) => {
-                let keys = match keys.is_empty() {
-                    true => self.middle(&region).into_iter().collect(),
-                    false => keys,
+            Task::Split { places, .. } => {
+                let keys = match places {
+                    Places::Middle => self.middle(&region).into_iter().collect(),
+                    Places::At(keys) => keys,
                 };
                 self.wish_split(context, region, keys);
-                return;
             }
-        };
-        self.admin(context, order.region, action);
+        }
     }
 
     /// The key in the middle of what the region holds.
@@ -287,17 +320,32 @@ impl Store {
         region: Region,
         keys: Vec<Bytes>,
     ) {
-        if !keys.is_empty() {
-            self.ask(context, Question::SplitIds { region, keys });
+        if keys.is_empty() {
+            return;
         }
+        let request = pdpb::AskBatchSplitRequest {
+            region: region_to_proto(&region, keys::Asker::Stored),
+            split_count: keys.len() as u32,
+            ..pdpb::AskBatchSplitRequest::default()
+        };
+        self.link.calls += 1;
+        let call = self.link.calls;
+        if self.link.splits.len() >= SPLITS_MAX {
+            self.link.splits.pop_first();
+        }
+        self.link.splits.insert(call, (region, keys));
+        self.call(context, call, Question::SplitIds(request));
     }
 
-    fn split(&mut self, context: &mut Context, region: &Region, keys: Vec<Bytes>, ids: &[u64]) {
-        let children = ids.chunks(1 + region.peers.len());
-        let ids: Vec<SplitIds> = children
+    fn split(&mut self, context: &mut Context, call: u64, ids: &[pdpb::SplitId]) {
+        let Some((region, keys)) = self.link.splits.remove(&call) else {
+            return;
+        };
+        let ids: Vec<SplitIds> = ids
+            .iter()
             .map(|ids| SplitIds {
-                region: GroupId(ids[0]),
-                peers: ids[1..].iter().map(|id| PeerId(*id)).collect(),
+                region: GroupId(ids.new_region_id),
+                peers: ids.new_peer_ids.iter().map(|id| PeerId(*id)).collect(),
             })
             .collect();
         for child in &ids {
@@ -345,42 +393,29 @@ impl Store {
                 self.link.due.insert(part.id, Duration::ZERO);
             }
             if !self.link.members.is_empty() {
-                self.ask(context, Question::Split { parts });
+                let regions = parts.iter();
+                let regions = regions.filter_map(|part| region_to_proto(part, keys::Asker::Stored));
+                let report = pdpb::ReportBatchSplitRequest {
+                    regions: regions.collect(),
+                    ..pdpb::ReportBatchSplitRequest::default()
+                };
+                self.ask(context, Question::Split(report));
             }
         }
         true
     }
 
     /// A peer without a leader is destroyed if its region went on without it.
-    fn on_orphan(&mut self, context: &mut Context, known: &Region) {
+    fn on_orphan(&mut self, context: &mut Context, known: &metapb::Region) {
         let running = self.host.running.as_ref();
-        let Some(status) = running.and_then(|running| running.shard.status(known.id)) else {
+        let group = GroupId(known.id);
+        let Some(status) = running.and_then(|running| running.shard.status(group)) else {
             return;
         };
-        let seen = status.epoch.conf_ver;
         let peer = status.peer.id;
-        let is_member = known.peer(peer).is_some();
-        if status.raft.leader.is_none() && known.epoch.conf_ver > seen && !is_member {
+        if status.raft.leader.is_none() && went_on_without(peer, status.epoch.conf_ver, known) {
             context.report.probe("orphan_destroyed");
-            let group = known.id;
             self.host.post(context, Event::Destroy { group, peer });
         }
     }
-}
-
-/// What a leader tells about its region; `None` if it is no member of it any more.
-fn report_of(status: &GroupStatus) -> Option<RegionReport> {
-    let region = &status.state.as_ref()?.region;
-    let down = status.silent.iter();
-    Some(RegionReport {
-        region: region.clone(),
-        leader: region.peer(status.peer.id)?,
-        term: status.raft.hard_state.term,
-        pending: status.pending_peers.iter().copied().collect(),
-        down: down
-            .filter(|(_, silent)| *silent >= DOWN_AFTER)
-            .copied()
-            .collect(),
-        stats: RegionStats::default(),
-    })
 }

@@ -2,12 +2,14 @@
 
 use std::time::Duration;
 
-use tinykv_replica::{Region, StoreId};
+use tinykv_keys::Asker;
+use tinykv_replica::{Peer, Region, StoreId};
 
 use crate::checker::Action;
 
 use super::super::client::{Finished, Mark, Next};
 use super::super::happening::{Happening, NOTICE_DELAY, client_address};
+use super::super::placement::located;
 use super::super::workload::{self, Wanted};
 use super::World;
 
@@ -114,18 +116,18 @@ impl World {
         if !self.members.is_empty() {
             return self.ask_to_locate(client, attempt, key);
         }
-        let route = self.omniscience(key);
+        let route = located(self.omniscience(key), Asker::Raw);
         let next = self.clients[client].on_route(self.context.now(), attempt, route);
         self.next(client, next);
     }
 
-    fn omniscience(&self, key: &str) -> Option<(Region, Option<StoreId>)> {
+    fn omniscience(&self, key: &str) -> Option<(Region, Option<Peer>)> {
         let newest = self.newest_regions().into_values();
         let region = newest
             .filter(|region| region.contains(key.as_bytes()))
             .max_by_key(|region| region.epoch.version)?;
         let leader = self.leader(region.id);
-        let leader = leader.map(|index| self.stores[index].host.id);
+        let leader = leader.and_then(|index| region.peer_on(self.stores[index].host.id));
         Some((region, leader))
     }
 

@@ -154,7 +154,7 @@ impl World {
         if is_due && let Some(member) = self.serving_member() {
             self.founding.told_at = Some(now);
             let question = Question::Command(command);
-            self.context.ask(Asker::Operator, member, question);
+            self.context.ask(Asker::Operator, member, 0, question);
         }
         self.context
             .schedule

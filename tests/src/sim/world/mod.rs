@@ -282,8 +282,8 @@ impl World {
                 self.on_unreachable(at, store);
                 Ok(())
             }
-            Happening::Ask { to, from, question } => self.on_question(to, from, question),
-            Happening::Told { to, by, reply } => self.on_told(to, by, reply),
+            Happening::Ask(asked) => self.on_question(asked),
+            Happening::Told(told) => self.on_told(told),
             Happening::Draw { client } => {
                 self.draw(client);
                 Ok(())

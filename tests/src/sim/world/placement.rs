@@ -2,12 +2,15 @@
 
 use std::time::Duration;
 
+use bytes::Bytes;
 use tinykv_placement::schedule::Manual;
+use tinykv_placement::timestamps::Timestamp;
+use tinykv_proto::pdpb;
 use tinykv_raft::GroupId;
 use tinykv_replica::{Region, StoreId};
 
-use super::super::happening::{Asker, Happening};
-use super::super::placement::{Question, Reply};
+use super::super::happening::{Asked, Asker, Happening, Told};
+use super::super::placement::{Question, Reply, wish};
 use super::super::store::FIRST_STORE;
 use super::{World, index_of, member_index};
 
@@ -19,25 +22,27 @@ impl World {
         serving.map(|member| member.host.id)
     }
 
-    pub(super) fn on_question(
-        &mut self,
-        to: StoreId,
-        from: Asker,
-        question: Question,
-    ) -> Result<(), String> {
+    pub(super) fn on_question(&mut self, asked: Asked) -> Result<(), String> {
         let now = self.context.now();
+        let to = asked.to;
         let member = &mut self.members[member_index(to)];
         let paused_until = member.host.paused_until;
         if paused_until > now {
-            let again = Happening::Ask { to, from, question };
+            let again = Happening::Ask(asked);
             self.context.schedule.after(paused_until - now, again);
             return Ok(());
         }
-        let outcome = member.on_question(&mut self.context, from, question);
+        let outcome = member.on_question(&mut self.context, asked);
         self.settle(to, outcome)
     }
 
-    pub(super) fn on_told(&mut self, to: Asker, by: StoreId, reply: Reply) -> Result<(), String> {
+    pub(super) fn on_told(&mut self, told: Told) -> Result<(), String> {
+        let Told {
+            to,
+            by,
+            call,
+            reply,
+        } = told;
         match to {
             Asker::Store { id, life } => {
                 let store = &mut self.stores[index_of(id)];
@@ -45,15 +50,20 @@ impl World {
                     let now = self.context.now();
                     let paused_until = store.host.paused_until;
                     if paused_until > now {
-                        let again = Happening::Told { to, by, reply };
+                        let again = Happening::Told(Told {
+                            to,
+                            by,
+                            call,
+                            reply,
+                        });
                         self.context.schedule.after(paused_until - now, again);
                         return Ok(());
                     }
-                    store.on_told(&mut self.context, by, reply);
+                    store.on_told(&mut self.context, by, call, reply);
                 }
                 Ok(())
             }
-            Asker::Client(client) => self.on_told_client(client, by, reply),
+            Asker::Client(client) => self.on_told_client(client, by, call, reply),
             Asker::Operator => match reply {
                 Reply::Command(applied) if !self.founding.is_done() => {
                     self.on_founding_reply(&applied)
@@ -63,31 +73,47 @@ impl World {
         }
     }
 
-    fn on_told_client(&mut self, client: usize, by: StoreId, reply: Reply) -> Result<(), String> {
+    fn on_told_client(
+        &mut self,
+        client: usize,
+        by: StoreId,
+        call: u64,
+        reply: Reply,
+    ) -> Result<(), String> {
         let now = self.context.now();
         match reply {
-            Reply::Located { attempt, found } => {
-                if found.is_some() {
+            Reply::Region(response) => {
+                if response.region.is_some() {
                     self.context.report.probe("route_from_placement");
                 }
-                let next = self.clients[client].on_route(now, attempt, found);
+                let next = self.clients[client].on_route(now, call, response);
                 self.next(client, next);
             }
-            Reply::NotLeader { leader, attempt } => {
+            Reply::NotLeader {
+                leader,
+                was_locating,
+            } => {
                 if member_index(by) == self.believed[client] {
                     self.believed[client] = match leader {
                         Some(leader) => member_index(leader),
                         None => (self.believed[client] + 1) % self.members.len(),
                     };
                 }
-                if let Some(attempt) = attempt {
-                    let next = self.clients[client].on_route(now, attempt, None);
+                if was_locating {
+                    let nobody = pdpb::GetRegionResponse::default();
+                    let next = self.clients[client].on_route(now, call, nobody);
                     self.next(client, next);
                 }
             }
-            Reply::Timestamps { last, count, asked } => {
+            Reply::Timestamps(response) => {
                 self.context.report.probe("timestamps_drawn");
-                return self.context.invariants.on_received(asked, now, last, count);
+                let last = response.timestamp.unwrap_or_default();
+                let last = Timestamp {
+                    physical_ms: last.physical as u64,
+                    logical: last.logical as u32,
+                };
+                let invariants = &mut self.context.invariants;
+                return invariants.on_received(call, now, last, response.count);
             }
             _ => {}
         }
@@ -96,38 +122,46 @@ impl World {
 
     /// A client asks placement who holds a key. It does not know whether it will be answered.
     pub(super) fn ask_to_locate(&mut self, client: usize, attempt: u64, key: &str) {
-        let key = key.to_owned();
-        self.ask_for(client, Question::Locate { key, attempt });
+        let request = pdpb::GetRegionRequest {
+            region_key: Bytes::copy_from_slice(key.as_bytes()),
+            ..pdpb::GetRegionRequest::default()
+        };
+        self.ask_for(client, attempt, Question::Locate(request));
     }
 
     /// A client asks for timestamps, now and then.
     pub(super) fn draw(&mut self, client: usize) {
         let count = self.context.random.between(1, 50) as u32;
         let asked = self.context.now().as_nanos() as u64;
-        self.ask_for(client, Question::Timestamps { count, asked });
+        let request = pdpb::TsoRequest {
+            count,
+            ..pdpb::TsoRequest::default()
+        };
+        self.ask_for(client, asked, Question::Timestamps(request));
         let wait = Duration::from_millis(self.context.random.between(20, 300));
         let draw = Happening::Draw { client };
         self.context.schedule.after(wait, draw);
     }
 
-    fn ask_for(&mut self, client: usize, question: Question) {
+    fn ask_for(&mut self, client: usize, call: u64, question: Question) {
         // One that does not answer is not asked for ever.
         if self.context.random.chance(8) {
             self.believed[client] = (self.believed[client] + 1) % self.members.len();
         }
         let member = self.members[self.believed[client]].host.id;
-        self.context.ask(Asker::Client(client), member, question);
+        self.context
+            .ask(Asker::Client(client), member, call, question);
     }
 
     /// Somebody at a terminal wants something done to a region.
-    pub(super) fn wish(&mut self, region: GroupId, wish: Manual) -> bool {
+    pub(super) fn wish(&mut self, region: GroupId, wanted: Manual) -> bool {
         let Some(member) = self.serving_member() else {
             return false;
         };
         self.context
-            .trace(format_args!("wish for group {region}: {wish:?}"));
-        let question = Question::Operate { region, wish };
-        self.context.ask(Asker::Operator, member, question);
+            .trace(format_args!("wish for group {region}: {wanted:?}"));
+        let question = Question::Operate(wish(region, wanted));
+        self.context.ask(Asker::Operator, member, 0, question);
         true
     }
 
