@@ -208,7 +208,8 @@ impl<S: StateMachine> Host<S> {
                 before.as_ref().map(|before| &before.region),
                 Some(&after.region),
             ];
-            let acknowledged = context.invariants.on_acknowledged(observed.entry, regions);
+            let invariants = &context.invariants;
+            let acknowledged = invariants.on_acknowledged(observed.group, observed.entry, regions);
             acknowledged.map_err(Trouble::Violation)?;
         }
         Ok(())
