@@ -242,7 +242,9 @@ impl Coordinator {
             return None;
         }
         let known = self.view.regions.get(&region)?;
-        let operator = Operator::new(ids.operator, decision, ids.peer, known, settings, now)?;
+        let was_whole = known.voters().count() >= self.view.replicas_wanted as usize;
+        let mut operator = Operator::new(ids.operator, decision, ids.peer, known, settings, now)?;
+        operator.was_whole = was_whole;
         tracing::info!(
             operator = operator.id,
             %region,
@@ -322,7 +324,10 @@ impl Coordinator {
             match operator.action {
                 // No rule could undo it.
                 Action::Split { .. } => {}
-                Action::RemovePeer { .. } => self.view.leave_lacking(operator.region, now),
+                // A region that was not whole lacks what nobody took, and may take no writes yet.
+                Action::RemovePeer { .. } if operator.was_whole => {
+                    self.view.leave_lacking(operator.region, now);
+                }
                 _ => self.view.leave_alone(operator.region, now),
             }
         }

@@ -8,6 +8,7 @@ use tinykv_replica::{Peer, RegionEpoch};
 
 mod draining;
 mod histories;
+mod removing;
 
 use super::history::ENDED_MAX;
 use super::*;

@@ -38,6 +38,8 @@ pub struct Operator {
     pub step_began_at: Duration,
     /// When it was last asked what comes next.
     pub advanced_at: Duration,
+    /// Whether the region had all voters wanted when it began.
+    pub was_whole: bool,
 }
 
 /// An operator that is over.
@@ -75,6 +77,7 @@ impl Operator {
             began_at: now,
             step_began_at: now,
             advanced_at: now,
+            was_whole: true,
         })
     }
 
