@@ -36,6 +36,16 @@ impl SuperVersion {
     pub(crate) fn memtables(&self) -> impl Iterator<Item = &Arc<Memtable>> {
         std::iter::once(&self.active).chain(&self.immutables)
     }
+
+    /// The tables alone.
+    pub(crate) fn without_memtables(&self) -> SuperVersion {
+        SuperVersion {
+            active: Arc::new(Memtable::new()),
+            immutables: Vec::new(),
+            version: Arc::clone(&self.version),
+            floor: self.floor,
+        }
+    }
 }
 
 /// The tree at one moment. Keeps the memtables and tables of that moment alive, so it should not

@@ -153,6 +153,13 @@ impl Lsm {
         Snapshot::new(state, self.inner.visible.load(Ordering::Acquire))
     }
 
+    /// What would be found after a crash now: the state without what is in memory only.
+    pub fn flushed_snapshot(&self) -> Snapshot {
+        let state = self.inner.state();
+        let visible = self.inner.visible.load(Ordering::Acquire);
+        Snapshot::new(Arc::new(state.without_memtables()), visible)
+    }
+
     /// The applied index of an origin, in memory; 0 for an unknown one.
     pub fn applied(&self, origin: OriginId) -> u64 {
         let writer = self.inner.writer.lock();

@@ -10,6 +10,7 @@
 //! * [`raw`]: requests become commands, snapshots become answers.
 //! * [`admission`], [`service`]: the calls of clients. Messages of the wire stop here.
 //! * [`resp`]: Redis's protocol, which asks the whole cluster through `tinykv-client`.
+//! * [`expiry`]: expired values leave the disk.
 //! * [`splitting`]: regions led here are cut, when asked to or when they are large.
 //! * [`bootstrap`], [`placement`], [`reporting`]: the link to the placement driver, both ways.
 //! * [`config`] and [`main()`]: a process of it.
@@ -52,6 +53,8 @@ pub mod splitting;
 pub mod bootstrap;
 pub mod placement;
 pub mod reporting;
+
+pub mod expiry;
 
 pub mod config;
 mod run;

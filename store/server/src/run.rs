@@ -9,7 +9,6 @@ use std::time::Duration;
 
 use prometheus_client::registry::Registry;
 use tinykv_client::{Options, RawClient};
-use tinykv_engine::EngineOptions;
 use tinykv_env::{Env, OsEnv};
 use tinykv_node::failure::Failure;
 use tinykv_node::identity::{DataDir, Role};
@@ -28,6 +27,7 @@ use tonic_health::server::HealthReporter;
 
 use crate::clock::PlacementClock;
 use crate::config::Settings;
+use crate::expiry::{self, Expiry};
 use crate::machine::RawMachine;
 use crate::placement::{Placement, Stores};
 use crate::reporting::{self, News, Reporting, Told};
@@ -98,6 +98,8 @@ struct Store {
     was_damaged: bool,
     placement: Arc<Placement>,
     reporting: Reporting,
+    /// Which values may leave the disk.
+    expiry: Arc<Expiry>,
     /// Reporting and orders: they end first.
     reporters: Tasks,
     /// Writes that are under way, and the server.
@@ -118,7 +120,8 @@ impl Store {
         stop: &Stop,
     ) -> Result<Store, Failure> {
         let fatal = Fatal::exit_process();
-        let storage = Storage::open(&dir, EngineOptions::default())?;
+        let expiry = Arc::new(Expiry::default());
+        let storage = Storage::open(&dir, expiry::engine_options(&expiry))?;
         let was_damaged = storage.was_damaged();
         let identity = dir.identity().expect("established before");
         let news = Arc::new(News::default());
@@ -211,6 +214,7 @@ impl Store {
             was_damaged,
             placement,
             reporting,
+            expiry,
             reporters,
             servers,
             serving,
@@ -253,6 +257,9 @@ impl Store {
         let split_size = self.settings.region_split_size.0;
         self.reporters
             .spawn("sizes", sizes::run(self.reporting.clone(), split_size));
+        let expiry = Arc::clone(&self.expiry);
+        self.reporters
+            .spawn("expiry", expiry::run(self.reporting.clone(), expiry));
         Ok(())
     }
 

@@ -156,6 +156,27 @@ pub fn region_state_key(region: GroupId) -> [u8; 10] {
     engine::region_meta(region.0, RegionMeta::Descriptor)
 }
 
+/// Where the records of all regions stand, other things about regions between them.
+pub fn region_states() -> KeyRange {
+    key_range(EngineRange {
+        start: engine::region_meta_range(1).start,
+        end: engine::region_meta_range(u64::MAX).end,
+    })
+}
+
+/// Whether raw data stands at an engine key.
+pub fn is_raw(engine_key: &[u8]) -> bool {
+    matches!(Kind::of(engine_key), Some(Kind::Raw | Kind::KeyspaceRaw))
+}
+
+/// The region whose record stands at an engine key; `None` if something else does.
+pub fn region_of_state(engine_key: &[u8]) -> Option<GroupId> {
+    match engine::parse_region_meta(engine_key)? {
+        (region, RegionMeta::Descriptor) => Some(GroupId(region)),
+        (_, RegionMeta::ApplyState) => None,
+    }
+}
+
 fn key_range(range: EngineRange) -> KeyRange {
     KeyRange {
         start: Bytes::from(range.start),

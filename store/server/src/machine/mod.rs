@@ -44,7 +44,7 @@ impl RegionTime {
         }
     }
 
-    fn encode(self) -> Bytes {
+    pub(crate) fn encode(self) -> Bytes {
         let mut out = [RegionTime::FORMAT; 9];
         out[1..].copy_from_slice(&self.0.0.to_le_bytes());
         Bytes::copy_from_slice(&out)

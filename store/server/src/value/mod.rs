@@ -72,6 +72,15 @@ impl StoredValue {
         stored.first() == Some(&0)
     }
 
+    /// When bytes that are a stored value expire; `None`: never, as far as this build can tell.
+    pub fn expiry_of(stored: &[u8]) -> Option<PlacementTime> {
+        let (&HAS_EXPIRY, rest) = stored.split_first()? else {
+            return None;
+        };
+        let expiry = rest.first_chunk::<EXPIRY_LEN>()?;
+        Some(PlacementTime(u64::from_le_bytes(*expiry)))
+    }
+
     /// The stored form.
     pub fn encode(&self) -> Bytes {
         let Some(expires_at) = self.expires_at else {
@@ -93,13 +102,10 @@ impl StoredValue {
                 expires_at: None,
                 payload: stored.slice(StoredValue::PLAIN_HEADER_LEN..),
             }),
-            HAS_EXPIRY => {
-                let expiry = stored[1..].first_chunk::<EXPIRY_LEN>().ok_or(cut_short)?;
-                Ok(StoredValue {
-                    expires_at: Some(PlacementTime(u64::from_le_bytes(*expiry))),
-                    payload: stored.slice(1 + EXPIRY_LEN..),
-                })
-            }
+            HAS_EXPIRY => Ok(StoredValue {
+                expires_at: Some(StoredValue::expiry_of(stored).ok_or(cut_short)?),
+                payload: stored.slice(1 + EXPIRY_LEN..),
+            }),
             _ => Err(ValueError::Flags(flags)),
         }
     }
