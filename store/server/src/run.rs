@@ -192,9 +192,8 @@ impl Store {
         }
         let pages = pages::router(move || health(&told), Arc::new(registry));
         let until = serving.clone();
-        let server = server::serve(listeners.grpc, services, pages, async move {
-            until.requested().await;
-        });
+        let until = async move { until.requested().await };
+        let server = server::serve(listeners.grpc, services, pages, until);
         servers.spawn("server", async move {
             if let Err(failure) = server.await {
                 fatal.report(failure);
