@@ -323,6 +323,7 @@ impl<S: StateMachine> Common<S> {
                 homes: Arc::clone(homes),
                 shard,
                 inbox: Arc::clone(inbox),
+                shards: Arc::clone(&self.shards),
                 waiters: Waiters::new(),
                 engine: engine.clone(),
                 env: Arc::clone(&self.env),
@@ -359,7 +360,7 @@ impl<S: StateMachine> Common<S> {
             S::ranges,
             move |snapshot| {
                 let inbox = shards.of(snapshot.message.group);
-                inbox.push_notice(Event::SnapshotReceived(snapshot));
+                inbox.push_notice(Event::SnapshotReceived(Box::new(snapshot)));
             },
         )
     }

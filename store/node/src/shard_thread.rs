@@ -22,6 +22,7 @@ use crate::jobs::Jobs;
 use crate::lease::Lease;
 use crate::metrics::NodeMetrics;
 use crate::node::Hooks;
+use crate::shards::Shards;
 use crate::transport::Transport;
 use crate::trouble::Trouble;
 use crate::waiters::{Waiters, refuse};
@@ -33,6 +34,8 @@ pub(crate) struct ShardThread<S: StateMachine> {
     pub(crate) homes: Arc<Homes>,
     pub(crate) shard: Shard<S>,
     pub(crate) inbox: Arc<Inbox<S>>,
+    /// All shards of the process, this one included.
+    pub(crate) shards: Arc<Shards<S>>,
     pub(crate) waiters: Waiters<S::Reply>,
     pub(crate) engine: Engine,
     pub(crate) env: Arc<dyn Env>,
@@ -166,7 +169,12 @@ impl<S: StateMachine> ShardThread<S> {
             self.transport.need(self.number, stores);
         }
         self.asleep.set(self.shard.asleep());
+        let local = std::mem::take(&mut effects.local);
         self.hand_out(effects);
+        for message in local {
+            let home = self.shards.of(message.to);
+            home.push_notice(Event::Local(message));
+        }
         Ok(())
     }
 

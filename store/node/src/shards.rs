@@ -131,6 +131,10 @@ fn carries_entries(message: &PeerMessage) -> bool {
             MessageBody::Append(append) => !append.entries.is_empty(),
             _ => false,
         },
-        PeerBody::Gone | PeerBody::Probe | PeerBody::AskedBy(_) | PeerBody::Rest(_) => false,
+        PeerBody::Gone
+        | PeerBody::Probe
+        | PeerBody::AskedBy(_)
+        | PeerBody::Rest(_)
+        | PeerBody::Merge(_) => false,
     }
 }

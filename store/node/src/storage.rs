@@ -145,8 +145,7 @@ impl Storage {
         let Some((snapshot, payload)) = log.installing.take() else {
             return Ok(());
         };
-        let mut drop = S::ranges(&record.after.region);
-        drop.extend(record.before.iter().flat_map(S::ranges));
+        let drop: Vec<_> = record.dropped().flat_map(S::ranges).collect();
         let ingestion = Ingestion {
             group,
             snapshot,

@@ -268,9 +268,10 @@ impl Raft {
         Ok(())
     }
 
-    /// What is committed stays so, whoever says it. A campaign ends if it turns out that its votes
-    /// were counted by a configuration that is over.
-    fn learn_commit(&mut self, commit: EntryId) {
+    /// What is committed stays so, whoever says it: another group's log may know it as well (a merge).
+    /// Of an entry that is not in the log nothing is learnt. A campaign ends if it turns out that its
+    /// votes were counted by a configuration that is over.
+    pub fn learn_commit(&mut self, commit: EntryId) {
         let is_leader = matches!(self.office, Office::Leader(_));
         if is_leader || self.log.term(commit.index) != Some(commit.term) {
             return;

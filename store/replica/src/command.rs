@@ -6,18 +6,26 @@
 //! network and apply.
 
 use bytes::{BufMut, Bytes, BytesMut};
-use tinykv_raft::{Entry, GroupId, MembershipChange, MembershipStep, Payload, PeerId};
+use tinykv_raft::{Entry, EntryId, GroupId, MembershipChange, MembershipStep, Payload, PeerId};
 
 use crate::codec::{Decoder, Encoder, FormatError};
-use crate::region::{Peer, RegionEpoch, decode_peer, encode_peer};
+use crate::merge::{decode_entry_id, encode_entry_id};
+use crate::region::{
+    Peer, Region, RegionEpoch, RegionState, decode_peer, decode_region, encode_peer, encode_region,
+};
 use crate::split::{CHILDREN_MAX, SplitIds};
 
 const FORMAT_COMMAND: u8 = 1;
 const FORMAT_MEMBERSHIP: u8 = 1;
 const FORMAT_SPLIT: u8 = 1;
+const FORMAT_MERGE: u8 = 1;
 const KIND_MACHINE: u8 = 0;
 const KIND_OPEN: u8 = 1;
 const KIND_SPLIT: u8 = 2;
+const KIND_PREPARE_MERGE: u8 = 3;
+const KIND_COMMIT_MERGE: u8 = 4;
+const KIND_DECLINE_MERGE: u8 = 5;
+const KIND_ROLLBACK_MERGE: u8 = 6;
 const HEADER_LEN: usize = 18;
 
 /// A command with its header, ready to be proposed.
@@ -52,6 +60,20 @@ impl Command {
         let (kind, body) = match command {
             AdminCommand::Open => (KIND_OPEN, Bytes::new()),
             AdminCommand::Split { keys, ids } => (KIND_SPLIT, encode_split(keys, ids)),
+            AdminCommand::PrepareMerge { target } => {
+                let body = encode_merge(|to| encode_region(target, to));
+                (KIND_PREPARE_MERGE, body)
+            }
+            AdminCommand::CommitMerge { source } => {
+                (KIND_COMMIT_MERGE, encode_merge(|to| source.encode_into(to)))
+            }
+            AdminCommand::DeclineMerge { source } => {
+                (KIND_DECLINE_MERGE, encode_merge(|to| to.u64(source.0)))
+            }
+            AdminCommand::RollbackMerge { prepared } => {
+                let body = encode_merge(|to| encode_entry_id(*prepared, to));
+                (KIND_ROLLBACK_MERGE, body)
+            }
         };
         let mut out = header(epoch, kind, body.len());
         out.put_slice(&body);
@@ -85,7 +107,7 @@ impl Command {
     }
 }
 
-/// Commands of the driver itself, applied by every replica alike. Merge will stand here.
+/// Commands of the driver itself, applied by every replica alike.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum AdminCommand {
     /// The region has reached its replica count: commands are accepted from now on (F4).
@@ -98,6 +120,31 @@ pub enum AdminCommand {
         keys: Vec<Bytes>,
         /// Who the children are, parallel to `keys`.
         ids: Vec<SplitIds>,
+    },
+    /// Said to the source of a merge: from here on it is frozen, if its epoch (as a whole) is still
+    /// the proposer's. Raises both parts of its epoch.
+    PrepareMerge {
+        /// The target, at the one epoch at which it can commit the merge.
+        target: Region,
+    },
+    /// Said to the target of a merge: the source is part of it from here on, if its epoch (as a whole)
+    /// is still the one that the source's freeze names. The version becomes the larger of both, plus
+    /// one.
+    CommitMerge {
+        /// The source, frozen; all its peers have all of its log.
+        source: Box<RegionState>,
+    },
+    /// Said to the target of a merge: this merge is not to be. Raises the version, so that it cannot
+    /// be committed any more; refused if the epoch is not the one that the freeze names.
+    DeclineMerge {
+        /// The source.
+        source: GroupId,
+    },
+    /// Said to the source of a merge: the target can never commit it; the freeze ends. Raises the
+    /// version.
+    RollbackMerge {
+        /// Which freeze.
+        prepared: EntryId,
     },
 }
 
@@ -133,8 +180,41 @@ pub(crate) fn decode_entry(encoded: &Bytes) -> Result<Decoded, FormatError> {
             epoch,
             command: decode_split(from)?,
         }),
+        KIND_PREPARE_MERGE | KIND_COMMIT_MERGE | KIND_DECLINE_MERGE | KIND_ROLLBACK_MERGE => {
+            Ok(Decoded::Admin {
+                epoch,
+                command: decode_merge(kind, from)?,
+            })
+        }
         _ => Err(from.error("unknown kind of command")),
     }
+}
+
+fn encode_merge(write: impl FnOnce(&mut Encoder)) -> Bytes {
+    let mut to = Encoder::new(FORMAT_MERGE);
+    write(&mut to);
+    to.finish()
+}
+
+fn decode_merge(kind: u8, entry: Decoder<'_>) -> Result<AdminCommand, FormatError> {
+    let body = entry.rest();
+    let mut from = Decoder::new(&body, FORMAT_MERGE, "merge")?;
+    let command = match kind {
+        KIND_PREPARE_MERGE => AdminCommand::PrepareMerge {
+            target: decode_region(&mut from)?,
+        },
+        KIND_COMMIT_MERGE => AdminCommand::CommitMerge {
+            source: Box::new(RegionState::decode_from(&mut from)?),
+        },
+        KIND_DECLINE_MERGE => AdminCommand::DeclineMerge {
+            source: GroupId(from.u64()?),
+        },
+        _ => AdminCommand::RollbackMerge {
+            prepared: decode_entry_id(&mut from)?,
+        },
+    };
+    from.end()?;
+    Ok(command)
 }
 
 /// Whether [`decode_entry`] and [`MembershipContext::decode`] will know what an entry says. The body of

@@ -57,6 +57,9 @@ pub struct ShardConfig {
     /// stores are [fresh](crate::Event::StoreFresh). `None`, the default, is never;
     /// [`ShardConfig::HIBERNATE_AFTER_TICKS`] is what stores should have.
     pub hibernate_after_ticks: Option<u32>,
+    /// Ticks after which a frozen region whose peers do not all get the rest of its log asks its target
+    /// to decline the merge. Default 100.
+    pub merge_patience_ticks: u32,
     /// Whether this store wants to lead. Default willing. [`crate::Event::SetWillingness`] changes
     /// it.
     pub willingness: Willingness,
@@ -95,6 +98,7 @@ impl ShardConfig {
             campaign_stagger: Duration::from_millis(1),
             campaign_spread_max: Duration::from_millis(500),
             hibernate_after_ticks: None,
+            merge_patience_ticks: 100,
             willingness: Willingness::Willing,
             observe: false,
             log_was_damaged: false,

@@ -8,7 +8,7 @@ use tinykv_lsm::WriteBatch;
 use tinykv_raft::{EntryId, Fetch, GroupId, PeerId, SnapshotMetadata, StepError, Term};
 use tinykv_wal::Batch;
 
-use crate::event::PeerMessage;
+use crate::event::{LocalMessage, PeerMessage};
 use crate::machine::{KeyRange, Observation, ReadError};
 use crate::outcome::{Outcome, WaiterId};
 use crate::region::{Peer, Region, RegionEpoch, RegionState, StoreId};
@@ -64,6 +64,9 @@ pub struct Effects<R> {
     pub damaged: Vec<(GroupId, PeerId, ReadError)>,
     /// Messages that were not processed, to be counted by reason.
     pub dropped: Vec<Dropped>,
+    /// To be posted, as [`crate::Event::Local`], to the shards of the groups they are for: this one, or
+    /// another of the same store. In order, none lost.
+    pub local: Vec<LocalMessage>,
     /// If set, the stores that this shard shares groups with that sleep or would like to: what it
     /// needs of [`crate::Neighbours`] from now on.
     pub neighbours: Option<Vec<StoreId>>,
@@ -90,6 +93,7 @@ impl<R> Effects<R> {
             && self.flushes.is_empty()
             && self.damaged.is_empty()
             && self.dropped.is_empty()
+            && self.local.is_empty()
             && self.neighbours.is_none()
     }
 }

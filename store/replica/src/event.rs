@@ -9,8 +9,10 @@ use tinykv_raft::{Entry, EntryId, GroupId, LogIndex, Message, PeerId, Term, Will
 use crate::command::{AdminCommand, Command, PeerChange};
 use crate::effects::{EntryFetch, PersistToken, SnapshotHandle};
 use crate::machine::ReadError;
+use crate::merge::Fate;
 use crate::outcome::WaiterId;
-use crate::region::{Peer, RegionEpoch, RegionState, RoutingRange, StoreId};
+use crate::record::TombstoneRecord;
+use crate::region::{Peer, Region, RegionEpoch, RegionState, RoutingRange, StoreId};
 use crate::split::SplitIds;
 
 /// One thing that happened. The shell collects them and passes them to
@@ -30,6 +32,8 @@ pub enum Event {
     Admin(AdminRequest),
     /// The record batch of an earlier run is durable, and so are those of all runs before it.
     Persisted(PersistToken),
+    /// Another group of this store says something ([`crate::Effects::local`]).
+    Local(LocalMessage),
     /// Entries asked for by [`EntryFetch`].
     EntriesFetched {
         /// As asked.
@@ -48,7 +52,7 @@ pub enum Event {
         values: Result<Vec<(Bytes, Option<Bytes>)>, ReadError>,
     },
     /// The data of a snapshot has arrived whole and intact.
-    SnapshotReceived(ReceivedSnapshot),
+    SnapshotReceived(Box<ReceivedSnapshot>),
     /// An installation asked for by [`crate::SnapshotInstall`] ended.
     SnapshotInstalled {
         /// The group.
@@ -166,6 +170,115 @@ pub enum PeerBody {
     AskedBy(Peer),
     /// About the sleep of the group.
     Rest(Rest),
+    /// About a merge.
+    Merge(MergeWord),
+}
+
+/// What peers tell each other about a merge. May be lost; it is said again.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum MergeWord {
+    /// To the target's leader: what a source on the follower's store asks for.
+    Plea {
+        /// The epoch of the target that the freeze names.
+        epoch: RegionEpoch,
+        /// The source.
+        source: GroupId,
+        /// What is asked for.
+        plea: Plea,
+    },
+    /// To the source's leader: the target, as applied on the follower's store, can never commit the merge.
+    Declined {
+        /// Which freeze.
+        prepared: EntryId,
+    },
+    /// The answer to whatever a peer of a source says to one that is buried: "We have become a part of
+    /// this region."
+    Merged {
+        /// The target.
+        into: GroupId,
+    },
+}
+
+/// What a frozen source asks of its target.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Plea {
+    /// To be told what has become of it.
+    Tell,
+    /// To commit the merge: all peers of the source have all of its log.
+    Commit(Box<RegionState>),
+    /// To see to it that the merge can never be committed.
+    Decline,
+}
+
+/// What one group of a store says to another, on whichever shards both live. Never lost while the
+/// process lives, and heard in the order in which it was said.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct LocalMessage {
+    /// Who says it.
+    pub from: GroupId,
+    /// Whom it is for.
+    pub to: GroupId,
+    /// What is said.
+    pub body: LocalBody,
+}
+
+/// What a [`LocalMessage`] says. All of it is about merges.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum LocalBody {
+    /// A frozen source to its target, or to whom that has become a part of.
+    Plea {
+        /// The target that the freeze names.
+        target: GroupId,
+        /// At this epoch.
+        epoch: RegionEpoch,
+        /// What is asked for.
+        plea: Plea,
+    },
+    /// The answer.
+    Fate {
+        /// The target that was asked about.
+        target: GroupId,
+        /// At this epoch.
+        epoch: RegionEpoch,
+        /// What is known.
+        fate: Fate,
+    },
+    /// A target to its source: "The merge is committed. Apply up to the freeze and stop."
+    Yield {
+        /// The source's peer here.
+        peer: PeerId,
+        /// The freeze.
+        prepared: EntryId,
+    },
+    /// A target that lags to its source: "The merge is committed, and I am getting a snapshot of what
+    /// came of it. Stop where you are."
+    YieldToSnapshot,
+    /// The source's answer to either.
+    Yielded(Yielded),
+    /// The target did not take the snapshot after all: "Go on."
+    Resume,
+    /// The target does not live here any more, and has not absorbed the source here: "Nobody needs
+    /// you."
+    Abandoned,
+    /// "What was yours is mine, durably. Be buried." `recorded` says whether the tombstone is in the
+    /// log already, beside the record of the target's installation.
+    Die {
+        /// The tombstone, if it is recorded.
+        recorded: Option<Box<TombstoneRecord>>,
+    },
+}
+
+/// Whether a source has stopped.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Yielded {
+    /// It has applied its log up to the freeze.
+    Applied,
+    /// It stands where it stood; this is to be recorded of it with the installation.
+    Stopped(Box<TombstoneRecord>),
+    /// Not now.
+    Busy,
+    /// It does not live here, is damaged, or is not what it should be.
+    Never(&'static str),
 }
 
 /// What the peers of a group say to each other about its sleep. A leader asks all others; when all
@@ -280,6 +393,17 @@ pub enum AdminAction {
         keys: Vec<Bytes>,
         /// Who the children are, parallel to `keys`.
         ids: Vec<SplitIds>,
+    },
+    /// Make the region a part of its neighbour: it is frozen ([`AdminCommand::PrepareMerge`]), and
+    /// from then on works on being absorbed by itself, or thaws. The outcome, of the freeze, is
+    /// [`crate::Answer::Changed`]; or [`crate::Refusal::Merge`] if the regions do not fit,
+    /// [`crate::Refusal::EpochNotMatch`] for an outdated epoch (also at apply), [`crate::Refusal::Busy`]
+    /// while something else is under way or a peer is behind.
+    Merge {
+        /// The epoch the asker believes in, compared in whole.
+        epoch: RegionEpoch,
+        /// The neighbour, as it is; of another epoch by the time it is asked, it declines.
+        target: Region,
     },
     /// Propose a command of the driver.
     Command {

@@ -69,10 +69,14 @@ impl Grave {
         }
         self.stage = Stage::Dropping;
         let region = self.record.leftover.clone().map(Arc::new);
+        // What is another region's now stays.
+        let is_own = self.record.merged_into.is_none();
+        let own = region.iter().filter(|_| is_own);
+        let drop = own.flat_map(|region| S::ranges(region));
         run.effects.destroys.push(Destroy {
             group,
             peer: self.record.peer.id,
-            drop: region.iter().flat_map(|region| S::ranges(region)).collect(),
+            drop: drop.collect(),
             region,
         });
     }

@@ -99,13 +99,24 @@
 //!
 //! The shell has one [`Neighbours`] a process, whose documentation says how it is driven.
 //!
-//! # Where merges will stand
+//! # Merges
 //!
-//! In [`AdminCommand`], too.
+//! [`AdminAction::Merge`] freezes a region and makes it a part of its neighbour, or thaws it; which of
+//! both is decided by one entry of the neighbour's log. The order of things, why never both come to
+//! pass, and what every crash can leave of it stands in `shard/merging.rs`. In short:
+//!
+//! * From proposing the freeze until its end is applied the source serves no read and accepts nothing.
+//! * The target commits only when all peers of the source have all of its log, and absorbs it on each
+//!   store only when the source's peer there has applied all of it.
+//! * A merge is committed only at the one epoch of the target that the freeze names, and rolled back
+//!   only once the target has left that epoch without it.
+//! * One batch holds the target's new range and the source's end. The source's log stays until that is
+//!   flushed; then its peer is buried, and its data stays.
 
 mod codec;
 
 mod command;
+mod merge;
 mod outcome;
 mod region;
 mod split;
@@ -132,17 +143,18 @@ pub use effects::{
     RegionChange, SnapshotHandle, SnapshotInstall, SnapshotSend, ValueFetch,
 };
 pub use event::{
-    AdminAction, AdminRequest, Birth, Event, InstallError, PeerBody, PeerMessage, Proposal,
-    ReadRequest, ReceivedSnapshot, Rest,
+    AdminAction, AdminRequest, Birth, Event, InstallError, LocalBody, LocalMessage, MergeWord,
+    PeerBody, PeerMessage, Plea, Proposal, ReadRequest, ReceivedSnapshot, Rest, Yielded,
 };
 pub use machine::{
     ApplyContext, KeyRange, Lookup, NeedsKeys, Observation, ObservationKind, ReadError, Reader,
     StateMachine,
 };
+pub use merge::{Absorbed, Fate, Freeze, MergePhase, Merges};
 pub use neighbours::{Heartbeat, NeighbourConfig, NeighbourNews, Neighbours};
 pub use outcome::{
-    Answer, BusyReason, Doubt, MembershipRefusal, Outcome, ReadGrant, Refusal, SplitRefusal,
-    WaiterId,
+    Answer, BusyReason, Doubt, MembershipRefusal, MergeRefusal, Outcome, ReadGrant, Refusal,
+    SplitRefusal, WaiterId,
 };
 pub use record::{BirthRecord, InstallRecord, SplitPoint, TombstoneRecord};
 pub use region::{

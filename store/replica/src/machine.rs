@@ -37,7 +37,18 @@ pub trait StateMachine: Sized + Send + 'static {
         Vec::new()
     }
 
-    /// The state was replaced as a whole: after creation, restart or an installed snapshot. A
+    /// Whether two regions that meet at this routing key may become one.
+    fn may_join(_border: &[u8]) -> bool {
+        true
+    }
+
+    /// What the machine keeps in the state of a region ([`ApplyContext::set_machine`]) that has just
+    /// absorbed another, from what both kept. The default is for machines that keep nothing there.
+    fn join(target: &Bytes, _source: &Bytes) -> Bytes {
+        target.clone()
+    }
+
+    /// The state was replaced as a whole: after creation, restart, a merge or an installed snapshot. A
     /// machine that caches its (small) state reads it here; one that does not returns `Ok`.
     fn restore(&mut self, state: &RegionState, reader: &dyn Reader) -> Result<(), ReadError>;
 

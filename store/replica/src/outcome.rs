@@ -108,6 +108,8 @@ pub enum Refusal {
     Membership(MembershipRefusal),
     /// The split makes no sense.
     Split(SplitRefusal),
+    /// The merge makes no sense.
+    Merge(MergeRefusal),
     /// A transfer of leadership did not come about in time; the old leader goes on.
     TransferFailed,
     /// The process is going down.
@@ -137,6 +139,10 @@ pub enum BusyReason {
     MembershipPending,
     /// A split is under way.
     Splitting,
+    /// The region is about to become part of another one.
+    Merging,
+    /// A peer lacks too much of the log for the region to be merged.
+    PeerBehind,
     /// The learner is too far behind to be promoted.
     LearnerBehind,
     /// The replica is being created, replaced by a snapshot, or destroyed.
@@ -202,6 +208,28 @@ pub enum SplitRefusal {
         /// How many there may be; at least one.
         keys_max: usize,
     },
+}
+
+/// Why a merge is refused.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum MergeRefusal {
+    /// Source and target are the same region.
+    SameRegion,
+    /// The regions do not touch.
+    NotNeighbours,
+    /// The boundary between them has to stay, whatever else happens.
+    BorderStays {
+        /// The routing key.
+        key: Bytes,
+    },
+    /// One of them has a learner, or is between two memberships.
+    MembershipUnsettled,
+    /// Their peers are not on the same stores.
+    OtherStores,
+    /// The target is about to become part of another region itself.
+    TargetMerging,
+    /// The freeze that is to be ended is not in force.
+    NotFrozen,
 }
 
 /// Why the fate of a proposed command is unknown.

@@ -9,9 +9,9 @@ use crate::region::{
     Peer, Region, RegionEpoch, RegionState, decode_peer, decode_region, encode_peer, encode_region,
 };
 
-const FORMAT_BIRTH: u8 = 1;
-const FORMAT_TOMBSTONE: u8 = 1;
-const FORMAT_INSTALLING: u8 = 1;
+const FORMAT_BIRTH: u8 = 2;
+const FORMAT_TOMBSTONE: u8 = 2;
+const FORMAT_INSTALLING: u8 = 2;
 
 /// Where a group came from: an entry of its parent's log.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -104,6 +104,9 @@ pub struct TombstoneRecord {
     /// The split it was born in, as in [`BirthRecord::parent`]: as long as the parent here has not
     /// applied that again, the parent's log may bring back what was this peer's.
     pub parent: Option<SplitPoint>,
+    /// The region that it became a part of, if it died of a merge: its data is that region's, and
+    /// stays.
+    pub merged_into: Option<GroupId>,
 }
 
 impl TombstoneRecord {
@@ -116,6 +119,7 @@ impl TombstoneRecord {
             encode_region(region, &mut to);
         }
         encode_parent(self.parent, &mut to);
+        to.u64(self.merged_into.map_or(0, |into| into.0));
         to.finish()
     }
 
@@ -128,11 +132,13 @@ impl TombstoneRecord {
             false => None,
         };
         let parent = decode_parent(&mut from)?;
+        let into = from.u64()?;
         from.end()?;
         Ok(TombstoneRecord {
             peer,
             leftover,
             parent,
+            merged_into: (into != 0).then_some(GroupId(into)),
         })
     }
 }
@@ -167,9 +173,18 @@ pub struct InstallRecord {
     pub before: Option<Region>,
     /// The region afterwards.
     pub after: RegionState,
+    /// Regions that were merged into it while it lagged and whose peers here die with the
+    /// installation; their ranges are dropped as well.
+    pub absorbed: Vec<Region>,
 }
 
 impl InstallRecord {
+    /// All regions of whose data nothing older stays.
+    pub fn dropped(&self) -> impl Iterator<Item = &Region> {
+        let others = self.before.iter().chain(&self.absorbed);
+        std::iter::once(&self.after.region).chain(others)
+    }
+
     /// The payload's bytes.
     pub fn encode(&self) -> Bytes {
         let mut to = Encoder::new(FORMAT_INSTALLING);
@@ -179,6 +194,10 @@ impl InstallRecord {
             encode_region(region, &mut to);
         }
         self.after.encode_into(&mut to);
+        to.u32(u32::try_from(self.absorbed.len()).expect("they are few"));
+        for region in &self.absorbed {
+            encode_region(region, &mut to);
+        }
         to.finish()
     }
 
@@ -191,11 +210,16 @@ impl InstallRecord {
             false => None,
         };
         let after = RegionState::decode_from(&mut from)?;
+        let mut absorbed = Vec::new();
+        for _ in 0..from.u32()? {
+            absorbed.push(decode_region(&mut from)?);
+        }
         from.end()?;
         Ok(InstallRecord {
             handle,
             before,
             after,
+            absorbed,
         })
     }
 }

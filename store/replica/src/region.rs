@@ -6,6 +6,7 @@ use bytes::Bytes;
 use tinykv_raft::{Configuration, EntryId, GroupId, PeerId};
 
 use crate::codec::{Decoder, Encoder, FormatError};
+use crate::merge::Merges;
 
 /// A store of the cluster (for placement's own group: one of its members). Never 0, never reused.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -235,9 +236,21 @@ pub struct RegionState {
     /// What the state machine wants to keep beside its data ([`crate::ApplyContext::set_machine`]),
     /// for example the expiry clock. Small: it is rewritten as a whole.
     pub machine: Bytes,
+    /// What became of merges.
+    pub merges: Merges,
 }
 
 impl RegionState {
+    /// A state that was never part of a merge.
+    pub fn new(region: Region, open: bool, machine: Bytes) -> RegionState {
+        RegionState {
+            region,
+            open,
+            machine,
+            merges: Merges::default(),
+        }
+    }
+
     /// The bytes of the metadata key. The first is the format.
     pub fn encode(&self) -> Bytes {
         let mut to = Encoder::new(FORMAT_REGION_STATE);
@@ -249,6 +262,7 @@ impl RegionState {
         encode_region(&self.region, to);
         to.u8(u8::from(self.open));
         to.bytes(&self.machine);
+        self.merges.encode_into(to);
     }
 
     /// The opposite of [`RegionState::encode`]; never panics, whatever the bytes.
@@ -263,10 +277,12 @@ impl RegionState {
         let region = decode_region(from)?;
         let open = from.flag()?;
         let machine = from.bytes()?;
+        let merges = Merges::decode_from(from)?;
         Ok(RegionState {
             region,
             open,
             machine,
+            merges,
         })
     }
 }
@@ -278,7 +294,7 @@ pub const FIRST_ENTRY: EntryId = EntryId {
     index: tinykv_raft::LogIndex(1),
 };
 
-const FORMAT_REGION_STATE: u8 = 1;
+const FORMAT_REGION_STATE: u8 = 2;
 
 pub(crate) fn encode_region(region: &Region, to: &mut Encoder) {
     to.u64(region.id.0);

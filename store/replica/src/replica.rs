@@ -1,10 +1,12 @@
 //! One group's peer on this store.
 
+mod absorbing;
 mod admission;
 mod applying;
 mod lifecycle;
 mod log;
 mod membership;
+mod merging;
 mod ready;
 mod receiving;
 mod requests;
@@ -30,10 +32,12 @@ use crate::machine::StateMachine;
 use crate::record::SplitPoint;
 use crate::region::{Peer, Region, RegionEpoch, RegionState};
 
+pub(crate) use self::absorbing::Stopped;
 pub(crate) use self::lifecycle::stored_state;
 pub use self::status::GroupStatus;
 
 use self::log::LogExtent;
+use self::merging::Merging;
 use self::requests::Requests;
 use self::resting::Resting;
 use self::splitting::{ProposedSplit, Splitting};
@@ -69,6 +73,7 @@ pub struct Replica<S: StateMachine> {
 
     requests: Requests,
     transfer: Option<Transfer>,
+    merging: Merging,
 
     /// A snapshot stepped into the core that waits for its verdict.
     offered: Option<Offer>,
@@ -110,7 +115,7 @@ pub struct Replica<S: StateMachine> {
     proposed_split: Option<ProposedSplit>,
     /// The committed split that apply has reached.
     splitting: Option<Splitting>,
-    /// The last split that children here depend on.
+    /// The last split or merge here that others depend on.
     split_floor: LogIndex,
     /// It was told to go while children depended on it.
     leaves_after_split: bool,
@@ -134,6 +139,8 @@ struct Parked {
 struct Offer {
     state: RegionState,
     handle: SnapshotHandle,
+    /// Regions it has absorbed whose peers here die with its installation.
+    sources: Stopped,
 }
 
 /// A snapshot being installed. Nothing is applied meanwhile.
@@ -142,6 +149,10 @@ struct Install {
     metadata: SnapshotMetadata,
     state: Arc<RegionState>,
     before: Option<Arc<Region>>,
+    /// What regions that die with it leave.
+    absorbed: Vec<Region>,
+    /// Those that have yet to be told.
+    sources: Stopped,
     handle: SnapshotHandle,
     /// The shell could not start: ask again at the next tick.
     is_refused: bool,
@@ -168,7 +179,7 @@ impl<S: StateMachine> Replica<S> {
     }
 
     pub(crate) fn is_leader(&self) -> bool {
-        !self.damaged && self.raft.role() == Role::Leader
+        !self.damaged && !self.is_stopped() && self.raft.role() == Role::Leader
     }
 
     pub(crate) fn machine(&self) -> &S {

@@ -109,6 +109,7 @@ impl<R> Default for Effects<R> {
             flushes: Vec::new(),
             damaged: Vec::new(),
             dropped: Vec::new(),
+            local: Vec::new(),
             neighbours: None,
         }
     }

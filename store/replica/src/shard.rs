@@ -1,6 +1,7 @@
 //! Many groups, one owner.
 
 mod calling;
+mod merging;
 mod nameless;
 mod recovery;
 mod routing;
@@ -191,6 +192,7 @@ impl<S: StateMachine> Shard<S> {
         let Some(replica) = self.replicas.get_mut(&group) else {
             return;
         };
+        replica.stop_if_wanted(run);
         if replica.is_damaged() && replica.owes_children() {
             self.orphan_children(group, run);
         }

@@ -6,7 +6,7 @@
 //! the parts of a split change hands under one lock, so that there is no moment in which the keys
 //! of a child are free.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use tinykv_raft::GroupId;
@@ -37,8 +37,19 @@ impl Territory {
 
     /// Gives a group these keys instead of what it held, unless another group holds some of them.
     pub(crate) fn claim(&self, group: GroupId, range: &RoutingRange) -> Result<(), GroupId> {
+        self.claim_beside(group, range, &BTreeSet::new())
+    }
+
+    /// The same, but that some others may hold them, too: they die of it.
+    pub(crate) fn claim_beside(
+        &self,
+        group: GroupId,
+        range: &RoutingRange,
+        dying: &BTreeSet<GroupId>,
+    ) -> Result<(), GroupId> {
         let mut holdings = self.lock();
-        let mut others = holdings.iter().filter(|(other, _)| **other != group);
+        let is_other = |other: &GroupId| *other != group && !dying.contains(other);
+        let mut others = holdings.iter().filter(|(other, _)| is_other(other));
         if let Some((other, _)) = others.find(|(_, held)| held.overlaps(range)) {
             return Err(*other);
         }
@@ -57,6 +68,12 @@ impl Territory {
     /// Notes what a damaged peer leaves, unless it holds keys already: of these, or more.
     pub(crate) fn keep(&self, group: GroupId, range: RoutingRange) {
         self.lock().entry(group).or_insert(range);
+    }
+
+    /// Those of some groups that hold anything.
+    pub(crate) fn holders(&self, groups: impl Iterator<Item = GroupId>) -> BTreeSet<GroupId> {
+        let holdings = self.lock();
+        groups.filter(|it| holdings.contains_key(it)).collect()
     }
 
     /// Nothing of the group is left.

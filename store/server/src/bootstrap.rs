@@ -86,6 +86,7 @@ impl Plan {
                 region,
                 open: false,
                 machine: Bytes::new(),
+                ..RegionState::default()
             },
         };
         self.regions(store).into_iter().map(birth).collect()

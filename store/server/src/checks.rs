@@ -197,6 +197,7 @@ mod tests {
                 region: region(),
                 open: true,
                 machine: Bytes::new(),
+                ..RegionState::default()
             }),
             peer: PeerId(11),
             leader: Some(PeerId(11)),

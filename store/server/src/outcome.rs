@@ -34,11 +34,12 @@ pub fn refused(refusal: Refusal, target: &Target) -> RegionError {
             region,
             leader: None,
         },
-        Refusal::Membership(_) | Refusal::Split(_) | Refusal::TransferFailed => {
-            RegionError::Refused {
-                reason: "only a change of membership, range or leadership can be refused like this",
-            }
-        }
+        Refusal::Membership(_)
+        | Refusal::Split(_)
+        | Refusal::Merge(_)
+        | Refusal::TransferFailed => RegionError::Refused {
+            reason: "only a change of membership, range or leadership can be refused like this",
+        },
     }
 }
 
@@ -53,6 +54,8 @@ fn busy(reason: BusyReason, wait: Duration, region: GroupId) -> RegionError {
         | BusyReason::LeaderNotReady
         | BusyReason::MembershipPending
         | BusyReason::Splitting
+        | BusyReason::Merging
+        | BusyReason::PeerBehind
         | BusyReason::LearnerBehind
         | BusyReason::NotInService => {
             return RegionError::NotLeader {

@@ -34,6 +34,14 @@ impl<S: StateMachine<Reply: Debug>> StateMachine for Watched<S> {
         S::wanted(command)
     }
 
+    fn may_join(border: &[u8]) -> bool {
+        S::may_join(border)
+    }
+
+    fn join(target: &Bytes, source: &Bytes) -> Bytes {
+        S::join(target, source)
+    }
+
     fn restore(&mut self, state: &RegionState, reader: &dyn Reader) -> Result<(), ReadError> {
         self.0.restore(state, reader)
     }

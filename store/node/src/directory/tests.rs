@@ -16,6 +16,7 @@ fn region(group: u64, peer: u64, start: &'static str, end: &'static str) -> Regi
         region,
         open: true,
         machine: Bytes::new(),
+        ..RegionState::default()
     };
     RegionChange::Region {
         peer: PeerId(peer),

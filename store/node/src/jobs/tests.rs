@@ -150,6 +150,7 @@ fn state() -> RegionState {
         },
         open: true,
         machine: Bytes::new(),
+        ..RegionState::default()
     }
 }
 
@@ -179,6 +180,7 @@ fn begin_installation(dir: &DataDir, wal: &mut Wal) {
         handle: HANDLE,
         before: None,
         after: state(),
+        absorbed: Vec::new(),
     };
     let batch = Batch::from(vec![
         Record::Birth {

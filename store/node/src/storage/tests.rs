@@ -50,6 +50,7 @@ fn state(peers: Vec<Peer>) -> RegionState {
         },
         open: true,
         machine: Bytes::new(),
+        ..RegionState::default()
     }
 }
 
@@ -68,6 +69,7 @@ fn begin_installation(path: &Path) {
         handle: HANDLE,
         before: None,
         after: state(vec![Peer::voter(PeerId(20), StoreId(2)), learner]),
+        absorbed: Vec::new(),
     };
     let folder = dir.snapshot_dir().join(format!("{:016x}", HANDLE.0));
     dir.env().create_dir_all(&folder).expect("folder");

@@ -13,7 +13,7 @@ use tinykv_raft::{
     Append, AppendOutcome, AppendReply, Force, Message, MessageBody, Pulse, Refusal, Seq, Snapshot,
     TimeoutNow, VoteKind, VoteReply, VoteRequest,
 };
-use tinykv_replica::{PeerBody, PeerMessage, RegionState, Rest, RoutingRange};
+use tinykv_replica::{MergeWord, PeerBody, PeerMessage, Plea, RegionState, Rest, RoutingRange};
 
 use values::{Input, Output};
 
@@ -42,7 +42,8 @@ pub(crate) fn size(message: &PeerMessage) -> usize {
         | PeerBody::Gone
         | PeerBody::Probe
         | PeerBody::AskedBy(_)
-        | PeerBody::Rest(_) => 0,
+        | PeerBody::Rest(_)
+        | PeerBody::Merge(_) => 0,
     };
     OVERHEAD + payload
 }
@@ -92,9 +93,7 @@ pub fn encode_snapshot_header(header: &SnapshotHeader) -> Bytes {
 pub fn decode_snapshot_header(payload: &[u8]) -> Result<SnapshotHeader, CodecError> {
     let mut input = Input::new(payload, FORMAT)?;
     let message = get_message(&mut input)?;
-    let state = input.bytes()?;
-    let state =
-        RegionState::decode(&state).map_err(|_| input.error("the region state is malformed"))?;
+    let state = get_state(&mut input)?;
     input.end()?;
     Ok(SnapshotHeader { message, state })
 }
@@ -118,6 +117,7 @@ fn put_message(out: &mut Output, message: &PeerMessage) {
             out.peer(*peer);
         }
         PeerBody::Rest(rest) => put_rest(out, *rest),
+        PeerBody::Merge(word) => put_merge_word(out, word),
         PeerBody::Raft(raft) => {
             assert_eq!(
                 (raft.from, raft.to),
@@ -150,6 +150,13 @@ fn get_message(input: &mut Input<'_>) -> Result<PeerMessage, CodecError> {
         9 => PeerBody::Rest(Rest::Disown),
         kind @ 10..=12 => PeerBody::Rest(get_rest(input, kind)?),
         13 => PeerBody::AskedBy(input.peer()?),
+        14 => PeerBody::Merge(MergeWord::Declined {
+            prepared: input.entry_id()?,
+        }),
+        kind @ 15..=17 => PeerBody::Merge(get_plea(input, kind)?),
+        18 => PeerBody::Merge(MergeWord::Merged {
+            into: input.group()?,
+        }),
         kind => {
             let term = input.term()?;
             let body = get_body(input, kind)?;
@@ -194,6 +201,55 @@ fn get_rest(input: &mut Input<'_>, kind: u8) -> Result<Rest, CodecError> {
         11 => Rest::Agree { term, last },
         _ => Rest::Sleep { term, last },
     })
+}
+
+fn put_merge_word(out: &mut Output, word: &MergeWord) {
+    match word {
+        MergeWord::Declined { prepared } => {
+            out.u8(14);
+            out.entry_id(*prepared);
+        }
+        MergeWord::Merged { into } => {
+            out.u8(18);
+            out.u64(into.0);
+        }
+        MergeWord::Plea {
+            epoch,
+            source,
+            plea,
+        } => {
+            out.u8(match plea {
+                Plea::Tell => 15,
+                Plea::Decline => 16,
+                Plea::Commit(_) => 17,
+            });
+            out.epoch(*epoch);
+            out.u64(source.0);
+            if let Plea::Commit(state) = plea {
+                out.bytes(&state.encode());
+            }
+        }
+    }
+}
+
+fn get_plea(input: &mut Input<'_>, kind: u8) -> Result<MergeWord, CodecError> {
+    let epoch = input.epoch()?;
+    let source = input.group()?;
+    let plea = match kind {
+        15 => Plea::Tell,
+        16 => Plea::Decline,
+        _ => Plea::Commit(Box::new(get_state(input)?)),
+    };
+    Ok(MergeWord::Plea {
+        epoch,
+        source,
+        plea,
+    })
+}
+
+fn get_state(input: &mut Input<'_>) -> Result<RegionState, CodecError> {
+    let state = input.bytes()?;
+    RegionState::decode(&state).map_err(|_| input.error("the region state is malformed"))
 }
 
 fn put_raft(out: &mut Output, message: &Message) {

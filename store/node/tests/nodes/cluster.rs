@@ -270,6 +270,7 @@ impl Cluster {
                     region: region.clone(),
                     open: true,
                     machine: Bytes::new(),
+                    ..RegionState::default()
                 },
             });
         }
@@ -371,6 +372,50 @@ impl Cluster {
         }
     }
 
+    /// Asks whoever leads a region to make it a part of its neighbour, until it is frozen.
+    pub(crate) async fn freeze(&self, source: u64, target: u64) {
+        while !self.try_freeze(source, target).await {}
+    }
+
+    async fn try_freeze(&self, source: u64, neighbour: u64) -> bool {
+        let leader = self.node(self.leader(source).await);
+        let (Some(from), Some(to)) = (region(&leader, source), region(&leader, neighbour)) else {
+            return false;
+        };
+        let action = AdminAction::Merge {
+            epoch: from.region.epoch,
+            target: to.region.clone(),
+        };
+        let deadline = target(&leader, source).deadline;
+        let frozen = leader.admin(GroupId(source), action, deadline).await;
+        matches!(frozen, Outcome::Ok(Answer::Changed(_)))
+    }
+
+    /// Makes a region a part of its neighbour, and waits until nothing of it is left anywhere.
+    pub(crate) async fn merge(&self, source: u64, target: u64) {
+        let is_over = |store: &u64| {
+            let node = self.node(*store);
+            let has =
+                region(&node, target).is_some_and(|it| it.merges.has_absorbed(GroupId(source)));
+            has && region(&node, source).is_none()
+        };
+        // A frozen one serves nobody until it is known what becomes of it.
+        let is_over_or_serves = async || {
+            if self.running.keys().all(is_over) {
+                return Some(true);
+            }
+            for store in self.running.keys() {
+                if self.serves(*store, source).await {
+                    return Some(false);
+                }
+            }
+            None
+        };
+        while !self.eventually("the merge", is_over_or_serves).await {
+            self.try_freeze(source, target).await;
+        }
+    }
+
     /// Waits until a group has one leader that serves, and names its store.
     pub(crate) async fn leader(&self, group: u64) -> u64 {
         self.eventually("a leader that serves", async || {
@@ -461,6 +506,12 @@ impl Cluster {
             Err(_) => panic!("waited in vain for {what}"),
         }
     }
+}
+
+/// A region as a store shows it.
+fn region(node: &NodeHandle<Map>, group: u64) -> Option<Arc<RegionState>> {
+    let entry = node.directory().group(GroupId(group))?;
+    entry.view().state.clone()
 }
 
 /// A request to a group, with time enough.

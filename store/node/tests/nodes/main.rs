@@ -3,6 +3,7 @@
 mod cluster;
 mod faulty;
 mod map;
+mod merges;
 mod sleep;
 mod splits;
 

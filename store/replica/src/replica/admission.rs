@@ -36,6 +36,7 @@ impl<S: StateMachine> Replica<S> {
         self.on_use(run);
         let admitted = self
             .admit(request.peer, None, request.deadline, run)
+            .and_then(|()| self.admit_unfrozen(run))
             .and_then(|()| self.check_version(request.epoch));
         match admitted {
             Ok(()) => self.requests.add_read(Reading {
@@ -60,6 +61,11 @@ impl<S: StateMachine> Replica<S> {
         } = request;
         match action {
             AdminAction::TransferLeader { to } => self.begin_transfer(to, deadline, waiter, run),
+            _ if self.is_frozen() => run.refuse(waiter, self.merging_refusal(run)),
+            AdminAction::Merge { epoch, target } => {
+                let proposed = self.propose_merge(epoch, &target, run);
+                self.await_admin(proposed, deadline, waiter, run);
+            }
             AdminAction::ChangePeers { epoch, changes } => {
                 let proposed = self.propose_changes(epoch, changes, run);
                 self.await_admin(proposed, deadline, waiter, run);
@@ -70,6 +76,13 @@ impl<S: StateMachine> Replica<S> {
                 command: AdminCommand::Split { keys, ids },
             } => {
                 let proposed = self.propose_split(epoch, keys, ids, run);
+                self.await_admin(proposed, deadline, waiter, run);
+            }
+            AdminAction::Command {
+                epoch,
+                command: AdminCommand::PrepareMerge { target },
+            } => {
+                let proposed = self.propose_merge(epoch, &target, run);
                 self.await_admin(proposed, deadline, waiter, run);
             }
             AdminAction::Command { epoch, command } => {
@@ -124,6 +137,7 @@ impl<S: StateMachine> Replica<S> {
 
     fn admit_proposal(&self, proposal: &Proposal, run: &Run<'_, S::Reply>) -> Result<(), Refusal> {
         self.admit(proposal.peer, proposal.term, proposal.deadline, run)?;
+        self.admit_unfrozen(run)?;
         if self.transfer.is_some() {
             return Err(busy(run.config, BusyReason::Transferring));
         }
@@ -154,7 +168,8 @@ impl<S: StateMachine> Replica<S> {
         if deadline <= run.now && !planted(Mutant::ProposedAfterDeadline) {
             return Err(Refusal::DeadlineExceeded);
         }
-        if self.is_leaving || self.installing.is_some() || self.awaits_parent {
+        let is_out = self.is_leaving || self.is_stopped();
+        if is_out || self.installing.is_some() || self.awaits_parent {
             return Err(busy(run.config, BusyReason::NotInService));
         }
         if self.raft.role() != Role::Leader || term.is_some_and(|term| term != self.raft.term()) {
@@ -166,6 +181,13 @@ impl<S: StateMachine> Replica<S> {
         Ok(())
     }
 
+    fn admit_unfrozen(&self, run: &Run<'_, S::Reply>) -> Result<(), Refusal> {
+        match self.is_frozen() {
+            true => Err(self.merging_refusal(run)),
+            false => Ok(()),
+        }
+    }
+
     fn propose_admin(
         &mut self,
         epoch: RegionEpoch,
@@ -175,7 +197,21 @@ impl<S: StateMachine> Replica<S> {
         if self.transfer.is_some() {
             return Err(busy(run.config, BusyReason::Transferring));
         }
+        if *command != AdminCommand::Open {
+            let problem = "what decides a merge is proposed by the regions themselves";
+            return Err(Refusal::Malformed { problem });
+        }
         self.check_version(Some(epoch))?;
+        self.propose_command(epoch, command, run)
+    }
+
+    /// Puts a command of the driver into the log, as its leader.
+    pub(super) fn propose_command(
+        &mut self,
+        epoch: RegionEpoch,
+        command: &AdminCommand,
+        run: &Run<'_, S::Reply>,
+    ) -> Result<tinykv_raft::EntryId, Refusal> {
         let encoded = Command::admin(epoch, command).into_encoded();
         self.raft
             .propose(encoded)

@@ -34,6 +34,7 @@ impl<S: StateMachine> Replica<S> {
         let mut damage = None;
         while !self.is_leaving
             && !self.awaits_children()
+            && !self.awaits_source()
             && self.parked.as_ref().is_none_or(|parked| !parked.is_waiting)
         {
             let Some(entry) = self.committed.front().cloned() else {
@@ -106,6 +107,9 @@ impl<S: StateMachine> Replica<S> {
     ) -> Result<Progress<S::Reply>, ReadError> {
         let encoded = match &entry.payload {
             Payload::Empty => return Ok(Progress::Done(Ok(None))),
+            Payload::Membership(change) if !change.steps.is_empty() && self.freeze().is_some() => {
+                return Ok(Progress::Done(Err(self.merging_refusal(run))));
+            }
             Payload::Membership(change) => {
                 let outcome = self.apply_change(change, run)?;
                 return Ok(Progress::Done(
@@ -117,21 +121,44 @@ impl<S: StateMachine> Replica<S> {
         // An entry of an unknown kind was written by a newer version. Skipping it would make this
         // replica differ from others, so it has to stop here.
         let decoded = decode_entry(encoded).map_err(|error| ReadError(error.to_string()))?;
+        let ends_freeze = |decoded: &Decoded| {
+            let Decoded::Admin { command, .. } = decoded else {
+                return false;
+            };
+            matches!(command, AdminCommand::RollbackMerge { .. })
+        };
+        if self.freeze().is_some() && !ends_freeze(&decoded) {
+            return Ok(Progress::Done(Err(self.merging_refusal(run))));
+        }
         match decoded {
             Decoded::Machine { epoch, body } => self.apply_command(entry.id, epoch, &body, run),
-            Decoded::Admin { epoch, command } => match command {
-                AdminCommand::Open => {
-                    let outcome = self.check_version(Some(epoch)).map(|()| {
-                        self.open(run);
-                        Some(self.changed_answer())
-                    });
-                    Ok(Progress::Done(outcome))
-                }
-                AdminCommand::Split { keys, ids } => {
-                    self.apply_split(entry.id, epoch, &keys, &ids, run)
-                }
-            },
+            Decoded::Admin { epoch, command } => self.apply_admin(entry.id, epoch, command, run),
         }
+    }
+
+    fn apply_admin(
+        &mut self,
+        entry: EntryId,
+        epoch: RegionEpoch,
+        command: AdminCommand,
+        run: &mut Run<'_, S::Reply>,
+    ) -> Result<Progress<S::Reply>, ReadError> {
+        let outcome = match command {
+            AdminCommand::Open => self.check_version(Some(epoch)).map(|()| {
+                self.open(run);
+                self.changed_answer()
+            }),
+            AdminCommand::Split { keys, ids } => {
+                return self.apply_split(entry, epoch, &keys, &ids, run);
+            }
+            AdminCommand::PrepareMerge { target } => self.apply_prepare(entry, epoch, &target, run),
+            AdminCommand::CommitMerge { source } => {
+                return self.apply_commit_merge(entry, epoch, source, run);
+            }
+            AdminCommand::DeclineMerge { .. } => self.apply_decline(epoch, run),
+            AdminCommand::RollbackMerge { prepared } => self.apply_rollback(prepared, run),
+        };
+        Ok(Progress::Done(outcome.map(Some)))
     }
 
     fn open(&mut self, run: &mut Run<'_, S::Reply>) {
@@ -258,7 +285,7 @@ impl<S: StateMachine> Replica<S> {
         }
     }
 
-    fn changed_answer(&self) -> Answer<S::Reply> {
+    pub(super) fn changed_answer(&self) -> Answer<S::Reply> {
         Answer::Changed(self.region.clone())
     }
 }

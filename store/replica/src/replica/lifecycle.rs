@@ -10,6 +10,7 @@ use tinykv_raft::{
 use tinykv_wal::{Record, RecoveredGroup};
 
 use super::log::LogExtent;
+use super::merging::Merging;
 use super::requests::Requests;
 use super::resting::Resting;
 use super::{Install, Replica};
@@ -116,10 +117,16 @@ impl<S: StateMachine> Replica<S> {
                 replica.parent = parent;
                 replica.split_floor = split_floor;
                 // Whom to ask whether it was removed, and what its burial has to drop.
+                let is_absorbed = Self::is_absorbed(left.as_ref());
                 if let Some(state) = left {
                     replica.set_state(state);
                 }
-                replica.on_damage(error, run);
+                if is_absorbed {
+                    replica.log.flushed = found.applied;
+                    replica.lie_down();
+                } else {
+                    replica.on_damage(error, run);
+                }
                 return replica;
             }
         };
@@ -128,7 +135,12 @@ impl<S: StateMachine> Replica<S> {
         replica.parent = parent;
         replica.split_floor = split_floor;
         replica.log.flushed = found.applied;
-        if parent.is_some() && found.applied == LogIndex(0) {
+        if Self::is_absorbed(state.as_ref()) {
+            if let Some(state) = state {
+                replica.set_state(state);
+            }
+            replica.lie_down();
+        } else if parent.is_some() && found.applied == LogIndex(0) {
             replica.awaits_parent = true;
             if let Some(state) = state {
                 replica.set_state(state);
@@ -186,6 +198,7 @@ impl<S: StateMachine> Replica<S> {
             overlay: Overlay::default(),
             requests: Requests::default(),
             transfer: None,
+            merging: Merging::default(),
             offered: None,
             installing: None,
             snapshots_wanted: Vec::new(),
@@ -233,6 +246,8 @@ impl<S: StateMachine> Replica<S> {
         self.installing.take_if(is_idle);
         self.fail_all(Doubt::Damaged, &Refusal::Damaged, run);
         self.discard_offer(run);
+        self.forget_arrival(run);
+        self.forget_absorbing(run);
         run.effects.damaged.push((self.group, self.peer.id, error));
     }
 
@@ -269,12 +284,9 @@ impl<S: StateMachine> Replica<S> {
         );
         self.fail_all(Doubt::RegionGone, &Refusal::RegionNotFound, run);
         self.discard_offer(run);
-        let leftover = self.state.as_ref().map(|state| state.region.clone());
-        let record = TombstoneRecord {
-            peer: self.peer,
-            leftover,
-            parent: self.parent,
-        };
+        self.forget_arrival(run);
+        self.forget_absorbing(run);
+        let record = self.tombstone(self.heir());
         run.record(Record::Tombstone {
             group: self.group,
             payload: record.encode(),
@@ -287,13 +299,26 @@ impl<S: StateMachine> Replica<S> {
         record
     }
 
+    /// The end of a peer whose tombstone is recorded already, beside its target's installation.
+    pub(crate) fn end_unrecorded(mut self, run: &mut Run<'_, S::Reply>) {
+        self.fail_all(Doubt::RegionGone, &Refusal::RegionNotFound, run);
+        self.forget_arrival(run);
+        self.forget_absorbing(run);
+        run.announce(RegionChange::Gone {
+            group: self.group,
+            peer: self.peer.id,
+        });
+    }
+
     /// Placement says that this peer is no member any more.
     pub(crate) fn leave(&mut self) {
-        if self.installing.is_some() {
+        if self.installing.is_some() || self.is_stopped() {
             return;
         }
         if self.damaged {
             self.is_leaving = true;
+        } else if self.leaves_only_unneeded() {
+            // Its target may have yet to absorb it.
         } else if self.awaits_parent {
             // Whoever said so says it again; until then its keys are the parent's.
         } else if self.owes_children() {

@@ -15,7 +15,7 @@ impl<S: StateMachine> Replica<S> {
     /// Ends the group's part of a run: everything that follows from the events is worked out. May
     /// be called again in the same run, when the children of a split have turned out to be ready.
     pub(crate) fn finish(&mut self, run: &mut Run<'_, S::Reply>) {
-        if self.damaged || self.is_leaving || self.awaits_parent {
+        if self.damaged || self.is_leaving || self.awaits_parent || self.is_stopped() {
             return;
         }
         self.ask_reads(run);
@@ -32,6 +32,7 @@ impl<S: StateMachine> Replica<S> {
             }
         }
         self.discard_offer(run);
+        self.drive_merge(run);
         self.dismiss(run);
         self.release_reads(run);
         self.send_snapshots(run);
@@ -168,7 +169,11 @@ impl<S: StateMachine> Replica<S> {
             false => self.applied.index,
         };
         for (index, read) in self.requests.take_ready_reads(reached) {
-            match self.check_version(read.epoch) {
+            let checked = match self.is_frozen() {
+                true => Err(self.merging_refusal(run)),
+                false => self.check_version(read.epoch),
+            };
+            match checked {
                 Ok(()) => {
                     let grant = ReadGrant {
                         index,
@@ -188,6 +193,7 @@ impl<S: StateMachine> Replica<S> {
             && !self.is_leaving
             && (self.transfer.is_none() || planted(Mutant::LeaseKeptInTransfer))
             && self.installing.is_none()
+            && !self.is_frozen()
             && (self.applied.term == self.raft.term() || planted(Mutant::LeaseBeforeOwnEntry));
         let lease = if may_serve { self.raft.lease() } else { None };
         let limit = self.lease_limit();

@@ -9,7 +9,7 @@ use tinykv_wal::Record;
 use super::{Replica, STRANGERS_MAX};
 use crate::command::is_readable;
 use crate::effects::{DropReason, EntryFetch, RegionChange};
-use crate::event::{PeerBody, PeerMessage, Rest};
+use crate::event::{MergeWord, PeerBody, PeerMessage, Rest};
 use crate::machine::{ReadError, StateMachine};
 use crate::outcome::{Doubt, Outcome, Refusal};
 use crate::region::{Peer, RegionEpoch, StoreId};
@@ -29,12 +29,17 @@ impl<S: StateMachine> Replica<S> {
         message: PeerMessage,
         run: &mut Run<'_, S::Reply>,
     ) -> Result<(), DropReason> {
-        if self.is_leaving || self.leaves_after_split || (self.awaits_parent && !self.damaged) {
+        let is_silent = self.is_leaving || self.leaves_after_split || self.is_stopped();
+        if is_silent || (self.awaits_parent && !self.damaged) {
             return Err(DropReason::OutOfService);
         }
         // Also for a damaged peer: that it is replaced and removed is what it waits for.
         if let PeerBody::Gone = message.body {
             return self.on_gone(&message);
+        }
+        if let PeerBody::Merge(MergeWord::Merged { into }) = message.body {
+            self.on_merged_elsewhere(into, run);
+            return Ok(());
         }
         if self.damaged {
             if let PeerBody::Rest(Rest::Wake) = message.body {
@@ -65,8 +70,13 @@ impl<S: StateMachine> Replica<S> {
             return Ok(());
         }
         let is_asked_asleep = self.is_asked_asleep(&message);
-        let PeerBody::Raft(raft) = message.body else {
-            return Ok(());
+        let raft = match message.body {
+            PeerBody::Raft(raft) => raft,
+            PeerBody::Merge(word) => {
+                self.on_merge_word(word, run);
+                return Ok(());
+            }
+            _ => return Ok(()),
         };
         if raft.from != message.from.id || raft.to != self.peer.id {
             return Err(DropReason::Misaddressed);
@@ -116,7 +126,7 @@ impl<S: StateMachine> Replica<S> {
         let asks = match &message.body {
             PeerBody::Probe => true,
             PeerBody::Raft(raft) => matches!(raft.body, MessageBody::VoteRequest(_)),
-            PeerBody::Gone | PeerBody::AskedBy(_) | PeerBody::Rest(_) => false,
+            PeerBody::Gone | PeerBody::AskedBy(_) | PeerBody::Rest(_) | PeerBody::Merge(_) => false,
         };
         let leader = self.leader().filter(|leader| leader.id != self.peer.id);
         if let (true, Some(leader)) = (asks, leader) {
@@ -159,9 +169,10 @@ impl<S: StateMachine> Replica<S> {
             self.leaderless_ticks = self.leaderless_ticks.saturating_add(1);
             self.probe_membership(run);
         }
-        if self.damaged || self.awaits_parent || self.is_leaving {
+        if self.damaged || self.awaits_parent || self.is_leaving || self.is_stopped() {
             return;
         }
+        self.tick_merge(run);
         self.raft.tick(run.now);
         self.retry_install(run);
         if self.campaign_at.is_some_and(|at| at <= run.now) {
@@ -308,7 +319,8 @@ impl<S: StateMachine> Replica<S> {
     /// The LSM is durable up to here: cut the log behind what nobody needs.
     pub(crate) fn on_flushed(&mut self, flushed: LogIndex, run: &mut Run<'_, S::Reply>) {
         self.log.flushed = self.log.flushed.max(flushed);
-        let is_out = self.damaged || self.is_leaving || self.awaits_parent;
+        self.bury_absorbed(run);
+        let is_out = self.damaged || self.is_leaving || self.awaits_parent || self.is_stopped();
         if is_out || self.installing.is_some() || self.state.is_none() {
             return;
         }

@@ -144,20 +144,19 @@ impl Requests {
         (proposed, reads)
     }
 
+    /// Everybody who wants to read.
+    pub(super) fn take_reads(&mut self) -> Vec<Reading> {
+        let mut reads = std::mem::take(&mut self.reads_new);
+        let asked = std::mem::take(&mut self.reads_asked);
+        reads.extend(asked.into_values().flatten());
+        let confirmed = std::mem::take(&mut self.reads_confirmed);
+        reads.extend(confirmed.into_values().flatten());
+        reads
+    }
+
     /// Everybody.
     pub(super) fn take_all(&mut self) -> (Vec<Proposed>, Vec<Reading>) {
         let proposed = std::mem::take(&mut self.proposed).into_values().collect();
-        let mut reads = std::mem::take(&mut self.reads_new);
-        reads.extend(
-            std::mem::take(&mut self.reads_asked)
-                .into_values()
-                .flatten(),
-        );
-        reads.extend(
-            std::mem::take(&mut self.reads_confirmed)
-                .into_values()
-                .flatten(),
-        );
-        (proposed, reads)
+        (proposed, self.take_reads())
     }
 }

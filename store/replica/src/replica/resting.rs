@@ -51,6 +51,9 @@ impl<S: StateMachine> Replica<S> {
             && !self.awaits_parent
             && !self.owes_children()
             && !self.is_heir
+            && !self.is_stopped()
+            && self.freeze().is_none()
+            && self.merging.is_idle()
             && self.campaign_at.is_none();
         let is_nothing_moved = self.offered.is_none()
             && self.installing.is_none()

@@ -1,5 +1,6 @@
 //! Snapshots, as states: being sent, being received, being installed.
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use tinykv_mutants::{Mutant, planted};
@@ -9,9 +10,9 @@ use tinykv_raft::{
 };
 use tinykv_wal::Record;
 
-use super::{Install, Offer, Replica};
+use super::{Install, Offer, Replica, Stopped};
 use crate::effects::{DropReason, RegionChange, SnapshotInstall, SnapshotSend};
-use crate::event::{InstallError, PeerBody, PeerMessage, ReceivedSnapshot};
+use crate::event::{InstallError, LocalBody, PeerBody, PeerMessage, ReceivedSnapshot};
 use crate::machine::StateMachine;
 use crate::outcome::{Doubt, Outcome};
 use crate::record::InstallRecord;
@@ -71,7 +72,13 @@ impl<S: StateMachine> Replica<S> {
     }
 
     /// Claims the keys of a snapshot's region, beside those whose data it replaces.
-    pub(crate) fn claim_for(&self, region: &Region, territory: &Territory) -> Result<(), GroupId> {
+    /// `sources` die with its installation.
+    pub(crate) fn claim_for(
+        &self,
+        region: &Region,
+        sources: &Stopped,
+        territory: &Territory,
+    ) -> Result<(), GroupId> {
         if self.installing.is_some() || self.offered.is_some() {
             // It will be refused, and what the other one claimed stays claimed.
             return Ok(());
@@ -80,7 +87,11 @@ impl<S: StateMachine> Replica<S> {
         if let Some(before) = self.region() {
             range = range.hull(&before.range());
         }
-        territory.claim(self.group, &range)
+        for source in sources.iter().filter_map(|(_, it)| it.leftover.as_ref()) {
+            range = range.hull(&source.range());
+        }
+        let dying: BTreeSet<GroupId> = sources.iter().map(|(group, _)| *group).collect();
+        territory.claim_beside(self.group, &range, &dying)
     }
 
     /// What was not wanted claims nothing.
@@ -104,9 +115,11 @@ impl<S: StateMachine> Replica<S> {
     }
 
     /// Offers a received snapshot to the core. Whether it is wanted shows in the next Ready.
+    /// `sources` were absorbed by its region and have stopped here; they die with its installation.
     pub(crate) fn on_snapshot_received(
         &mut self,
         received: ReceivedSnapshot,
+        sources: Stopped,
         run: &mut Run<'_, S::Reply>,
     ) {
         let ReceivedSnapshot {
@@ -117,13 +130,34 @@ impl<S: StateMachine> Replica<S> {
         let (group, from) = (self.group, message.from.id);
         let reason = match self.offer_snapshot(&message, &state, run) {
             Ok(()) => {
-                self.offered = Some(Offer { state, handle });
+                self.offered = Some(Offer {
+                    state,
+                    handle,
+                    sources,
+                });
                 return;
             }
             Err(reason) => reason,
         };
+        self.let_go_on(sources, run);
         run.effects.snapshot_discards.push(handle);
         run.drop_message(group, from, reason);
+    }
+
+    /// Whether a snapshot could be taken now.
+    pub(crate) fn admit_snapshot(&self, run: &mut Run<'_, S::Reply>) -> Result<(), DropReason> {
+        if self.damaged || self.is_leaving || self.awaits_parent || self.is_stopped() {
+            return Err(DropReason::OutOfService);
+        }
+        if !self.is_split_flushed() && !planted(Mutant::SnapshotBeforeSplitFlushed) {
+            run.effects.flushes.push(self.group);
+            return Err(DropReason::SnapshotNotWanted);
+        }
+        let is_busy = self.installing.is_some() || self.offered.is_some();
+        if is_busy || self.merging.arriving.is_some() {
+            return Err(DropReason::SnapshotNotWanted);
+        }
+        Ok(())
     }
 
     fn offer_snapshot(
@@ -132,16 +166,7 @@ impl<S: StateMachine> Replica<S> {
         state: &crate::region::RegionState,
         run: &mut Run<'_, S::Reply>,
     ) -> Result<(), DropReason> {
-        if self.damaged || self.is_leaving || self.awaits_parent {
-            return Err(DropReason::OutOfService);
-        }
-        if !self.is_split_flushed() && !planted(Mutant::SnapshotBeforeSplitFlushed) {
-            run.effects.flushes.push(self.group);
-            return Err(DropReason::SnapshotNotWanted);
-        }
-        if self.installing.is_some() || self.offered.is_some() {
-            return Err(DropReason::SnapshotNotWanted);
-        }
+        self.admit_snapshot(run)?;
         let PeerBody::Raft(raft) = &message.body else {
             return Err(DropReason::Misaddressed);
         };
@@ -170,6 +195,7 @@ impl<S: StateMachine> Replica<S> {
     pub(super) fn discard_offer(&mut self, run: &mut Run<'_, S::Reply>) {
         if let Some(offer) = self.offered.take() {
             run.effects.snapshot_discards.push(offer.handle);
+            self.let_go_on(offer.sources, run);
         }
     }
 
@@ -192,11 +218,24 @@ impl<S: StateMachine> Replica<S> {
                 peer: self.peer.id,
             });
         }
+        let leftovers = offer
+            .sources
+            .iter()
+            .filter_map(|(_, it)| it.leftover.clone());
+        let absorbed: Vec<Region> = leftovers.collect();
         let record = InstallRecord {
             handle: offer.handle,
             before: before.as_ref().map(|region| region.as_ref().clone()),
             after: offer.state.clone(),
+            absorbed: absorbed.clone(),
         };
+        // One batch: whoever restarts finds the installation under way and its sources dead, or neither.
+        for (source, tombstone) in &offer.sources {
+            run.record(Record::Tombstone {
+                group: *source,
+                payload: tombstone.encode(),
+            });
+        }
         run.record(Record::Installing {
             group: self.group,
             snapshot: metadata.last,
@@ -207,6 +246,7 @@ impl<S: StateMachine> Replica<S> {
         self.committed_bytes = 0;
         self.parked = None;
         self.splitting = None;
+        self.merging.absorbing = None;
         for proposed in self.requests.take_skipped(metadata.last.index) {
             let doubt = Outcome::Undetermined(Doubt::SnapshotInstalled);
             run.reply(Some(proposed.waiter), doubt);
@@ -215,6 +255,8 @@ impl<S: StateMachine> Replica<S> {
             metadata,
             state: Arc::new(offer.state),
             before,
+            absorbed,
+            sources: offer.sources,
             handle: offer.handle,
             is_refused: false,
         });
@@ -222,11 +264,12 @@ impl<S: StateMachine> Replica<S> {
 
     /// The record is durable: now the data may be replaced.
     pub(crate) fn on_installing_durable(&mut self, snapshot: EntryId, run: &mut Run<'_, S::Reply>) {
-        if self
-            .installing
-            .as_ref()
-            .is_some_and(|install| install.metadata.last == snapshot)
-        {
+        let is_it = |install: &&mut Install| install.metadata.last == snapshot;
+        if let Some(install) = self.installing.as_mut().filter(is_it) {
+            for (source, tombstone) in std::mem::take(&mut install.sources) {
+                let recorded = Some(Box::new(tombstone));
+                self.say(source, LocalBody::Die { recorded }, run);
+            }
             self.ask_for_install(run);
         }
     }
@@ -248,7 +291,8 @@ impl<S: StateMachine> Replica<S> {
         };
         install.is_refused = false;
         let mut drop = S::ranges(&install.state.region);
-        for range in install.before.iter().flat_map(|region| S::ranges(region)) {
+        let before = install.before.iter().map(Arc::as_ref);
+        for range in before.chain(&install.absorbed).flat_map(S::ranges) {
             if !drop.contains(&range) {
                 drop.push(range);
             }
@@ -299,6 +343,7 @@ impl<S: StateMachine> Replica<S> {
             handle: install.handle,
             before: None,
             after: install.state.as_ref().clone(),
+            absorbed: Vec::new(),
         };
         run.record(Record::Installed {
             group: self.group,

@@ -41,7 +41,12 @@ pub struct GroupStatus {
 
 impl<S: StateMachine> Replica<S> {
     pub(crate) fn status(&self, now: Duration, config: &ShardConfig) -> GroupStatus {
-        let raft = self.raft.status();
+        let mut raft = self.raft.status();
+        if self.is_stopped() {
+            // It leads nobody any more.
+            raft.role = Role::Follower;
+            raft.leader = None;
+        }
         let lag_max = config.promote_lag_max;
         let pending = raft
             .peers

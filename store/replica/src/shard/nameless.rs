@@ -18,6 +18,7 @@ use tinykv_wal::Record;
 use super::{RecoveredReplica, Shard};
 use crate::grave::Grave;
 use crate::machine::StateMachine;
+use crate::merge::MergePhase;
 use crate::record::{BirthRecord, TombstoneRecord};
 use crate::region::{Peer, Region};
 use crate::replica::stored_state;
@@ -50,12 +51,22 @@ impl<S: StateMachine> Shard<S> {
             peer: nobody,
             leftover: None,
             parent: None,
+            merged_into: None,
         });
+        let stored = stored_state::<S>(found, run).ok().flatten();
+        let merged_into = match stored.as_ref().map(|state| state.merges.phase) {
+            Some(MergePhase::Merged { into }) => Some(into),
+            Some(MergePhase::Apart | MergePhase::Frozen(_)) => None,
+            None => elder.merged_into,
+        };
         let record = TombstoneRecord {
-            leftover: stored_region::<S>(found, run).or(elder.leftover),
+            leftover: stored.map(|state| state.region).or(elder.leftover),
+            merged_into,
             ..elder
         };
-        let left = record.leftover.as_ref().map(Region::range);
+        let is_own = record.merged_into.is_none();
+        let left = record.leftover.as_ref().filter(|_| is_own);
+        let left = left.map(Region::range);
         self.territory.hold(left.map(|range| (group, range)));
         run.record(Record::Tombstone {
             group,

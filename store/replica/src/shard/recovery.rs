@@ -138,7 +138,9 @@ impl<S: StateMachine> Shard<S> {
             let record = TombstoneRecord::decode(&found.payload)
                 .map_err(|error| RecoverError { group, error })?;
             let awaits_split = record.parent.as_ref().is_some_and(is_ahead);
-            let left = record.leftover.as_ref().map(Region::range);
+            let is_own = record.merged_into.is_none();
+            let left = record.leftover.as_ref().filter(|_| is_own);
+            let left = left.map(Region::range);
             shard.territory.hold(left.map(|range| (group, range)));
             if awaits_split {
                 shard.graves_awaiting.insert(group);

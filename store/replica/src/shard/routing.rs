@@ -10,7 +10,7 @@ use tinykv_wal::Record;
 
 use super::Shard;
 use crate::effects::{DropReason, PersistToken};
-use crate::event::{AdminRequest, Birth, Event, PeerBody, PeerMessage, ReceivedSnapshot, Rest};
+use crate::event::{AdminRequest, Birth, Event, PeerBody, PeerMessage, Rest};
 use crate::grave::{Grave, Stage};
 use crate::machine::StateMachine;
 use crate::outcome::{Doubt, Refusal, WaiterId};
@@ -35,6 +35,7 @@ impl<S: StateMachine> Shard<S> {
             }
             Event::Admin(request) => self.on_admin(request, run),
             Event::Persisted(token) => self.on_persisted(token, run),
+            Event::Local(message) => self.on_local(message, run),
             Event::EntriesFetched { request, entries } => {
                 if let Some(replica) = self.touch(request.group) {
                     replica.on_entries(request, entries, run);
@@ -49,7 +50,7 @@ impl<S: StateMachine> Shard<S> {
                     replica.on_values(entry, values, run);
                 }
             }
-            Event::SnapshotReceived(received) => self.on_snapshot_received(received, run),
+            Event::SnapshotReceived(received) => self.on_snapshot_received(*received, run),
             Event::SnapshotInstalled {
                 group,
                 peer,
@@ -120,7 +121,7 @@ impl<S: StateMachine> Shard<S> {
         }
     }
 
-    fn touch(&mut self, group: GroupId) -> Option<&mut Replica<S>> {
+    pub(super) fn touch(&mut self, group: GroupId) -> Option<&mut Replica<S>> {
         let replica = self.replicas.get_mut(&group)?;
         self.touched.insert(group);
         Some(replica)
@@ -236,8 +237,10 @@ impl<S: StateMachine> Shard<S> {
                 replica.on_message(message, run);
             }
             Err(reason) => {
-                if let PeerBody::Rest(Rest::Wake) = message.body {
-                    self.disown(message, run);
+                match message.body {
+                    PeerBody::Rest(Rest::Wake) => self.disown(message, run),
+                    PeerBody::Merge(_) => {}
+                    _ => self.tell_of_merge(&message, run),
                 }
                 run.drop_message(group, from, reason);
             }
@@ -259,26 +262,9 @@ impl<S: StateMachine> Shard<S> {
         }
     }
 
-    fn on_snapshot_received(&mut self, received: ReceivedSnapshot, run: &mut Run<'_, S::Reply>) {
-        let (group, from) = (received.message.group, received.message.from.id);
-        let territory = Arc::clone(&self.territory);
-        let reason = match self.addressee(&received.message, true, run) {
-            Ok(replica) => match replica.claim_for(&received.state.region, &territory) {
-                Ok(()) => {
-                    replica.on_snapshot_received(received, run);
-                    return replica.settle_claim(&territory);
-                }
-                Err(other) => DropReason::Overlap(other),
-            },
-            Err(reason) => reason,
-        };
-        run.effects.snapshot_discards.push(received.handle);
-        run.drop_message(group, from, reason);
-    }
-
     /// The peer a message is for. A leader's message may call it into life; a message for a
     /// younger peer than lives here says that the elder was removed.
-    fn addressee(
+    pub(super) fn addressee(
         &mut self,
         message: &PeerMessage,
         creates: bool,

@@ -14,6 +14,7 @@ use tinykv_replica::{
 
 mod asking;
 mod membership;
+mod merging;
 mod nemesis;
 mod settling;
 mod sleep;
@@ -54,6 +55,12 @@ pub(crate) struct Figures {
     /// Joint changes that were asked for, and joint regions that were seen.
     pub(crate) joint: usize,
     pub(crate) joint_seen: usize,
+    /// Regions that were frozen, became a part of another, and thawed again.
+    pub(crate) frozen: usize,
+    pub(crate) merged: usize,
+    pub(crate) thawed: usize,
+    /// Peers that died because a snapshot of what they had become a part of came.
+    pub(crate) overtaken: usize,
     /// Messages of groups.
     pub(crate) messages: usize,
     /// Groups that fell asleep.
@@ -62,7 +69,7 @@ pub(crate) struct Figures {
 
 enum Packet {
     Message(PeerMessage),
-    Snapshot(PeerMessage, RegionState, Vec<(Bytes, Bytes)>),
+    Snapshot(PeerMessage, Box<RegionState>, Vec<(Bytes, Bytes)>),
     Heartbeat(StoreId, StoreId, Heartbeat),
 }
 
@@ -84,6 +91,7 @@ struct Faults {
     partition: u64,
     membership: u64,
     split: u64,
+    merge: u64,
 }
 
 pub(crate) struct Cluster {
@@ -112,6 +120,8 @@ pub(crate) struct Cluster {
     seen: BTreeMap<(GroupId, u64, u64), Region>,
     /// Children whose split was answered with success.
     acked_children: BTreeSet<GroupId>,
+    /// Regions that were seen frozen.
+    frozen: BTreeSet<(GroupId, u64)>,
     /// Who led which term (R1).
     leaders: BTreeMap<(GroupId, u64), PeerId>,
     pub(crate) figures: Figures,
@@ -132,6 +142,7 @@ impl Cluster {
             partition: random.pick(&[0, 200, 400]).unwrap_or(0),
             membership: random.pick(&[0, 40, 80]).unwrap_or(0),
             split: random.pick(&[0, 60, 150, 400]).unwrap_or(0),
+            merge: random.pick(&[0, 20, 60, 150]).unwrap_or(0),
         };
         let mut cluster = Cluster::empty(random, faults);
         for id in 1..=stores {
@@ -191,6 +202,7 @@ impl Cluster {
             founded: 0,
             seen: BTreeMap::new(),
             acked_children: BTreeSet::new(),
+            frozen: BTreeSet::new(),
             leaders: BTreeMap::new(),
             figures: Figures::default(),
             trace: 0,
@@ -214,11 +226,18 @@ impl Cluster {
     }
 
     fn found_group(&mut self, id: GroupId, founders: u64) {
-        let edge = |at: u64| Bytes::from(format!("g{at}"));
-        let mut homes: Vec<u64> = (1..=self.stores.len() as u64).collect();
-        let mut peers = Vec::new();
+        let mut free: Vec<u64> = (1..=self.stores.len() as u64).collect();
+        let mut homes = Vec::new();
         for _ in 0..founders {
-            let home = homes.remove(self.random.below(homes.len() as u64) as usize);
+            homes.push(free.remove(self.random.below(free.len() as u64) as usize));
+        }
+        self.found_group_on(id, &homes);
+    }
+
+    fn found_group_on(&mut self, id: GroupId, homes: &[u64]) {
+        let edge = |at: u64| Bytes::from(format!("g{at}"));
+        let mut peers = Vec::new();
+        for home in homes.iter().copied() {
             peers.push(Peer::voter(PeerId(self.next_peer), StoreId(home)));
             self.next_peer += 1;
         }
@@ -231,8 +250,9 @@ impl Cluster {
         };
         let state = RegionState {
             region,
-            open: founders > 1,
+            open: homes.len() > 1,
             machine: Bytes::new(),
+            ..RegionState::default()
         };
         for peer in peers {
             let birth = Birth {
@@ -321,7 +341,7 @@ impl Cluster {
         for (message, state, data) in out.snapshots {
             self.figures.snapshots += 1;
             let to = message.to.store.0;
-            self.transmit(from, to, Packet::Snapshot(message, state, data));
+            self.transmit(from, to, Packet::Snapshot(message, Box::new(state), data));
         }
         for (waiter, outcome) in out.replies {
             let open = self.open.remove(&(from, waiter));
@@ -457,7 +477,7 @@ impl Cluster {
                 Packet::Message(message) => store.inbox.push(Event::Message(message)),
                 Packet::Heartbeat(from, _, it) => store.hear(from, it, self.now),
                 Packet::Snapshot(message, state, data) => {
-                    store.receive_snapshot(message, state, data);
+                    store.receive_snapshot(message, *state, data);
                 }
             }
         }

@@ -245,6 +245,7 @@ fn who_is_buried_without_a_name_leaves_its_keys_and_its_elders_grave() {
         peer: HERE,
         leftover: None,
         parent: None,
+        merged_into: None,
     };
     let dead = RecoveredTombstone {
         group: GROUP,
@@ -397,6 +398,7 @@ fn a_restart_with_a_damaged_parent_goes_on_with_the_burial_of_its_child() {
         peer: CHILD_HERE,
         leftover: Some(child_state().region),
         parent: Some(SPLIT),
+        merged_into: None,
     };
     let dead = RecoveredTombstone {
         group: CHILD,

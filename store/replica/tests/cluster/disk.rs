@@ -412,8 +412,7 @@ fn redo_install(
     let record = InstallRecord::decode(&payload).expect("written by the shard");
     let applied = lsm.current.applied.get(&group).copied().unwrap_or_default();
     if applied < snapshot.index {
-        let before = record.before.iter().flat_map(Lists::ranges);
-        let drop: Vec<KeyRange> = before.chain(Lists::ranges(&record.after.region)).collect();
+        let drop: Vec<KeyRange> = record.dropped().flat_map(Lists::ranges).collect();
         let mut pairs = files[&record.handle.0].clone();
         pairs.push((Lists::state_key(group), record.after.encode()));
         lsm.ingest(wal, &drop, &pairs, group, Some(snapshot.index));

@@ -86,6 +86,14 @@ impl StateMachine for Lists {
         }
     }
 
+    fn may_join(border: &[u8]) -> bool {
+        !border.ends_with(b"!")
+    }
+
+    fn join(target: &Bytes, source: &Bytes) -> Bytes {
+        target.max(source).clone()
+    }
+
     fn restore(&mut self, state: &RegionState, _: &dyn Reader) -> Result<(), ReadError> {
         self.applied_commands = state
             .machine

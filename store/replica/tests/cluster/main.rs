@@ -54,6 +54,9 @@ fn clusters_keep_their_word() {
             total.outdated,
             total.slept,
             total.joint_seen,
+            total.frozen,
+            total.merged,
+            total.thawed,
         ];
         assert!(
             must_hit.iter().all(|count| *count > 0),
@@ -125,6 +128,10 @@ fn add(total: &mut Figures, figures: &Figures) {
     total.slept += figures.slept;
     total.joint += figures.joint;
     total.joint_seen += figures.joint_seen;
+    total.frozen += figures.frozen;
+    total.merged += figures.merged;
+    total.thawed += figures.thawed;
+    total.overtaken += figures.overtaken;
 }
 
 fn seeds() -> Range<u64> {

@@ -86,6 +86,7 @@ pub(crate) fn state(peers: &[Peer]) -> RegionState {
         },
         open: true,
         machine: Bytes::new(),
+        ..RegionState::default()
     }
 }
 
@@ -211,7 +212,7 @@ fn installing() -> (Single, EntryId) {
         state,
         handle: SnapshotHandle(9),
     };
-    let effects = single.run(Event::SnapshotReceived(received));
+    let effects = single.run(Event::SnapshotReceived(Box::new(received)));
     assert_eq!(effects.snapshot_installs.len(), 1);
     (single, last)
 }

@@ -64,6 +64,7 @@ impl Lone {
                 region,
                 open: true,
                 machine: Bytes::from_static(b"\0\0\0\0\0\0\0\x05"),
+                ..RegionState::default()
             },
         }));
         lone.until("the group leads", |lone| lone.leads(PARENT));

@@ -8,10 +8,10 @@ use std::time::Duration;
 use bytes::Bytes;
 use tinykv_raft::{GroupId, LogIndex, PeerId};
 use tinykv_replica::{
-    BirthRecord, Destroy, Effects, Event, Heartbeat, KeyRange, LeaseCell, NeighbourConfig,
-    Neighbours, Outcome, PeerMessage, PersistToken, ReceivedSnapshot, RecoveredReplica,
-    RegionChange, RegionState, Shard, ShardConfig, SnapshotHandle, SnapshotInstall, StateMachine,
-    StoreId, WaiterId,
+    BirthRecord, Destroy, Effects, EntryFetch, Event, Heartbeat, KeyRange, LeaseCell, LocalBody,
+    LocalMessage, NeighbourConfig, Neighbours, Outcome, PeerMessage, PersistToken,
+    ReceivedSnapshot, RecoveredReplica, RegionChange, RegionState, Shard, ShardConfig,
+    SnapshotHandle, SnapshotInstall, StateMachine, StoreId, ValueFetch, WaiterId,
 };
 
 use crate::disk::{Lsm, Pending, View, Wal, recover};
@@ -84,6 +84,8 @@ pub(crate) struct Store {
     asleep: usize,
     /// Children that a restart found before their parent had applied the split again.
     pub(crate) children_waited: usize,
+    /// Peers that died beside the installation of a snapshot.
+    pub(crate) overtaken: usize,
 }
 
 impl Store {
@@ -111,6 +113,7 @@ impl Store {
             slept: 0,
             asleep: 0,
             children_waited: 0,
+            overtaken: 0,
         };
         store.start(0, &mut Outbox::default());
         store
@@ -267,11 +270,13 @@ impl Store {
         self.next_file += 1;
         self.files.insert(self.next_file, data);
         let handle = SnapshotHandle(self.next_file);
-        self.inbox.push(Event::SnapshotReceived(ReceivedSnapshot {
+        let received = ReceivedSnapshot {
             message,
             state,
             handle,
-        }));
+        };
+        let event = Event::SnapshotReceived(Box::new(received));
+        self.inbox.push(event);
     }
 
     fn execute(
@@ -335,32 +340,7 @@ impl Store {
         } else {
             assert!(effects.wal.is_empty() && effects.messages_after_persist.is_empty());
         }
-        for request in effects.entry_fetches {
-            let fetch = request.fetch;
-            let entries = self
-                .wal
-                .read(request.group, fetch.from, fetch.upto, fetch.bytes_max);
-            self.later(
-                now,
-                Job::Answer(Box::new(Event::EntriesFetched {
-                    request,
-                    entries: Ok(entries),
-                })),
-            );
-        }
-        for fetch in effects.value_fetches {
-            let value = |key: Bytes| {
-                let value = self.lsm.current.data.get(&key).cloned();
-                (key, value)
-            };
-            let values = Ok(fetch.keys.into_iter().map(value).collect());
-            let event = Event::ValuesFetched {
-                group: fetch.group,
-                entry: fetch.entry,
-                values,
-            };
-            self.later(now, Job::Answer(Box::new(event)));
-        }
+        self.read_for(effects.entry_fetches, effects.value_fetches, now);
         for send in effects.snapshot_sends {
             let group = send.message.group;
             assert_eq!(self.lsm.current.applied[&group], send.metadata.last.index);
@@ -377,9 +357,44 @@ impl Store {
         for handle in effects.snapshot_discards {
             self.files.remove(&handle.0);
         }
+        let dies =
+            |message: &&LocalMessage| matches!(message.body, LocalBody::Die { recorded: Some(_) });
+        self.overtaken += effects.local.iter().filter(dies).count();
+        let local = effects.local.into_iter().map(Event::Local);
+        self.inbox.extend(local);
         for destroy in effects.destroys {
             self.dead.insert((destroy.group, destroy.peer));
             self.later(now, Job::Destroy(destroy));
+        }
+    }
+
+    /// What the shard asked for from log and engine.
+    fn read_for(&mut self, entries: Vec<EntryFetch>, values: Vec<ValueFetch>, now: u64) {
+        for request in entries {
+            let fetch = request.fetch;
+            let read = self
+                .wal
+                .read(request.group, fetch.from, fetch.upto, fetch.bytes_max);
+            self.later(
+                now,
+                Job::Answer(Box::new(Event::EntriesFetched {
+                    request,
+                    entries: Ok(read),
+                })),
+            );
+        }
+        for fetch in values {
+            let value = |key: Bytes| {
+                let value = self.lsm.current.data.get(&key).cloned();
+                (key, value)
+            };
+            let found = Ok(fetch.keys.into_iter().map(value).collect());
+            let event = Event::ValuesFetched {
+                group: fetch.group,
+                entry: fetch.entry,
+                values: found,
+            };
+            self.later(now, Job::Answer(Box::new(event)));
         }
     }
 

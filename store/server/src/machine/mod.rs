@@ -125,6 +125,20 @@ impl StateMachine for RawMachine {
         }
     }
 
+    fn may_join(border: &[u8]) -> bool {
+        !tinykv_keys::is_bootstrap_edge(border)
+    }
+
+    /// The later of both times: no decision of either region is taken back. What cannot be read stays
+    /// to be found.
+    fn join(target: &Bytes, source: &Bytes) -> Bytes {
+        match (RegionTime::decode(target), RegionTime::decode(source)) {
+            (Ok(of_target), Ok(of_source)) if of_source > of_target => source.clone(),
+            (Ok(_), Err(_)) => source.clone(),
+            _ => target.clone(),
+        }
+    }
+
     fn restore(&mut self, state: &RegionState, _reader: &dyn Reader) -> Result<(), ReadError> {
         RegionTime::decode(&state.machine).map(|_| ())
     }

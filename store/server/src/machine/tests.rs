@@ -97,6 +97,7 @@ impl Single {
             region,
             open: false,
             machine: Bytes::new(),
+            ..RegionState::default()
         };
         single.run(Event::Create(Birth { peer, state }));
         single.run_until(|single| single.shard.led_groups().next().is_some());

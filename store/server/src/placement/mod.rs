@@ -230,14 +230,25 @@ impl Placement {
                 |answer: &pdpb::GetRegionResponse| &answer.header,
             )
             .await;
-        match answer {
-            Ok(answer) => Ok(answer.region),
-            Err(CallError::Refused {
-                kind: pdpb::ErrorType::RegionNotFound,
-                ..
-            }) => Ok(None),
-            Err(error) => Err(error),
-        }
+        found(answer)
+    }
+
+    /// The region that holds a routing key as placement knows it; `None` if it knows none.
+    pub async fn region_at(&self, key: &[u8]) -> Result<Option<metapb::Region>, CallError> {
+        let answer = self
+            .call(
+                async |mut client, header| {
+                    let request = pdpb::GetRegionRequest {
+                        header: Some(header),
+                        region_key: key.to_vec().into(),
+                        need_buckets: false,
+                    };
+                    client.get_region(request).await
+                },
+                |answer: &pdpb::GetRegionResponse| &answer.header,
+            )
+            .await;
+        found(answer)
     }
 
     /// All stores of the cluster that have not left it.
@@ -523,4 +534,17 @@ fn root_cause(error: &dyn std::error::Error) -> String {
         cause = source;
     }
     cause.to_string()
+}
+
+fn found(
+    answer: Result<pdpb::GetRegionResponse, CallError>,
+) -> Result<Option<metapb::Region>, CallError> {
+    match answer {
+        Ok(answer) => Ok(answer.region),
+        Err(CallError::Refused {
+            kind: pdpb::ErrorType::RegionNotFound,
+            ..
+        }) => Ok(None),
+        Err(error) => Err(error),
+    }
 }

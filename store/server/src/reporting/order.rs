@@ -40,16 +40,17 @@ pub enum NotCarriedOut {
     /// The order lacks what it needs.
     #[error("the order names no peer")]
     NoPeer,
-    /// This build does not know how.
-    #[error("orders to {0} are not supported yet")]
-    Unsupported(&'static str),
+    /// The target of a merge is not here, or has changed since.
+    #[error("region {0}, the target of a merge, is not here as the order has it")]
+    NoTarget(GroupId),
 }
 
 /// What a response on the heartbeat stream asks for; `None` if nothing. `region` is what the store
-/// knows of the region.
+/// knows of the region, `neighbour` what it knows of others.
 pub fn order(
     response: &pdpb::RegionHeartbeatResponse,
     region: Option<&Region>,
+    neighbour: impl Fn(GroupId) -> Option<Region>,
 ) -> Result<Option<Order>, NotCarriedOut> {
     if let Some(error) = response
         .header
@@ -69,8 +70,8 @@ pub fn order(
         Task::Admin(transfer_leader(transfer)?)
     } else if let Some(split) = &response.split_region {
         split_region(split, response.region_epoch)
-    } else if response.merge.is_some() {
-        return Err(NotCarriedOut::Unsupported("merge regions"));
+    } else if let Some(merge) = &response.merge {
+        Task::Admin(merge_into(merge, response.region_epoch, neighbour)?)
     } else {
         return Ok(None);
     };
@@ -121,6 +122,22 @@ fn transfer_leader(transfer: &pdpb::TransferLeader) -> Result<AdminAction, NotCa
     })
 }
 
+/// A target whose peers are where the region's are has one on this store, which knows it.
+fn merge_into(
+    merge: &pdpb::Merge,
+    for_epoch: Option<metapb::RegionEpoch>,
+    neighbour: impl Fn(GroupId) -> Option<Region>,
+) -> Result<AdminAction, NotCarriedOut> {
+    let ordered = merge.target.as_ref();
+    let id = GroupId(ordered.map_or(0, |target| target.id));
+    let ordered = ordered.map(|target| epoch(target.region_epoch));
+    let target = neighbour(id).filter(|here| Some(here.epoch) == ordered);
+    Ok(AdminAction::Merge {
+        epoch: epoch(for_epoch),
+        target: target.ok_or(NotCarriedOut::NoTarget(id))?,
+    })
+}
+
 /// With keys they count, whatever the policy says; without, the middle is found here.
 fn split_region(split: &pdpb::SplitRegion, for_epoch: Option<metapb::RegionEpoch>) -> Task {
     let places = match split.keys.as_slice() {
@@ -150,6 +167,10 @@ mod tests {
         }
     }
 
+    fn nobody(_: GroupId) -> Option<Region> {
+        None
+    }
+
     fn change(id: u64, kind: ConfChangeType) -> pdpb::RegionHeartbeatResponse {
         pdpb::RegionHeartbeatResponse {
             region_id: 7,
@@ -170,7 +191,7 @@ mod tests {
     }
 
     fn ordered(response: &pdpb::RegionHeartbeatResponse) -> PeerChange {
-        let order = order(response, Some(&region()))
+        let order = order(response, Some(&region()), nobody)
             .expect("an order")
             .expect("an order");
         assert_eq!(order.group, GroupId(7));
@@ -220,9 +241,11 @@ mod tests {
                 }),
                 ..pdpb::RegionHeartbeatResponse::default()
             };
-            order(&response, Some(&region())).map(|order| match order.map(|order| order.task) {
-                Some(Task::Admin(AdminAction::ChangePeers { changes, .. })) => changes,
-                other => panic!("{other:?}"),
+            order(&response, Some(&region()), nobody).map(|order| {
+                match order.map(|order| order.task) {
+                    Some(Task::Admin(AdminAction::ChangePeers { changes, .. })) => changes,
+                    other => panic!("{other:?}"),
+                }
             })
         };
         let promote = change(2, ConfChangeType::AddNode);
@@ -240,8 +263,8 @@ mod tests {
                 PeerChange::Demote(PeerId(1))
             ])
         );
-        let nobody = pdpb::ChangePeer::default();
-        let refused = ordered(&[promote, nobody]);
+        let no_peer = pdpb::ChangePeer::default();
+        let refused = ordered(&[promote, no_peer]);
         assert_eq!(refused, Err(NotCarriedOut::NoPeer), "all or nothing");
     }
 
@@ -262,7 +285,7 @@ mod tests {
                 split_region: Some(split),
                 ..pdpb::RegionHeartbeatResponse::default()
             };
-            let order = order(&response, Some(&region()))
+            let order = order(&response, Some(&region()), nobody)
                 .expect("an order")
                 .expect("an order");
             match order.task {
@@ -287,7 +310,7 @@ mod tests {
     #[test]
     fn no_order_no_action_and_errors_are_told() {
         let silent = pdpb::RegionHeartbeatResponse::default();
-        assert!(order(&silent, None).expect("fine").is_none());
+        assert!(order(&silent, None, nobody).expect("fine").is_none());
         let refused = pdpb::RegionHeartbeatResponse {
             header: Some(pdpb::ResponseHeader {
                 cluster_id: 1,
@@ -299,16 +322,63 @@ mod tests {
             ..pdpb::RegionHeartbeatResponse::default()
         };
         assert_eq!(
-            order(&refused, None).expect_err("refused"),
+            order(&refused, None, nobody).expect_err("refused"),
             NotCarriedOut::HeartbeatRefused("stale term".to_owned())
         );
-        let nobody = pdpb::RegionHeartbeatResponse {
+        let to_nobody = pdpb::RegionHeartbeatResponse {
             transfer_leader: Some(pdpb::TransferLeader::default()),
             ..pdpb::RegionHeartbeatResponse::default()
         };
         assert_eq!(
-            order(&nobody, None).expect_err("nobody"),
+            order(&to_nobody, None, nobody).expect_err("nobody"),
             NotCarriedOut::NoPeer
         );
+    }
+
+    #[test]
+    fn a_merge_is_for_the_target_as_it_is_here() {
+        let merge_into = |version| {
+            let epoch = |version| {
+                Some(metapb::RegionEpoch {
+                    conf_ver: 3,
+                    version,
+                })
+            };
+            let target = metapb::Region {
+                id: 8,
+                region_epoch: epoch(version),
+                ..metapb::Region::default()
+            };
+            pdpb::RegionHeartbeatResponse {
+                region_id: 7,
+                region_epoch: epoch(1),
+                merge: Some(pdpb::Merge {
+                    target: Some(target),
+                }),
+                ..pdpb::RegionHeartbeatResponse::default()
+            }
+        };
+        let here = Region {
+            id: GroupId(8),
+            start: Bytes::from_static(b"m"),
+            epoch: RegionEpoch {
+                conf_ver: 3,
+                version: 5,
+            },
+            ..Region::default()
+        };
+        let neighbour = |group| (group == here.id).then(|| here.clone());
+        let order_for = |version| order(&merge_into(version), Some(&region()), neighbour);
+        match order_for(5).expect("an order").expect("an order").task {
+            Task::Admin(AdminAction::Merge { epoch, target }) => {
+                assert_eq!((epoch.conf_ver, epoch.version), (3, 1));
+                assert_eq!(target, here);
+            }
+            other => panic!("{other:?}"),
+        }
+        let moved = Err(NotCarriedOut::NoTarget(GroupId(8)));
+        assert_eq!(order_for(4).map(|order| order.is_some()), moved);
+        let gone = order(&merge_into(5), Some(&region()), nobody);
+        assert_eq!(gone.map(|order| order.is_some()), moved);
     }
 }

@@ -5,6 +5,11 @@
 //! no leader for long asks it, and is destroyed if the region went on without it. A damaged peer
 //! never has a leader again, and asks nobody who could tell it: it is looked after from the start,
 //! or its place would stay taken, and no younger peer of the region could come here.
+//!
+//! Of a region that was merged into another placement knows nothing but that another has its keys, at
+//! a version that is higher than any the region had: the first key of a region never leaves it but
+//! by a merge. (A peer that is frozen, and whose target lives here and may yet need it, does not go
+//! when it is told to; the driver sees to that.)
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -14,6 +19,7 @@ use tinykv_raft::{GroupId, PeerId};
 use tinykv_replica::GroupStatus;
 
 use super::Reporting;
+use crate::placement::CallError;
 
 /// How often it is looked for them.
 const LOOK_INTERVAL: Duration = Duration::from_secs(10);
@@ -66,7 +72,7 @@ fn long_leaderless(
 
 /// Asks about the peer of a group, if it is one that `is_meant`.
 async fn ask(reporting: &Reporting, group: GroupId, is_meant: impl Fn(&GroupStatus) -> bool) {
-    let known = match reporting.placement.region(group.0).await {
+    let known = match look_up(reporting, group).await {
         Ok(Some(known)) => known,
         Ok(None) => return,
         Err(error) => {
@@ -79,10 +85,40 @@ async fn ask(reporting: &Reporting, group: GroupId, is_meant: impl Fn(&GroupStat
         return;
     };
     let peer = status.peer.id;
-    if status.raft.leader.is_none() && went_on_without(peer, status.epoch.conf_ver, &known) {
+    let is_orphan = match GroupId(known.id) == group {
+        true => went_on_without(peer, status.epoch.conf_ver, &known),
+        // Who has its keys by now may yet need the peer, if it lives here, and looks after it.
+        false => {
+            let heir = reporting.node.directory().group(GroupId(known.id));
+            heir.is_none() && has_taken_over(status.epoch.version, &known)
+        }
+    };
+    if status.raft.leader.is_none() && is_orphan {
         tracing::info!(%group, %peer, "the region went on without this peer; it is destroyed");
         reporting.node.destroy(group, peer);
     }
+}
+
+/// The region, or who has its first key by now.
+async fn look_up(
+    reporting: &Reporting,
+    group: GroupId,
+) -> Result<Option<metapb::Region>, CallError> {
+    let known = reporting.placement.region(group.0).await?;
+    if known.is_some() {
+        return Ok(known);
+    }
+    let status = reporting.node.status(group).await;
+    match status.and_then(|status| status.state) {
+        Some(state) => reporting.placement.region_at(&state.region.start).await,
+        None => Ok(None),
+    }
+}
+
+/// Whether another region, which holds the first key of one that was at version `seen`, got it after
+/// that: then that one was merged.
+pub fn has_taken_over(seen: u64, known: &metapb::Region) -> bool {
+    known.region_epoch.is_some_and(|epoch| epoch.version > seen)
 }
 
 /// Whether the region as placement knows it no longer has the peer, by a change of membership
@@ -124,5 +160,19 @@ mod tests {
         assert!(!went_on(known(6, &[1, 2, 3])), "a member");
         assert!(!went_on(known(5, &[2, 3])), "nothing newer");
         assert!(!went_on(known(4, &[2, 3])), "placement is behind");
+    }
+
+    #[test]
+    fn only_a_higher_version_tells_of_a_merge() {
+        let at = |version| {
+            let mut region = known(1, &[7, 8]);
+            if let Some(epoch) = &mut region.region_epoch {
+                epoch.version = version;
+            }
+            region
+        };
+        assert!(has_taken_over(5, &at(6)));
+        assert!(!has_taken_over(5, &at(5)), "a sibling of a split");
+        assert!(!has_taken_over(5, &at(4)), "placement is behind");
     }
 }

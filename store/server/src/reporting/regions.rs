@@ -160,7 +160,11 @@ impl Reporter {
         let entry = self.reporting.node.directory().group(group);
         let view = entry.as_ref().map(|entry| entry.view());
         let state = view.as_ref().and_then(|view| view.state.as_deref());
-        match order(response, state.map(|state| &state.region)) {
+        let neighbour = |group| {
+            let view = self.reporting.node.directory().group(group)?.view();
+            Some(view.state.as_deref()?.region.clone())
+        };
+        match order(response, state.map(|state| &state.region), neighbour) {
             Ok(None) => {}
             Ok(Some(order)) => {
                 let now = self.reporting.node.now();
@@ -243,7 +247,8 @@ fn may_open(state: &RegionState, wanted_replicas: u32) -> bool {
 fn is_under_way(status: &GroupStatus, ordered: Option<Duration>, now: Duration) -> bool {
     let changing = status.state.as_ref().is_some_and(|state| {
         let peers = &state.region.peers;
-        !state.open || peers.iter().any(|peer| peer.role != PeerRole::Voter)
+        let is_frozen = state.merges.freeze().is_some();
+        !state.open || is_frozen || peers.iter().any(|peer| peer.role != PeerRole::Voter)
     });
     let ordered = ordered.is_some_and(|at| now < at + AFTER_ORDER);
     changing || ordered || !status.pending_peers.is_empty()
@@ -288,6 +293,7 @@ fn describe(action: &AdminAction) -> String {
         AdminAction::TransferLeader { to: None } => "hand leadership to any peer".to_owned(),
         AdminAction::ChangePeers { changes, .. } => format!("{changes:?}"),
         AdminAction::Split { keys, .. } => format!("split into {} parts", keys.len() + 1),
+        AdminAction::Merge { target, .. } => format!("merge into region {}", target.id),
         AdminAction::Command { command, .. } => format!("{command:?}"),
     }
 }

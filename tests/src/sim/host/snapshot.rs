@@ -70,7 +70,7 @@ impl<S: StateMachine> Host<S> {
             state: header.state,
             handle,
         };
-        self.post(context, Event::SnapshotReceived(received));
+        self.post(context, Event::SnapshotReceived(Box::new(received)));
         Ok(true)
     }
 
@@ -144,10 +144,7 @@ impl<S: StateMachine> Host<S> {
         index: LogIndex,
         record: &InstallRecord,
     ) -> Result<Ingest, EngineError> {
-        let mut drop = S::ranges(&record.after.region);
-        if let Some(before) = &record.before {
-            drop.extend(S::ranges(before));
-        }
+        let drop: Vec<KeyRange> = record.dropped().flat_map(S::ranges).collect();
         self.ingest_of(group, index, &record.after, &drop, record.handle)
     }
 

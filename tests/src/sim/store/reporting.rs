@@ -281,8 +281,9 @@ impl Store {
             context.report.probe("outdated_order_ignored");
             return;
         }
-        let order =
-            order(response, Some(&region)).expect("placement gives orders it can carry out");
+        let neighbour = |group| self.published(group).cloned();
+        let order = order(response, Some(&region), neighbour);
+        let order = order.expect("placement gives orders it can carry out");
         let Some(Order { group, task }) = order else {
             return;
         };

@@ -201,6 +201,7 @@ impl World {
             // One peer alone acknowledges nothing until placement has given it others.
             open: region.peers.len() == PEERS,
             machine: Bytes::new(),
+            ..RegionState::default()
         };
         for peer in region.peers.clone() {
             let birth = Birth {

@@ -8,7 +8,9 @@ use tinykv_raft::{
     Configuration, Entry, EntryId, GroupId, LogIndex, MembershipChange, MembershipStep, Payload,
     PeerId, SnapshotMetadata, Term,
 };
-use tinykv_replica::{Peer, PeerRole, Region, RegionEpoch, RoutingRange, StoreId};
+use tinykv_replica::{
+    Freeze, MergePhase, Peer, PeerRole, Region, RegionEpoch, RoutingRange, StoreId,
+};
 
 use super::*;
 
@@ -159,12 +161,43 @@ fn message(random: &mut Prng) -> PeerMessage {
             1 => PeerBody::Probe,
             2 => PeerBody::Rest(rest(random)),
             3 => PeerBody::AskedBy(peer(random)),
+            4 => PeerBody::Merge(merge_word(random)),
             _ => PeerBody::Raft(Message {
                 from: from.id,
                 to: to.id,
                 term: Term(random.below(9)),
                 body: body(random),
             }),
+        },
+    }
+}
+
+fn merge_word(random: &mut Prng) -> MergeWord {
+    match random.below(5) {
+        0 => {
+            let prepared = id(random);
+            return MergeWord::Declined { prepared };
+        }
+        1 => {
+            let into = GroupId(random.below(9));
+            return MergeWord::Merged { into };
+        }
+        _ => {}
+    }
+    let freeze = Freeze {
+        prepared: id(random),
+        target: GroupId(random.below(9)),
+        epoch: RegionEpoch::FIRST,
+    };
+    let mut state = RegionState::default();
+    state.merges.phase = MergePhase::Frozen(freeze);
+    MergeWord::Plea {
+        epoch: RegionEpoch::FIRST,
+        source: GroupId(random.below(9)),
+        plea: match random.below(3) {
+            0 => Plea::Tell,
+            1 => Plea::Decline,
+            _ => Plea::Commit(Box::new(state)),
         },
     }
 }
@@ -207,6 +240,7 @@ fn a_snapshot_header_comes_back_as_it_was() {
                 region,
                 open: true,
                 machine: blob(random),
+                ..RegionState::default()
             },
         };
         let payload = encode_snapshot_header(&header);

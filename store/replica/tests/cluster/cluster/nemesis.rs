@@ -95,6 +95,9 @@ impl Cluster {
         if self.random.chance(self.faults.split) {
             return self.split(leader, region);
         }
+        if self.random.chance(self.faults.merge) {
+            return self.merge(leader, region);
+        }
         let is_growing = voters < 3 && self.random.chance(6);
         if !is_growing && !self.random.chance(self.faults.membership) {
             return;
@@ -229,6 +232,39 @@ impl Cluster {
             waiter,
             AdminAction::Split { epoch, keys, ids },
         );
+    }
+
+    /// Makes a region a part of a neighbour, best of one that lives where it does.
+    fn merge(&mut self, leader: u64, region: &Region) {
+        let touches = |other: &Region| {
+            let is_left = !other.end.is_empty() && other.end == region.start;
+            is_left || (!region.end.is_empty() && region.end == other.start)
+        };
+        let groups = self.groups().into_iter();
+        let others = groups.filter_map(|group| self.newest(group));
+        let others = others.map(|state| state.region.clone());
+        let neighbours: Vec<Region> = others.filter(|other| touches(other)).collect();
+        let stores = |region: &Region| {
+            let mut stores: Vec<_> = region.peers.iter().map(|peer| peer.store).collect();
+            stores.sort_unstable();
+            stores
+        };
+        let near = neighbours.iter().filter(|it| stores(it) == stores(region));
+        let near: Vec<&Region> = near.collect();
+        let choice = match near.is_empty() || self.random.chance(10) {
+            true => self.random.pick(&neighbours.iter().collect::<Vec<_>>()),
+            false => self.random.pick(&near),
+        };
+        let Some(target) = choice.cloned() else {
+            return;
+        };
+        if self.faults.crash > 0 && self.random.chance(2) {
+            let victim = self.random.between(1, self.stores.len() as u64);
+            self.crash_soon = Some((self.now + self.random.between(0, 150), victim));
+        }
+        let epoch = region.epoch;
+        let action = AdminAction::Merge { epoch, target };
+        self.administrate(leader, region.id, action);
     }
 
     pub(super) fn administrate(&mut self, store: u64, group: GroupId, action: AdminAction) {

@@ -58,8 +58,19 @@ impl Cluster {
                 .filter_map(|group| Some((group, shard.status(group)?.peer.id)))
                 .collect();
             for (group, peer) in here {
-                let newest = self.newest(group).expect("every group lives somewhere");
-                if newest.region.peer(peer).is_none() {
+                // Whoever absorbed it and lives here, too, may yet need it.
+                let heirs = self.stores[index]
+                    .regions
+                    .keys()
+                    .filter_map(|it| self.newest(*it));
+                let mut heirs = heirs.filter(|it| it.merges.has_absorbed(group));
+                if heirs.next().is_some() {
+                    continue;
+                }
+                let is_merged = self.is_absorbed(group);
+                let newest = self.newest(group);
+                let is_member = newest.is_some_and(|it| it.region.peer(peer).is_some());
+                if is_merged || !is_member {
                     self.figures.gone += 1;
                     self.stores[index]
                         .inbox
@@ -69,9 +80,18 @@ impl Cluster {
         }
     }
 
+    /// Whether a newer region holds the keys of a group.
+    pub(super) fn is_absorbed(&self, group: GroupId) -> bool {
+        let mut states = self.stores.iter().flat_map(|store| store.regions.values());
+        states.any(|(_, state)| state.merges.has_absorbed(group))
+    }
+
     /// Healed, every group must serve again, its replicas must agree, and nobody may be left over.
     pub(super) fn settle(&mut self) {
         for group in self.groups() {
+            if self.is_absorbed(group) {
+                continue;
+            }
             let state = self.newest(group).expect("every group lives somewhere");
             let mut keys = self.keys();
             let key = keys.find(|key| state.region.contains(key.as_bytes()));
@@ -129,6 +149,9 @@ impl Cluster {
     pub(super) fn difference(&self) -> Option<String> {
         for group in self.groups() {
             let state = self.newest(group)?;
+            if state.merges.freeze().is_some() {
+                return Some(format!("{group} is frozen"));
+            }
             let mut applied = BTreeSet::new();
             let mut images = BTreeSet::new();
             for peer in &state.region.peers {
@@ -174,6 +197,8 @@ impl Cluster {
     /// What stands under an epoch is the same everywhere (M1); no store has two regions that
     /// overlap.
     pub(super) fn check_regions(&mut self) {
+        let overtaken = self.stores.iter().map(|store| store.overtaken);
+        self.figures.overtaken = overtaken.sum();
         for store in &self.stores {
             for (_, state) in store.regions.values() {
                 let region = &state.region;
@@ -183,6 +208,16 @@ impl Cluster {
                     let is_child = region.id.0 > 100;
                     self.figures.split_under_fire += usize::from(is_child && !told);
                     self.figures.joint_seen += usize::from(region.is_joint());
+                    let (id, version) = (region.id, region.epoch.version);
+                    let last = state.merges.absorbed.last();
+                    let is_merged = last.is_some_and(|it| it.version == version);
+                    self.figures.merged += usize::from(is_merged);
+                    if state.merges.freeze().is_some() {
+                        self.figures.frozen += 1;
+                        self.frozen.insert((id, version));
+                    } else if self.frozen.contains(&(id, version - 1)) {
+                        self.figures.thawed += 1;
+                    }
                     region.clone()
                 });
                 assert_eq!(first, region, "one epoch, two regions (M1)");

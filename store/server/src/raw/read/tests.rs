@@ -42,6 +42,7 @@ impl Tree {
             region: region.clone(),
             open: true,
             machine: Bytes::from(machine),
+            ..RegionState::default()
         };
         let key = space::region_state_key(region.id);
         batch.put(Bytes::copy_from_slice(&key), state.encode());
