@@ -33,6 +33,8 @@ pub(super) enum Fault {
     Move,
     /// A region is cut into parts.
     Split,
+    /// A region is to become a part of a neighbour.
+    Merge,
     /// Somebody sets the wall clock of a process, to be off by so many milliseconds.
     ClockJump { process: usize, offset_ms: i64 },
     /// The disk of a process has room for little more; later there is space again.
@@ -64,6 +66,7 @@ impl Fault {
             Fault::Transfer => "transfer_leader",
             Fault::Move => "move_peer",
             Fault::Split => "split",
+            Fault::Merge => "merge",
             Fault::ClockJump { .. } => "clock_jump",
             Fault::DiskFull { .. } => "disk_full",
             Fault::SyncError { .. } => "sync_error",
@@ -98,7 +101,7 @@ pub(super) fn striking() -> impl Iterator<Item = &'static str> {
 }
 
 /// How often each kind is drawn, where a seed has it. Healing is none that can be switched off.
-const WEIGHTS: [(&str, u64); 15] = [
+const WEIGHTS: [(&str, u64); 16] = [
     ("heal", 3),
     ("partition", 2),
     ("crash", 2),
@@ -109,6 +112,7 @@ const WEIGHTS: [(&str, u64); 15] = [
     ("transfer_leader", 3),
     ("move_peer", 2),
     ("split", 4),
+    ("merge", 4),
     ("clock_jump", 2),
     ("disk_full", 2),
     ("sync_error", 1),
@@ -188,6 +192,7 @@ impl Plan {
             "transfer_leader" => Fault::Transfer,
             "move_peer" => Fault::Move,
             "split" => Fault::Split,
+            "merge" => Fault::Merge,
             "clock_jump" => {
                 let jump = self.random.between(1, 200_000) as i64;
                 let offset_ms = if self.random.chance(2) { jump } else { -jump };

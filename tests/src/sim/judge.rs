@@ -26,6 +26,8 @@ const MUST_HIT: &[&str] = &[
     "entries_fetched_from_the_log",
     "late_notice",
     "split_applied",
+    "merge_frozen",
+    "merge_applied",
     "split_replayed_after_crash",
     "child_elected_beside_parent_leader",
     "scan_across_split",
@@ -81,6 +83,7 @@ const MUST_HIT_RARELY: &[&str] = &[
     "member_damaged",
     "new_peers_told_by_their_ids",
     "reluctant_process_led_nothing",
+    "merge_rolled_back",
 ];
 /// Of what is not drawn as a fault of its own, but happens with others.
 const MUST_FIRE: [&str; 4] = ["garble", "crash_in_joint", "crash_in_job", "crash_in_start"];

@@ -4,7 +4,8 @@ use std::sync::Arc;
 
 use tinykv_raft::{Configuration, GroupId, PeerId, Role, Term};
 use tinykv_replica::{
-    Event, LeaseCell, Observed, ReadGrant, RegionChange, RegionState, StateMachine,
+    Event, LeaseCell, LocalBody, LocalMessage, Observed, ReadGrant, RegionChange, RegionState,
+    StateMachine,
 };
 
 use super::super::happening::Context;
@@ -87,8 +88,9 @@ impl<S: StateMachine> Host<S> {
             self.env.crash_at(self.env.io_count() + ios);
         }
         let version = region.epoch.version;
-        if before.is_some_and(|before| before.region.epoch.version < version) {
-            context.report.probe("split_applied");
+        let before = before.filter(|before| before.region.epoch.version < version);
+        if let Some(before) = before {
+            context.report.probe(what_changed(&before, state));
             let reached = self.versions.entry(region.id).or_default();
             if *reached >= version {
                 context.report.probe("split_replayed_after_crash");
@@ -96,6 +98,13 @@ impl<S: StateMachine> Host<S> {
             *reached = version.max(*reached);
         }
         Ok(())
+    }
+
+    /// Sources that die of what came of their merge.
+    pub(super) fn note_local(&self, context: &mut Context, message: &LocalMessage) {
+        if let LocalBody::Die { recorded: Some(_) } = message.body {
+            context.report.probe("source_overtaken_by_a_snapshot");
+        }
     }
 
     pub(super) fn on_lease(
@@ -258,5 +267,21 @@ impl<S: StateMachine> Host<S> {
             }
             _ => Ok(()),
         }
+    }
+}
+
+/// Why a region has a higher version.
+fn what_changed(before: &RegionState, after: &RegionState) -> &'static str {
+    let is_frozen = |state: &RegionState| state.merges.freeze().is_some();
+    if is_frozen(after) && !is_frozen(before) {
+        "merge_frozen"
+    } else if is_frozen(before) && !is_frozen(after) {
+        "merge_rolled_back"
+    } else if before.merges.absorbed != after.merges.absorbed {
+        "merge_applied"
+    } else if before.region.range() == after.region.range() {
+        "merge_declined"
+    } else {
+        "split_applied"
     }
 }

@@ -245,6 +245,10 @@ impl<S: StateMachine> Host<S> {
             context.invariants.on_buried(destroy.group, destroy.peer);
             self.job(context, Job::Destroy(Box::new(destroy)));
         }
+        for message in effects.local {
+            self.note_local(context, &message);
+            self.post(context, Event::Local(message));
+        }
         let now = self.local(context);
         if let (Some(running), Some(stores)) = (&mut self.running, effects.neighbours) {
             running.neighbours.need(0, stores, now);

@@ -118,6 +118,7 @@ impl World {
             Fault::Transfer => self.transfer(),
             Fault::Move => self.move_a_peer(),
             Fault::Split => self.split_a_region(),
+            Fault::Merge => self.merge_a_region(),
         }
     }
 

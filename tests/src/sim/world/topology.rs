@@ -1,7 +1,7 @@
 //! Leaders are moved, peers are moved, regions are split: by wishes to placement where there is
 //! one, else by the world itself.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use bytes::Bytes;
 use tinykv_placement::schedule::Manual;
@@ -207,6 +207,58 @@ impl World {
             1 => {
                 self.wish_a_move(&region);
             }
+            _ => {}
+        }
+        true
+    }
+
+    /// Asks a region to become a part of a neighbour that lives where it does. Placement, if there is
+    /// one, sees what came of it.
+    pub(super) fn merge_a_region(&mut self) -> bool {
+        let stores = |region: &Region| {
+            let peers = region.peers.iter();
+            peers.map(|peer| peer.store).collect::<BTreeSet<StoreId>>()
+        };
+        let touches = |one: &Region, other: &Region| {
+            let follows =
+                |left: &Region, right: &Region| !left.end.is_empty() && left.end == right.start;
+            follows(one, other) || follows(other, one)
+        };
+        let newest = self.newest_regions();
+        let fits =
+            |one: &Region, other: &Region| touches(one, other) && stores(one) == stores(other);
+        let mut pairs = Vec::new();
+        for source in newest.values() {
+            let targets = newest.values().filter(|target| fits(source, target));
+            pairs.extend(targets.map(|target| (source.id, target.clone())));
+        }
+        let Some((group, target)) = self.context.random.pick(&pairs).cloned() else {
+            return false;
+        };
+        let Some(index) = self.leader(group) else {
+            return false;
+        };
+        let Some(state) = self.stores[index].host.region(group) else {
+            return false;
+        };
+        let (epoch, into) = (state.region.epoch, target.id);
+        self.context
+            .trace(format_args!("group {group} to be merged into {into}"));
+        // Often its leader is not beside the target's, and sometimes something races with it.
+        if self.context.random.chance(3) {
+            self.admin(index, group, AdminAction::TransferLeader { to: None });
+            return true;
+        }
+        let racing = self.context.random.below(8);
+        let beside = self.leader(into);
+        if let (0, Some(other)) = (racing, beside) {
+            self.split(other, &target);
+        }
+        self.admin(index, group, AdminAction::Merge { epoch, target });
+        match (racing, beside) {
+            (1, Some(other)) => self.admin(other, into, AdminAction::TransferLeader { to: None }),
+            (2, _) => self.admin(index, group, AdminAction::TransferLeader { to: None }),
+            (3, _) if self.members.is_empty() => drop(self.move_a_peer()),
             _ => {}
         }
         true
