@@ -300,9 +300,8 @@ impl<S: StateMachine> Replica<S> {
     ) {
         let is_needed = self.merging.wanted.is_some() || self.is_stopped();
         if fate == Fate::NotHere && self.merging.is_unwanted && !is_needed {
-            if self.installing.is_none() && !self.awaits_parent && !self.owes_children() {
-                self.is_leaving = true;
-            }
+            let is_free = self.damaged || (!self.awaits_parent && !self.owes_children());
+            self.is_leaving |= is_free && self.installing.is_none();
             return;
         }
         let freeze = self.freeze();
