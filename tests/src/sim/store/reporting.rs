@@ -407,7 +407,7 @@ impl Store {
     }
 
     /// A peer without a leader is destroyed if its region went on without it.
-    fn on_orphan(&mut self, context: &mut Context, known: &metapb::Region) {
+    pub(in crate::sim) fn on_orphan(&mut self, context: &mut Context, known: &metapb::Region) {
         let running = self.host.running.as_ref();
         let group = GroupId(known.id);
         let Some(status) = running.and_then(|running| running.shard.status(group)) else {

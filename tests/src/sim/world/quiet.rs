@@ -3,8 +3,10 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
+use tinykv_keys::Asker;
 use tinykv_raft::{GroupId, Willingness};
 use tinykv_replica::{PeerRole, Region};
+use tinykv_store::service::convert::region_to_proto;
 
 use super::super::happening::Happening;
 use super::super::network::Weather;
@@ -83,6 +85,7 @@ impl World {
             )),
             Some(_) => {
                 self.finish_moves();
+                self.tell_lost_peers();
                 for client in 0..self.clients.len() {
                     self.begin(client);
                 }
@@ -142,6 +145,25 @@ impl World {
         for (index, region) in unfinished {
             if self.context.random.chance(3) {
                 self.move_a_peer_of(index, &region);
+            }
+        }
+    }
+
+    /// A damaged peer whose region was never installed knows nobody it could ask whether it is still
+    /// wanted. Where there is placement it asks that; elsewhere the world says so.
+    fn tell_lost_peers(&mut self) {
+        if !self.members.is_empty() {
+            return;
+        }
+        let newest = self.newest_regions();
+        for store in &mut self.stores {
+            for region in newest.values() {
+                let running = store.host.running.as_ref();
+                let status = running.and_then(|running| running.shard.status(region.id));
+                let is_lost = status.is_some_and(|it| it.damaged && it.state.is_none());
+                if is_lost && let Some(known) = region_to_proto(region, Asker::Stored) {
+                    store.on_orphan(&mut self.context, &known);
+                }
             }
         }
     }
