@@ -12,6 +12,7 @@
 mod balance_leaders;
 mod balance_regions;
 mod drain;
+mod evict;
 mod manual;
 mod operator;
 mod order;
@@ -34,6 +35,7 @@ use crate::state::Settings;
 use crate::view::ClusterView;
 
 pub use drain::{Remaining, remaining};
+pub use evict::eviction_blocked;
 pub use manual::{HANDS_OFF, Manual, ManualRefusal, SPLIT_KEYS_MAX, check_free, decide};
 pub use operator::{Ended, Operator};
 pub use order::{Cause, Change, Ending, Order, Progress};
@@ -113,6 +115,9 @@ pub enum Action {
 pub fn plan(view: &ClusterView, settings: &Settings, now: Duration) -> Vec<Decision> {
     let room = OPERATORS_MAX.saturating_sub(view.operators.len());
     let mut decisions = replicas::check(view, settings, now, room);
+    let left = room - decisions.len();
+    let evictions = evict::check(view, settings, now, &decisions, left);
+    decisions.extend(evictions);
     let moves = balance_regions::balance(view, settings, now, &decisions, room - decisions.len());
     decisions.extend(moves);
     let left = room - decisions.len();

@@ -197,6 +197,7 @@ fn refusal(header: pdpb::ResponseHeader, refusal: &Refusal) -> pdpb::ResponseHea
         | Refusal::BadLife { .. }
         | Refusal::NeededStore { .. }
         | Refusal::NoTombstone { .. }
+        | Refusal::LastLeader { .. }
         | Refusal::HeldStore { .. }
         | Refusal::OutOfRange { .. } => pdpb::ErrorType::InvalidValue,
         Refusal::ForeignStore { .. }

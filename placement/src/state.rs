@@ -14,6 +14,7 @@ mod records;
 mod routes;
 mod rows;
 mod settings;
+mod stores;
 #[cfg(test)]
 mod tests;
 
@@ -52,6 +53,8 @@ pub struct State {
     /// Tombstones that operators had removed. Their directories may still lie somewhere, so their
     /// ids are refused for ever (D9). Only grows, by a few bytes a store.
     forgotten: BTreeSet<StoreId>,
+    /// Stores that are to lead nothing, until that is ended.
+    evicted: BTreeSet<StoreId>,
     members: BTreeMap<PeerId, MemberRecord>,
     routes: Routes,
 }
@@ -66,6 +69,7 @@ impl Default for State {
             settings: Settings::default(),
             stores: BTreeMap::new(),
             forgotten: BTreeSet::new(),
+            evicted: BTreeSet::new(),
             members: BTreeMap::new(),
             routes: Routes::default(),
         }
@@ -101,6 +105,11 @@ impl State {
     /// All stores that ever joined, but those that were forgotten.
     pub fn stores(&self) -> &BTreeMap<StoreId, StoreRecord> {
         &self.stores
+    }
+
+    /// Stores that are to lead nothing.
+    pub fn evicted(&self) -> &BTreeSet<StoreId> {
+        &self.evicted
     }
 
     /// Whether the store has left for good.
@@ -171,6 +180,8 @@ impl State {
             Command::Bootstrap { store, regions } => self.bootstrap(store, regions, changes),
             Command::PutStore(store) => self.put_store(store, changes),
             Command::SetStoreLife { store, life } => self.set_store_life(store, life, changes),
+            Command::EvictLeaders { store } => self.evict_leaders(store, changes),
+            Command::AdmitLeaders { store } => self.admit_leaders(store, changes),
             Command::ForgetStore { store } => self.forget_store(store, changes),
             Command::UpdateRegions { regions } => self.update_regions(regions, changes),
             Command::ChangeSettings(settings) => self.change_settings(settings, changes),
@@ -280,141 +291,6 @@ impl State {
             changes.push(RowChange::put_region(&region));
             self.routes.insert(region);
         }
-        Ok(Reply::Done)
-    }
-
-    fn put_store(
-        &mut self,
-        mut store: StoreRecord,
-        changes: &mut Vec<RowChange>,
-    ) -> Result<Reply, Refusal> {
-        if !self.bootstrapped {
-            return Err(Refusal::NotBootstrapped);
-        }
-        self.check_store(&store)?;
-        if let Some(known) = self.stores.get(&store.id) {
-            // A restart neither ends nor begins a drain.
-            store.life = known.life;
-        }
-        if self.stores.get(&store.id) != Some(&store) {
-            changes.push(RowChange::put_store(&store));
-            self.stores.insert(store.id, store);
-        }
-        Ok(Reply::Done)
-    }
-
-    /// D9: the record fits what is known about its id and its addresses.
-    fn check_store(&self, store: &StoreRecord) -> Result<(), Refusal> {
-        let bad = |what: &str| Refusal::BadStore {
-            store: store.id,
-            what: what.into(),
-        };
-        if store.id.0 < FIRST_ID || store.id.0 >= self.next_id {
-            return Err(bad("its id was not given out by this cluster"));
-        }
-        if store.address.is_empty() {
-            return Err(bad("it names no address"));
-        }
-        if store.incarnation == 0 || store.start_number == 0 {
-            return Err(bad("it names no incarnation or no start number"));
-        }
-        if self.has_left(store.id) {
-            return Err(Refusal::TombstoneStore { store: store.id });
-        }
-        if let Some(known) = self.stores.get(&store.id) {
-            if known.incarnation != store.incarnation {
-                return Err(Refusal::ForeignStore {
-                    store: store.id,
-                    known: known.incarnation,
-                    found: store.incarnation,
-                });
-            }
-            if store.start_number < known.start_number {
-                return Err(Refusal::OutdatedStore {
-                    store: store.id,
-                    known: known.start_number,
-                    found: store.start_number,
-                });
-            }
-        }
-        let holder = self.stores.values().find(|other| {
-            other.id != store.id
-                && other.life != StoreLife::Tombstone
-                && other.address == store.address
-        });
-        match holder {
-            Some(holder) => Err(Refusal::AddressTaken {
-                address: store.address.clone(),
-                holder: holder.id,
-            }),
-            None => Ok(()),
-        }
-    }
-
-    fn set_store_life(
-        &mut self,
-        id: StoreId,
-        life: StoreLife,
-        changes: &mut Vec<RowChange>,
-    ) -> Result<Reply, Refusal> {
-        let held = self.region_on(id).is_some();
-        let (serving, wanted) = (self.serving().count(), self.replicas_wanted());
-        let Some(store) = self.stores.get_mut(&id) else {
-            return Err(Refusal::UnknownStore { store: id });
-        };
-        if (store.life, life) == (StoreLife::Serving, StoreLife::Leaving)
-            && serving <= wanted as usize
-        {
-            return Err(Refusal::NeededStore {
-                store: id,
-                others: serving - 1,
-                wanted,
-            });
-        }
-        let allowed = match (store.life, life) {
-            (from, to) if from == to => true,
-            (StoreLife::Serving, StoreLife::Leaving) | (StoreLife::Leaving, StoreLife::Serving) => {
-                true
-            }
-            // Only once nothing is left on it.
-            (StoreLife::Leaving, StoreLife::Tombstone) => !held,
-            _ => false,
-        };
-        if !allowed {
-            return Err(Refusal::BadLife {
-                store: id,
-                from: store.life,
-                to: life,
-            });
-        }
-        if store.life != life {
-            store.life = life;
-            changes.push(RowChange::put_store(store));
-        }
-        Ok(Reply::Done)
-    }
-
-    fn forget_store(
-        &mut self,
-        id: StoreId,
-        changes: &mut Vec<RowChange>,
-    ) -> Result<Reply, Refusal> {
-        if self.forgotten.contains(&id) {
-            return Ok(Reply::Done);
-        }
-        if !self.stores.contains_key(&id) {
-            return Err(Refusal::UnknownStore { store: id });
-        }
-        if !self.has_left(id) {
-            return Err(Refusal::NoTombstone { store: id });
-        }
-        if let Some(region) = self.region_on(id).map(|region| region.id) {
-            return Err(Refusal::HeldStore { store: id, region });
-        }
-        self.stores.remove(&id);
-        self.forgotten.insert(id);
-        changes.push(RowChange::delete_store(id));
-        changes.push(RowChange::put_forgotten(id));
         Ok(Reply::Done)
     }
 

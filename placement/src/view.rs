@@ -12,7 +12,7 @@ mod stores;
 #[cfg(test)]
 mod tests;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use tinykv_raft::{GroupId, PeerId};
@@ -33,6 +33,8 @@ pub struct ClusterView {
     pub replicas_wanted: u32,
     /// Every store that joined.
     pub stores: BTreeMap<StoreId, StoreView>,
+    /// Stores that are to lead nothing.
+    pub evicted: BTreeSet<StoreId>,
     /// Every region of the routes.
     pub regions: BTreeMap<GroupId, RegionView>,
     /// Operators under way, at most one per region by construction.
@@ -68,6 +70,7 @@ impl ClusterView {
     /// Takes over stores and the wanted replica count from the replicated state.
     pub fn follow_stores(&mut self, state: &State) {
         self.replicas_wanted = state.replicas_wanted();
+        self.evicted.clone_from(state.evicted());
         self.stores.retain(|id, _| state.stores().contains_key(id));
         for record in state.stores().values() {
             self.follow_store(record);

@@ -53,6 +53,8 @@ pub(crate) struct Store {
     pub(crate) silent_ms: Option<u64>,
     pub(crate) regions: u32,
     pub(crate) leaders: u32,
+    /// Whether it is to lead nothing.
+    pub(crate) is_evicted: bool,
     pub(crate) used_bytes: u64,
     pub(crate) available_bytes: u64,
     pub(crate) capacity_bytes: u64,
@@ -291,6 +293,7 @@ fn store(status: &StoreStatus) -> Store {
         silent_ms: status.silent_ms,
         regions: status.regions,
         leaders: status.leaders,
+        is_evicted: status.is_evicted,
         used_bytes: status.used_bytes,
         available_bytes: status.available_bytes,
         capacity_bytes: status.capacity_bytes,

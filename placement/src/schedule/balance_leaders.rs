@@ -14,7 +14,6 @@ use tinykv_replica::StoreId;
 use super::reason::{Fact, Reason, Rule, Why};
 use super::safety::is_healthy;
 use super::scales::{Scales, Weighed, gather};
-use super::step::Step;
 use super::{Action, Decision};
 use crate::state::Settings;
 use crate::view::{ClusterView, RegionView};
@@ -55,21 +54,11 @@ impl<'a> Balancer<'a> {
             view,
             settings,
             now,
-            scales: Scales::new(view, settings, now, |held| held.leaders),
+            scales: Scales::of_leaders(view, settings, now),
             busy: planned.iter().map(|decision| decision.region).collect(),
             settled: BTreeMap::new(),
         };
-        for (region, operator) in &view.operators {
-            balancer.busy.insert(*region);
-            for step in operator.remaining() {
-                if let Step::TransferLeader { to, .. } = step {
-                    if let Some(leader) = view.regions.get(region).and_then(|known| known.leader) {
-                        balancer.scales.remove(leader.store);
-                    }
-                    balancer.scales.add(*to);
-                }
-            }
-        }
+        balancer.busy.extend(view.operators.keys());
         balancer.sort_out();
         balancer
     }

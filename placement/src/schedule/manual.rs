@@ -211,6 +211,9 @@ impl Case<'_> {
             });
         }
         self.check_up(to)?;
+        if self.view.evicted.contains(&to) {
+            return Err(ManualRefusal::Evicted { store });
+        }
         if !self.is_healthy(peer) {
             return Err(ManualRefusal::Unfit {
                 region,

@@ -21,6 +21,8 @@ pub enum Rule {
     ExtraReplica,
     /// A learner is there that nobody wants.
     ExtraLearner,
+    /// The region is led from a store that is to lead nothing.
+    EvictLeaders,
     /// One store leads more regions than another.
     BalanceLeaders,
     /// One store holds more regions than another.
@@ -40,6 +42,7 @@ impl Rule {
             Rule::OfflineReplica => "offline-replica",
             Rule::ExtraReplica => "extra-replica",
             Rule::ExtraLearner => "extra-learner",
+            Rule::EvictLeaders => "evict-leaders",
             Rule::BalanceLeaders => "balance-leaders",
             Rule::BalanceRegions => "balance-regions",
             Rule::Manual => "manual",
@@ -56,7 +59,9 @@ impl Rule {
             | Rule::OfflineReplica
             | Rule::ExtraReplica
             | Rule::ExtraLearner => true,
-            Rule::BalanceLeaders | Rule::BalanceRegions | Rule::Manual => false,
+            Rule::EvictLeaders | Rule::BalanceLeaders | Rule::BalanceRegions | Rule::Manual => {
+                false
+            }
         }
     }
 }
@@ -116,6 +121,8 @@ pub enum Why {
     NotSteady,
     /// Its peer of the region is not caught up, or does not vote.
     NotCurrent,
+    /// It is to lead nothing.
+    Evicted,
     /// Without this peer too few healthy voters would be left.
     Needed,
 }
@@ -136,6 +143,7 @@ impl fmt::Display for Why {
             Why::EnoughAdditions => f.write_str("enough peers are being added to it"),
             Why::NotSteady => f.write_str("not heard long enough"),
             Why::NotCurrent => f.write_str("its peer is no voter that is caught up"),
+            Why::Evicted => f.write_str("is to lead nothing"),
             Why::Needed => f.write_str("its peer is needed"),
         }
     }

@@ -12,6 +12,7 @@ use tinykv_replica::StoreId;
 
 use super::Decision;
 use super::reason::{Loser, Rule, Why};
+use super::step::Step;
 use crate::state::{STORE_HEARTBEAT_INTERVAL_MS, Settings};
 use crate::view::{ClusterView, Counts, StoreState};
 
@@ -77,6 +78,29 @@ impl Scales {
                     scales
                         .counts
                         .insert(*store, held.get(store).map_or(0, &count));
+                }
+            }
+        }
+        scales
+    }
+
+    /// Leaders per store, as they will be after the transfers under way. A store that is to lead
+    /// nothing is left out.
+    pub(super) fn of_leaders(view: &ClusterView, settings: &Settings, now: Duration) -> Scales {
+        let mut scales = Scales::new(view, settings, now, |held| held.leaders);
+        for store in &view.evicted {
+            if scales.counts.remove(store).is_some() {
+                let (store, why) = (*store, Why::Evicted);
+                scales.excluded.push(Loser { store, why });
+            }
+        }
+        for (region, operator) in &view.operators {
+            for step in operator.remaining() {
+                if let Step::TransferLeader { to, .. } = step {
+                    if let Some(leader) = view.regions.get(region).and_then(|known| known.leader) {
+                        scales.remove(leader.store);
+                    }
+                    scales.add(*to);
                 }
             }
         }

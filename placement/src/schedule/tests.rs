@@ -4,6 +4,7 @@ mod balancing;
 mod damage;
 mod draining;
 mod driving;
+mod evicting;
 mod exchanging;
 mod manual;
 mod planning;

@@ -96,6 +96,15 @@ impl placement::placement_server::Placement for Service {
             .map(Response::new)
     }
 
+    async fn evict_leaders(
+        &self,
+        request: Request<placement::EvictLeadersRequest>,
+    ) -> Result<Response<placement::EvictLeadersResponse>, Status> {
+        self.keep_from_leading(request.into_inner())
+            .await
+            .map(Response::new)
+    }
+
     async fn remove_tombstones(
         &self,
         request: Request<placement::RemoveTombstonesRequest>,
@@ -159,6 +168,7 @@ fn list_stores(
                 used_bytes: store.stats.used_bytes,
                 capacity_bytes: store.stats.capacity_bytes,
                 available_bytes: store.stats.available_bytes,
+                is_evicted: view.evicted.contains(id),
             }
         })
         .collect()

@@ -6,6 +6,7 @@ use tinykv_replica::StoreId;
 use tonic::Status;
 
 use super::{Service, failure};
+use crate::schedule::eviction_blocked;
 use crate::state::{Command, StoreLife};
 use crate::view::StoreState;
 
@@ -33,6 +34,39 @@ impl Service {
                     value,
                 })
                 .collect(),
+        })
+    }
+
+    pub(super) async fn keep_from_leading(
+        &self,
+        message: placement::EvictLeadersRequest,
+    ) -> Result<placement::EvictLeadersResponse, Status> {
+        let leadership = self.lead().await?;
+        let mut header = self.operator_header(message.header.as_ref())?;
+        let store = StoreId(message.store_id);
+        let command = match message.eviction() {
+            placement::Eviction::Look => None,
+            placement::Eviction::Begin => Some(Command::EvictLeaders { store }),
+            placement::Eviction::End => Some(Command::AdmitLeaders { store }),
+        };
+        if let Some(command) = command {
+            header = self.change(header, &command).await?;
+        }
+        let group = self.desk().group();
+        let (settings, now) = (*group.state().read().settings(), group.now());
+        let coordinator = leadership.coordinator();
+        let view = coordinator.view();
+        let held = view.counts().get(&store).copied().unwrap_or_default();
+        let is_evicted = view.evicted.contains(&store);
+        let blocked_by = match is_evicted {
+            true => eviction_blocked(view, &settings, store, now),
+            false => Vec::new(),
+        };
+        Ok(placement::EvictLeadersResponse {
+            header: Some(header),
+            is_evicted,
+            leaders: held.leaders,
+            blocked_by,
         })
     }
 

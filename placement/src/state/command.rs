@@ -55,6 +55,16 @@ pub enum Command {
         /// Which.
         store: StoreId,
     },
+    /// A store is to lead nothing from now on.
+    EvictLeaders {
+        /// Which.
+        store: StoreId,
+    },
+    /// A store may lead again.
+    AdmitLeaders {
+        /// Which.
+        store: StoreId,
+    },
     /// Regions as their leaders reported them. All or, if one is outdated, none: the parts of a
     /// split arrive in one command and no gap shows between them.
     UpdateRegions {
@@ -90,7 +100,9 @@ impl Command {
                 out.u64(store.0);
                 out.u8(life.number());
             }
-            Command::ForgetStore { store } => out.u64(store.0),
+            Command::ForgetStore { store }
+            | Command::EvictLeaders { store }
+            | Command::AdmitLeaders { store } => out.u64(store.0),
             Command::UpdateRegions { regions } => encode_regions(regions, &mut out),
             Command::ChangeSettings(settings) => settings.encode(&mut out),
             Command::ChangeSetting { name, value } => {
@@ -135,6 +147,12 @@ impl Command {
             11 => Command::ForgetStore {
                 store: StoreId(from.u64("store id")?),
             },
+            12 => Command::EvictLeaders {
+                store: StoreId(from.u64("store id")?),
+            },
+            13 => Command::AdmitLeaders {
+                store: StoreId(from.u64("store id")?),
+            },
             other => return Err(unknown("command tag", other)),
         };
         from.finish()?;
@@ -154,6 +172,8 @@ impl Command {
             Command::ChangeSettings(_) => 9,
             Command::ChangeSetting { .. } => 10,
             Command::ForgetStore { .. } => 11,
+            Command::EvictLeaders { .. } => 12,
+            Command::AdmitLeaders { .. } => 13,
         }
     }
 }
@@ -284,6 +304,15 @@ pub enum Refusal {
     /// Only what has left is forgotten.
     #[error("store {store} is no tombstone: drain it first, then it becomes one")]
     NoTombstone {
+        /// The store.
+        store: StoreId,
+    },
+    /// Somebody must lead.
+    #[error(
+        "store {store} is the last that may lead: end the eviction of another one first, or add a \
+         store"
+    )]
+    LastLeader {
         /// The store.
         store: StoreId,
     },

@@ -3,6 +3,7 @@
 //! | key | value |
 //! | --- | --- |
 //! | `c` | cluster id, next id, timestamp bound, bootstrapped |
+//! | `e` + store id | a store that is to lead nothing: its id |
 //! | `f` + store id | a store that was forgotten: its id |
 //! | `g` | settings |
 //! | `m` + member id | a member |
@@ -24,6 +25,7 @@ use super::{FIRST_ID, State};
 const VERSION: u8 = 1;
 
 const CLUSTER: u8 = b'c';
+const EVICTED: u8 = b'e';
 const FORGOTTEN: u8 = b'f';
 const SETTINGS: u8 = b'g';
 const MEMBER: u8 = b'm';
@@ -88,6 +90,16 @@ impl RowChange {
         }
     }
 
+    pub(super) fn put_evicted(id: StoreId) -> RowChange {
+        put(EVICTED, Some(id.0), |out| out.u64(id.0))
+    }
+
+    pub(super) fn delete_evicted(id: StoreId) -> RowChange {
+        RowChange::Delete {
+            key: key(EVICTED, Some(id.0)),
+        }
+    }
+
     pub(super) fn delete_store(id: StoreId) -> RowChange {
         RowChange::Delete {
             key: key(STORE, Some(id.0)),
@@ -132,6 +144,9 @@ impl State {
                 self.next_id = from.u64("next id")?.max(FIRST_ID);
                 self.timestamp_bound_ms = from.u64("timestamp bound")?;
                 self.bootstrapped = from.u8("bootstrapped")? != 0;
+            }
+            EVICTED => {
+                self.evicted.insert(StoreId(from.u64("store id")?));
             }
             FORGOTTEN => {
                 self.forgotten.insert(StoreId(from.u64("store id")?));

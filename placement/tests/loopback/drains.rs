@@ -3,8 +3,9 @@
 use tinykv_proto::pdpb::ErrorType;
 use tinykv_proto::placement::placement_client::PlacementClient;
 use tinykv_proto::placement::{
-    ConfigureRequest, ConfigureResponse, DrainRequest, DrainResponse, Leaving, OverviewRequest,
-    RemoveTombstonesRequest, RemoveTombstonesResponse,
+    ConfigureRequest, ConfigureResponse, DrainRequest, DrainResponse, EvictLeadersRequest,
+    EvictLeadersResponse, Eviction, Leaving, OverviewRequest, RemoveTombstonesRequest,
+    RemoveTombstonesResponse,
 };
 use tonic::transport::Channel;
 
@@ -42,6 +43,16 @@ impl Hand {
     async fn refused(&mut self, store_id: u64, leaving: Leaving) -> (ErrorType, String) {
         let reply = self.ask(store_id, leaving).await;
         error(reply.header).expect("refused")
+    }
+
+    async fn evict(&mut self, store_id: u64, eviction: Eviction) -> EvictLeadersResponse {
+        let request = EvictLeadersRequest {
+            store_id,
+            eviction: eviction.into(),
+            ..EvictLeadersRequest::default()
+        };
+        let reply = self.client.evict_leaders(request).await;
+        reply.expect("an answer").into_inner()
     }
 
     async fn forget(&mut self, store_id: u64) -> RemoveTombstonesResponse {
@@ -140,6 +151,32 @@ async fn a_drain_tells_what_blocks_it_and_is_cancelled_or_refused() {
     let stays = hand.drain(first.id, Leaving::End).await;
     assert_eq!((stays.is_leaving, stays.regions), (false, 6));
     assert_eq!(stays.blocked_by, [""; 0]);
+    placement.stop().await;
+}
+
+#[tokio::test]
+async fn a_store_is_kept_from_leading_until_that_is_ended() {
+    let data = directory();
+    let placement = Placement::start(data.path()).await;
+    let stores = stores(&placement, 2).await;
+    let mut hand = Hand::new(&placement).await;
+    let (first, second) = (stores[0].id, stores[1].id);
+    let begun = hand.evict(first, Eviction::Begin).await;
+    assert_eq!(error(begun.header), None);
+    assert!(begun.is_evicted);
+    let last = hand.evict(second, Eviction::Begin).await;
+    let (kind, sentence) = error(last.header).expect("refused");
+    assert_eq!(kind, ErrorType::InvalidValue);
+    assert!(sentence.contains("is the last that may lead"), "{sentence}");
+    let unknown = hand.evict(77, Eviction::End).await;
+    let (_, sentence) = error(unknown.header).expect("refused");
+    assert!(sentence.contains("list the stores"), "{sentence}");
+    let overview = hand.client.overview(OverviewRequest::default()).await;
+    let shown = overview.expect("an answer").into_inner().stores;
+    let evicted: Vec<bool> = shown.iter().map(|store| store.is_evicted).collect();
+    assert_eq!(evicted, [true, false]);
+    let ended = hand.evict(first, Eviction::End).await;
+    assert_eq!((error(ended.header), ended.is_evicted), (None, false));
     placement.stop().await;
 }
 

@@ -1,22 +1,16 @@
 //! `store drain | cancel-drain`: a store leaves the cluster, or stays after all.
 //!
 //! A drain belongs to the cluster, not to this command: it goes on whatever becomes of whoever
-//! asked for it, also when placement gets another leader. With `--wait` what is left is shown on
-//! standard error as it becomes less, and what keeps it from that.
-
-use std::time::Duration;
+//! asked for it, also when placement gets another leader.
 
 use serde::Serialize;
 use tinykv_proto::placement::{DrainRequest, DrainResponse, Leaving};
-use tokio::time::{Instant, sleep};
 
 use crate::output::{self, Output};
 use crate::placement::{Asked, Link, refused};
 
+use super::watch::{Stage, blocked, watch};
 use super::{Failure, Global};
-
-/// How often the store is looked at.
-const POLL: Duration = Duration::from_millis(500);
 
 /// Flags of `store drain`.
 #[derive(Clone, Debug, clap::Args)]
@@ -53,36 +47,12 @@ struct Progress {
 
 impl Drain {
     pub(super) async fn run(self, global: &Global) -> Result<(), Failure> {
-        let link = global.link();
-        let mut progress = ask(&link, self.id, Leaving::Begin).await?;
-        let began = Instant::now();
-        let mut shown = Vec::new();
-        while self.wait && progress.state != "tombstone" {
-            let lines = progress.lines();
-            for line in lines.iter().filter(|line| !shown.contains(*line)) {
-                eprintln!("{line}");
-            }
-            shown = lines;
-            if global
-                .timeout
-                .is_some_and(|patience| began.elapsed() >= patience)
-            {
-                return Err(Failure::Unreachable(format!(
-                    "store {} has not left after {:?}: {}; it goes on, see `store list`",
-                    self.id,
-                    began.elapsed(),
-                    progress.left()
-                )));
-            }
-            sleep(POLL).await;
-            let now = ask(&link, self.id, Leaving::Look).await?;
-            if now.state != "tombstone" && !now.is_leaving {
-                return Err(Failure::Refused(format!(
-                    "store {} stays: its drain was cancelled",
-                    self.id
-                )));
-            }
-            progress = now;
+        let (link, id) = (global.link(), self.id);
+        let mut progress = ask(&link, id, Leaving::Begin).await?;
+        if self.wait {
+            let not_yet = format!("store {id} has not left");
+            let look = async || ask(&link, id, Leaving::Look).await;
+            progress = watch(global, &not_yet, progress, Progress::stage, look).await?;
         }
         match global.output() {
             Output::Json => output::json(&progress),
@@ -143,10 +113,16 @@ impl Progress {
         left
     }
 
-    /// What is shown while it is waited for.
-    fn lines(&self) -> Vec<String> {
-        let blocked = self.blocked_by.iter().map(|by| format!("blocked: {by}"));
-        std::iter::once(self.left()).chain(blocked).collect()
+    fn stage(&self) -> Stage {
+        if self.state == "tombstone" {
+            return Stage::Done;
+        }
+        if !self.is_leaving {
+            let sentence = format!("store {} stays: its drain was cancelled", self.id);
+            return Stage::CalledOff(sentence);
+        }
+        let left = std::iter::once(self.left());
+        Stage::UnderWay(left.chain(blocked(&self.blocked_by)).collect())
     }
 }
 

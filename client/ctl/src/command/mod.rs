@@ -3,6 +3,7 @@
 mod config;
 mod data;
 mod drain;
+mod evict;
 mod export;
 mod failure;
 mod import;
@@ -16,6 +17,7 @@ mod region;
 mod status;
 mod store;
 mod update;
+mod watch;
 
 use std::time::Duration;
 

@@ -1,4 +1,4 @@
-//! `store list | drain | cancel-drain | remove-tombstone`.
+//! `store list | drain | cancel-drain | evict-leader | cancel-evict-leader | remove-tombstone`.
 
 use clap::Subcommand;
 use serde::Serialize;
@@ -8,7 +8,7 @@ use crate::output::{self, Output};
 use crate::placement::{Asked, refused};
 use crate::status::{Store, overview};
 
-use super::{Failure, Global, drain};
+use super::{Failure, Global, drain, evict};
 
 #[derive(Debug, Subcommand)]
 pub(crate) enum StoreCommand {
@@ -18,6 +18,10 @@ pub(crate) enum StoreCommand {
     Drain(drain::Drain),
     /// Let a store stay that is being drained
     CancelDrain(drain::CancelDrain),
+    /// Let a store lead nothing, until that is cancelled; its peers stay
+    EvictLeader(evict::EvictLeader),
+    /// Let a store lead again
+    CancelEvictLeader(evict::CancelEvictLeader),
     /// Forget a store that has left, or all that have; they never return all the same
     RemoveTombstone {
         /// The store [default: all tombstones]
@@ -38,6 +42,8 @@ impl StoreCommand {
             StoreCommand::List => print(global.output(), &overview(&global.link()).await?.stores),
             StoreCommand::Drain(drain) => drain.run(global).await?,
             StoreCommand::CancelDrain(cancel) => cancel.run(global).await?,
+            StoreCommand::EvictLeader(evict) => evict.run(global).await?,
+            StoreCommand::CancelEvictLeader(cancel) => cancel.run(global).await?,
             StoreCommand::RemoveTombstone { id } => remove_tombstones(global, id).await?,
         }
         Ok(())
@@ -83,7 +89,10 @@ pub(super) fn print(output: Output, stores: &[Store]) {
                 format!("{:.1} s ago", ms as f64 / 1e3)
             }),
             store.regions.to_string(),
-            store.leaders.to_string(),
+            match store.is_evicted {
+                true => format!("{} (evicted)", store.leaders),
+                false => store.leaders.to_string(),
+            },
             output::size(store.used_bytes),
             output::size(store.available_bytes),
         ]

@@ -116,6 +116,15 @@ pub enum ManualRefusal {
         /// Which.
         store: StoreId,
     },
+    /// Its leaders are evicted.
+    #[error(
+        "store {store} is to lead nothing: name another store, or end that with \
+         `store cancel-evict-leader`"
+    )]
+    Evicted {
+        /// Which.
+        store: StoreId,
+    },
     /// One peer per store.
     #[error(
         "store {store} has peer {peer} of region {region} already: name a store that has none \

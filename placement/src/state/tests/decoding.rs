@@ -26,6 +26,8 @@ fn samples() -> Vec<Command> {
             life: StoreLife::Leaving,
         },
         Command::ForgetStore { store: StoreId(4) },
+        Command::EvictLeaders { store: StoreId(4) },
+        Command::AdmitLeaders { store: StoreId(4) },
         Command::UpdateRegions {
             regions: vec![region(1_001, "a", "b", &[1, 2, 3])],
         },

@@ -39,6 +39,8 @@ fn command() -> impl Strategy<Value = Command> {
             let regions = vec![region(1_001, "", "m", &[store.id.0]), region(1_002, "m", "", &[store.id.0])];
             Command::Bootstrap { store, regions }
         }),
+        1 => (1_000..1_005_u64).prop_map(|id| Command::EvictLeaders { store: StoreId(id) }),
+        1 => (1_000..1_005_u64).prop_map(|id| Command::AdmitLeaders { store: StoreId(id) }),
         1 => (1_000..1_005_u64).prop_map(|id| Command::ForgetStore { store: StoreId(id) }),
         2 => (1_000..1_005_u64, life)
             .prop_map(|(id, life)| Command::SetStoreLife { store: StoreId(id), life }),

@@ -315,6 +315,27 @@ fn a_tombstone_that_is_forgotten_does_not_return_either() {
 }
 
 #[test]
+fn all_stores_but_one_may_be_kept_from_leading() {
+    let mut state = bootstrapped();
+    let evict = |id| Command::EvictLeaders { store: StoreId(id) };
+    let admit = |id| Command::AdmitLeaders { store: StoreId(id) };
+    let last = |id| Refusal::LastLeader { store: StoreId(id) };
+    assert_eq!(refused(&mut state, evict(1_000)), last(1_000));
+    apply(&mut state, Command::PutStore(store(1_003)));
+    assert_eq!(apply(&mut state, evict(1_000)), Reply::Done);
+    assert_eq!(apply(&mut state, evict(1_000)), Reply::Done, "it is");
+    assert_eq!(refused(&mut state, evict(1_003)), last(1_003));
+    assert!(state.evicted().contains(&StoreId(1_000)));
+    assert_eq!(apply(&mut state, admit(1_000)), Reply::Done);
+    assert!(state.evicted().is_empty());
+    assert_eq!(apply(&mut state, admit(1_000)), Reply::Done, "it may");
+    for command in [evict(1_500), admit(1_500)] {
+        let unknown = refused(&mut state, command);
+        assert!(unknown.to_string().contains("does not exist"), "{unknown}");
+    }
+}
+
+#[test]
 fn a_member_keeps_its_identity() {
     let mut state = State::default();
     let member = MemberRecord {

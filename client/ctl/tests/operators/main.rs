@@ -1,6 +1,8 @@
 //! The commands for operators, as processes, against a placement driver that is a fake: two
 //! members, of which the second leads.
 
+mod steering;
+
 use std::process::Output;
 use std::sync::{Arc, Mutex, MutexGuard};
 
@@ -211,6 +213,25 @@ impl Placement for Member {
                 name: "transfers_max".to_owned(),
                 value,
             }],
+        }))
+    }
+
+    /// One region less is led from it with every look.
+    async fn evict_leaders(
+        &self,
+        request: Request<placement::EvictLeadersRequest>,
+    ) -> Result<Response<placement::EvictLeadersResponse>, Status> {
+        let mut world = self.lead()?;
+        let leaders = 2_u32.saturating_sub(world.looks);
+        world.looks += 1;
+        Ok(Response::new(placement::EvictLeadersResponse {
+            header: header(world.refusal.take()),
+            is_evicted: request.get_ref().eviction() != placement::Eviction::End,
+            leaders,
+            blocked_by: match leaders {
+                1 => vec!["no other store can lead region 7".to_owned()],
+                _ => Vec::new(),
+            },
         }))
     }
 
@@ -488,82 +509,4 @@ async fn a_dead_member_is_named_and_nobody_listening_ends_with_two() {
     let ran = ctl(&second, &["operator", "list"]).await;
     assert_eq!(ran.code, Some(2), "{ran:?}");
     assert!(ran.err.contains("no placement member answered"), "{ran:?}");
-}
-
-#[tokio::test]
-async fn a_drain_that_is_waited_for_shows_what_is_left_and_what_blocks_it() {
-    let fake = Fake::start().await;
-    let ran = fake.ctl(&["store", "drain", "9", "--wait"]).await;
-    assert_eq!(ran.code, Some(0), "{ran:?}");
-    assert_eq!(ran.out, "store 9 has left the cluster\n");
-    let lines: Vec<&str> = ran.err.lines().collect();
-    assert_eq!(
-        lines,
-        [
-            "4 regions are on it, 1 of them led from it, 2 being moved",
-            "2 regions are on it, 1 of them led from it, 2 being moved; about 2 s are left",
-            "blocked: region 7 has no known leader",
-        ]
-    );
-    use placement::Leaving::{Begin, Look};
-    assert_eq!(fake.world().drains, [Begin, Look, Look]);
-}
-
-#[tokio::test]
-async fn a_drain_is_begun_cancelled_or_refused() {
-    let fake = Fake::start().await;
-    let begun = fake.ctl(&["store", "drain", "9"]).await;
-    assert_eq!(begun.code, Some(0), "{begun:?}");
-    assert!(
-        begun.out.starts_with("store 9 leaves: 4 regions"),
-        "{begun:?}"
-    );
-    let stays = fake.ctl(&["store", "cancel-drain", "9"]).await;
-    assert_eq!(stays.code, Some(0), "{stays:?}");
-    assert!(
-        stays.out.starts_with("store 9 stays: 2 regions"),
-        "{stays:?}"
-    );
-    fake.world().refusal = Some("store 9 is needed");
-    let refused = fake.ctl(&["store", "drain", "9", "--wait"]).await;
-    assert_eq!(refused.code, Some(1), "{refused:?}");
-    assert!(refused.err.contains("store 9 is needed"), "{refused:?}");
-}
-
-#[tokio::test]
-async fn tombstones_are_forgotten_one_by_one_or_all() {
-    let fake = Fake::start().await;
-    let one = fake.ctl(&["store", "remove-tombstone", "9"]).await;
-    assert_eq!(
-        (one.code, one.out.as_str()),
-        (Some(0), "store 9 is forgotten\n")
-    );
-    let all = fake.ctl(&["store", "remove-tombstone"]).await;
-    assert_eq!(all.out, "store 8 is forgotten\nstore 9 is forgotten\n");
-    fake.world().refusal = Some("store 9 is no tombstone: drain it first");
-    let refused = fake.ctl(&["store", "remove-tombstone", "9"]).await;
-    assert_eq!(refused.code, Some(1), "{refused:?}");
-    assert!(refused.err.contains("is no tombstone"), "{refused:?}");
-    let nobody = fake.ctl(&["store", "remove-tombstone", "0"]).await;
-    assert_eq!(nobody.code, Some(1), "{nobody:?}");
-}
-
-#[tokio::test]
-async fn settings_are_shown_set_and_refused() {
-    let fake = Fake::start().await;
-    let shown = fake.ctl(&["config", "show"]).await;
-    assert_eq!(shown.code, Some(0), "{shown:?}");
-    assert!(shown.out.contains("transfers_max"), "{shown:?}");
-    let set = fake.ctl(&["config", "set", "transfers_max", "9"]).await;
-    assert_eq!(
-        (set.code, set.out.as_str()),
-        (Some(0), "transfers_max is 9\n")
-    );
-    fake.world().refusal = Some("transfers_max must be a whole number, not `x`");
-    let refused = fake.ctl(&["config", "set", "transfers_max", "x"]).await;
-    assert_eq!(refused.code, Some(1), "{refused:?}");
-    assert!(
-        refused.err.contains("must be a whole number"),
-        "{refused:?}"
-    );
 }

@@ -1,0 +1,105 @@
+//! Stores drained, forgotten and kept from leading; settings.
+
+use super::*;
+
+#[tokio::test]
+async fn a_drain_that_is_waited_for_shows_what_is_left_and_what_blocks_it() {
+    let fake = Fake::start().await;
+    let ran = fake.ctl(&["store", "drain", "9", "--wait"]).await;
+    assert_eq!(ran.code, Some(0), "{ran:?}");
+    assert_eq!(ran.out, "store 9 has left the cluster\n");
+    let lines: Vec<&str> = ran.err.lines().collect();
+    assert_eq!(
+        lines,
+        [
+            "4 regions are on it, 1 of them led from it, 2 being moved",
+            "2 regions are on it, 1 of them led from it, 2 being moved; about 2 s are left",
+            "blocked: region 7 has no known leader",
+        ]
+    );
+    use placement::Leaving::{Begin, Look};
+    assert_eq!(fake.world().drains, [Begin, Look, Look]);
+}
+
+#[tokio::test]
+async fn a_drain_is_begun_cancelled_or_refused() {
+    let fake = Fake::start().await;
+    let begun = fake.ctl(&["store", "drain", "9"]).await;
+    assert_eq!(begun.code, Some(0), "{begun:?}");
+    assert!(
+        begun.out.starts_with("store 9 leaves: 4 regions"),
+        "{begun:?}"
+    );
+    let stays = fake.ctl(&["store", "cancel-drain", "9"]).await;
+    assert_eq!(stays.code, Some(0), "{stays:?}");
+    assert!(
+        stays.out.starts_with("store 9 stays: 2 regions"),
+        "{stays:?}"
+    );
+    fake.world().refusal = Some("store 9 is needed");
+    let refused = fake.ctl(&["store", "drain", "9", "--wait"]).await;
+    assert_eq!(refused.code, Some(1), "{refused:?}");
+    assert!(refused.err.contains("store 9 is needed"), "{refused:?}");
+}
+
+#[tokio::test]
+async fn leaders_are_evicted_until_that_is_cancelled_or_refused() {
+    let fake = Fake::start().await;
+    let ran = fake.ctl(&["store", "evict-leader", "9", "--wait"]).await;
+    assert_eq!(ran.code, Some(0), "{ran:?}");
+    let left = |count| format!("store 9 is to lead nothing: {count} regions are led from it");
+    assert_eq!(ran.out, format!("{}\n", left(0)));
+    let lines: Vec<&str> = ran.err.lines().collect();
+    let blocked = "blocked: no other store can lead region 7";
+    assert_eq!(lines, [left(2).as_str(), left(1).as_str(), blocked]);
+    let ends = fake.ctl(&["store", "cancel-evict-leader", "9"]).await;
+    assert_eq!(
+        (ends.code, ends.out.as_str()),
+        (Some(0), "store 9 may lead again\n")
+    );
+    fake.world().refusal = Some("store 9 is the last that may lead");
+    let refused = fake.ctl(&["store", "evict-leader", "9"]).await;
+    assert_eq!(refused.code, Some(1), "{refused:?}");
+    assert!(
+        refused.err.contains("the last that may lead"),
+        "{refused:?}"
+    );
+}
+
+#[tokio::test]
+async fn tombstones_are_forgotten_one_by_one_or_all() {
+    let fake = Fake::start().await;
+    let one = fake.ctl(&["store", "remove-tombstone", "9"]).await;
+    assert_eq!(
+        (one.code, one.out.as_str()),
+        (Some(0), "store 9 is forgotten\n")
+    );
+    let all = fake.ctl(&["store", "remove-tombstone"]).await;
+    assert_eq!(all.out, "store 8 is forgotten\nstore 9 is forgotten\n");
+    fake.world().refusal = Some("store 9 is no tombstone: drain it first");
+    let refused = fake.ctl(&["store", "remove-tombstone", "9"]).await;
+    assert_eq!(refused.code, Some(1), "{refused:?}");
+    assert!(refused.err.contains("is no tombstone"), "{refused:?}");
+    let nobody = fake.ctl(&["store", "remove-tombstone", "0"]).await;
+    assert_eq!(nobody.code, Some(1), "{nobody:?}");
+}
+
+#[tokio::test]
+async fn settings_are_shown_set_and_refused() {
+    let fake = Fake::start().await;
+    let shown = fake.ctl(&["config", "show"]).await;
+    assert_eq!(shown.code, Some(0), "{shown:?}");
+    assert!(shown.out.contains("transfers_max"), "{shown:?}");
+    let set = fake.ctl(&["config", "set", "transfers_max", "9"]).await;
+    assert_eq!(
+        (set.code, set.out.as_str()),
+        (Some(0), "transfers_max is 9\n")
+    );
+    fake.world().refusal = Some("transfers_max must be a whole number, not `x`");
+    let refused = fake.ctl(&["config", "set", "transfers_max", "x"]).await;
+    assert_eq!(refused.code, Some(1), "{refused:?}");
+    assert!(
+        refused.err.contains("must be a whole number"),
+        "{refused:?}"
+    );
+}
