@@ -1,30 +1,18 @@
 //! Stores leave and are forgotten, settings are changed: as `tinykv-ctl` asks for it.
 
 use tinykv_proto::pdpb::ErrorType;
-use tinykv_proto::placement::placement_client::PlacementClient;
 use tinykv_proto::placement::{
     ConfigureRequest, ConfigureResponse, DrainRequest, DrainResponse, EvictLeadersRequest,
     EvictLeadersResponse, Eviction, Leaving, OverviewRequest, RemoveTombstonesRequest,
     RemoveTombstonesResponse,
 };
-use tonic::transport::Channel;
 
 use super::cluster::{Placement, Store, directory, error, eventually};
+use super::hand::Hand;
 use super::heartbeats::Link;
 
-struct Hand {
-    client: PlacementClient<Channel>,
-}
-
 impl Hand {
-    async fn new(placement: &Placement) -> Hand {
-        let url = format!("http://{}", placement.address);
-        Hand {
-            client: PlacementClient::connect(url).await.expect("it listens"),
-        }
-    }
-
-    async fn ask(&mut self, store_id: u64, leaving: Leaving) -> DrainResponse {
+    async fn ask_drain(&mut self, store_id: u64, leaving: Leaving) -> DrainResponse {
         let request = DrainRequest {
             store_id,
             leaving: leaving.into(),
@@ -35,13 +23,13 @@ impl Hand {
     }
 
     async fn drain(&mut self, store_id: u64, leaving: Leaving) -> DrainResponse {
-        let reply = self.ask(store_id, leaving).await;
+        let reply = self.ask_drain(store_id, leaving).await;
         assert_eq!(error(reply.header.clone()), None);
         reply
     }
 
-    async fn refused(&mut self, store_id: u64, leaving: Leaving) -> (ErrorType, String) {
-        let reply = self.ask(store_id, leaving).await;
+    async fn refused_drain(&mut self, store_id: u64, leaving: Leaving) -> (ErrorType, String) {
+        let reply = self.ask_drain(store_id, leaving).await;
         error(reply.header).expect("refused")
     }
 
@@ -108,7 +96,7 @@ async fn a_store_with_nothing_on_it_leaves_is_forgotten_and_never_returns() {
     let (kind, _) = error(gone.beat().await.header).expect("it is told");
     assert_eq!(kind, ErrorType::StoreTombstone);
     for leaving in [Leaving::Begin, Leaving::End] {
-        let (kind, sentence) = hand.refused(gone.id, leaving).await;
+        let (kind, sentence) = hand.refused_drain(gone.id, leaving).await;
         assert_eq!(kind, ErrorType::StoreTombstone);
         assert!(sentence.contains("has left the cluster"), "{sentence}");
     }
@@ -130,10 +118,10 @@ async fn a_drain_tells_what_blocks_it_and_is_cancelled_or_refused() {
     let placement = Placement::start(data.path()).await;
     let (first, regions) = placement.bootstrap().await;
     let mut hand = Hand::new(&placement).await;
-    let (kind, sentence) = hand.refused(77, Leaving::Begin).await;
+    let (kind, sentence) = hand.refused_drain(77, Leaving::Begin).await;
     assert_eq!(kind, ErrorType::EntryNotFound, "{sentence}");
     assert!(sentence.contains("list the stores"), "{sentence}");
-    let (kind, sentence) = hand.refused(first.id, Leaving::Begin).await;
+    let (kind, sentence) = hand.refused_drain(first.id, Leaving::Begin).await;
     assert_eq!(kind, ErrorType::InvalidValue, "{sentence}");
     assert!(sentence.contains("add a store first"), "{sentence}");
     for _ in 0..3 {

@@ -4,6 +4,7 @@ mod answers;
 mod cluster;
 mod drains;
 mod failover;
+mod hand;
 mod heartbeats;
 mod members;
 mod processes;

@@ -3,14 +3,13 @@
 use tinykv_proto::metapb;
 use tinykv_proto::pdpb::{self, ErrorType};
 use tinykv_proto::placement::add_operator_request::Action;
-use tinykv_proto::placement::placement_client::PlacementClient;
 use tinykv_proto::placement::{
     AddOperatorRequest, AddOperatorResponse, AddPeerOn, CancelOperatorRequest,
     ListOperatorsRequest, MovePeer, OperatorStatus, RemovePeerFrom, SplitAtKeys, TransferLeaderTo,
 };
-use tonic::transport::Channel;
 
 use super::cluster::{Placement, Store, directory, error};
+use super::hand::Hand;
 use super::heartbeats::{Link, region};
 
 async fn ask(
@@ -150,19 +149,7 @@ async fn splits_that_do_not_fit_are_refused_in_one_sentence() {
     placement.stop().await;
 }
 
-/// An operator's calls.
-struct Hand {
-    client: PlacementClient<Channel>,
-}
-
 impl Hand {
-    async fn new(placement: &Placement) -> Hand {
-        let url = format!("http://{}", placement.address);
-        Hand {
-            client: PlacementClient::connect(url).await.expect("it listens"),
-        }
-    }
-
     async fn add(&mut self, region: u64, action: Action) -> AddOperatorResponse {
         let request = AddOperatorRequest {
             region_id: region,
