@@ -131,21 +131,25 @@ pub(crate) fn store_from_proto(
     })
 }
 
+pub(crate) fn labels_to_proto(store: &StoreRecord) -> Vec<metapb::StoreLabel> {
+    let labels = store.labels.iter().map(|(key, value)| metapb::StoreLabel {
+        key: key.clone(),
+        value: value.clone(),
+    });
+    labels.collect()
+}
+
 pub(crate) fn store_to_proto(store: &StoreRecord) -> metapb::Store {
     let (state, node_state) = match store.life {
         StoreLife::Serving => (metapb::StoreState::Up, metapb::NodeState::Serving),
         StoreLife::Leaving => (metapb::StoreState::Offline, metapb::NodeState::Removing),
         StoreLife::Tombstone => (metapb::StoreState::Tombstone, metapb::NodeState::Removed),
     };
-    let labels = store.labels.iter().map(|(key, value)| metapb::StoreLabel {
-        key: key.clone(),
-        value: value.clone(),
-    });
     metapb::Store {
         id: store.id.0,
         address: store.address.clone(),
         state: state.into(),
-        labels: labels.collect(),
+        labels: labels_to_proto(store),
         version: store.version.clone(),
         peer_address: store.peer_address.clone(),
         status_address: store.status_address.clone(),

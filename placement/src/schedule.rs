@@ -13,6 +13,8 @@ mod balance_leaders;
 mod balance_regions;
 mod drain;
 mod evict;
+mod isolation;
+mod locations;
 mod manual;
 mod operator;
 mod order;
@@ -118,6 +120,9 @@ pub fn plan(view: &ClusterView, settings: &Settings, now: Duration) -> Vec<Decis
     let left = room - decisions.len();
     let evictions = evict::check(view, settings, now, &decisions, left);
     decisions.extend(evictions);
+    let left = room - decisions.len();
+    let apart = isolation::mend(view, settings, now, &decisions, left);
+    decisions.extend(apart);
     let moves = balance_regions::balance(view, settings, now, &decisions, room - decisions.len());
     decisions.extend(moves);
     let left = room - decisions.len();

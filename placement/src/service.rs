@@ -198,6 +198,7 @@ fn refusal(header: pdpb::ResponseHeader, refusal: &Refusal) -> pdpb::ResponseHea
         | Refusal::NeededStore { .. }
         | Refusal::NoTombstone { .. }
         | Refusal::LastLeader { .. }
+        | Refusal::UnknownLevel { .. }
         | Refusal::HeldStore { .. }
         | Refusal::OutOfRange { .. } => pdpb::ErrorType::InvalidValue,
         Refusal::ForeignStore { .. }

@@ -10,6 +10,8 @@
 
 mod codec;
 mod command;
+mod labels;
+mod levels;
 mod records;
 mod routes;
 mod rows;
@@ -26,6 +28,7 @@ use tinykv_replica::{PeerRole, Region, StoreId};
 
 pub use codec::DecodeError;
 pub use command::{Command, Refusal, Reply};
+pub use levels::{LEVELS_MAX, Level, Levels};
 pub use records::{MemberRecord, StoreLife, StoreRecord};
 pub use routes::{Replaced, Routes};
 pub use rows::{RestoreError, Row, RowChange};
@@ -182,6 +185,7 @@ impl State {
             Command::SetStoreLife { store, life } => self.set_store_life(store, life, changes),
             Command::EvictLeaders { store } => self.evict_leaders(store, changes),
             Command::AdmitLeaders { store } => self.admit_leaders(store, changes),
+            Command::SetLabels { store, labels } => self.set_labels(store, &labels, changes),
             Command::ForgetStore { store } => self.forget_store(store, changes),
             Command::UpdateRegions { regions } => self.update_regions(regions, changes),
             Command::ChangeSettings(settings) => self.change_settings(settings, changes),
@@ -260,7 +264,7 @@ impl State {
 
     fn bootstrap(
         &mut self,
-        store: StoreRecord,
+        mut store: StoreRecord,
         regions: Vec<Region>,
         changes: &mut Vec<RowChange>,
     ) -> Result<Reply, Refusal> {
@@ -282,6 +286,7 @@ impl State {
         }
         check_first_regions(&store, &regions)?;
         self.check_store(&store)?;
+        self.merge_labels(&mut store)?;
         self.check_ids(&regions)?;
         self.bootstrapped = true;
         changes.push(self.cluster_row());
@@ -359,6 +364,7 @@ impl State {
         settings
             .validate()
             .map_err(|what| Refusal::BadSettings { what })?;
+        self.check_isolation(&settings)?;
         if self.settings != settings {
             self.settings = settings;
             changes.push(RowChange::put_settings(&self.settings));

@@ -5,7 +5,7 @@
 //! average. A move changes the difference by two, so that it never goes back (hysteresis). Only
 //! between stores that were heard without a gap for `leader_settle`; only of regions that have
 //! exactly what they want, all of it healthy (so a move never makes the voters fewer that M10
-//! counts on); and only while nothing is being repaired anywhere: what is missing goes first.
+//! counts on); never closer to the other replicas than it was; and only while nothing is being repaired anywhere: what is missing goes first.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
@@ -13,10 +13,10 @@ use std::time::Duration;
 use tinykv_raft::GroupId;
 use tinykv_replica::{Peer, StoreId};
 
+use super::locations::Locations;
 use super::reason::{Fact, Reason, Rule, Why};
-use super::safety::is_healthy;
-use super::scales::{Scales, Weighed, gather};
-use super::step::Step;
+use super::safety::is_settled;
+use super::scales::{Additions, Scales, Weighed, gather};
 use super::{Action, Decision};
 use crate::state::Settings;
 use crate::view::{ClusterView, RegionView};
@@ -54,7 +54,8 @@ struct Balancer<'a> {
     /// Regions per store.
     scales: Scales,
     /// Peers on their way to each store.
-    additions: BTreeMap<StoreId, u32>,
+    additions: Additions,
+    locations: Locations<'a>,
     /// Regions that something is being done to.
     busy: BTreeSet<GroupId>,
     /// What could leave each store, gathered once: rather followers, then by id.
@@ -77,13 +78,16 @@ impl<'a> Balancer<'a> {
             now,
             tolerance: DIFFERENCE_MAX.max(scales.average() / DIFFERENCE_SHARE),
             scales,
-            additions: BTreeMap::new(),
+            additions: Additions::new(view),
+            locations: Locations::new(view, settings),
             busy: planned.iter().map(|decision| decision.region).collect(),
             movable: BTreeMap::new(),
         };
         for (id, operator) in &view.operators {
             balancer.busy.insert(*id);
-            balancer.count_operator(*id, operator.remaining());
+            balancer
+                .scales
+                .foresee_peers(view, *id, operator.remaining());
         }
         balancer.sort_out();
         balancer
@@ -109,33 +113,6 @@ impl<'a> Balancer<'a> {
         }
     }
 
-    /// What a running operator will make of the counts.
-    fn count_operator(&mut self, id: GroupId, remaining: &[Step]) {
-        let there = |peer| {
-            let region = self.view.regions.get(&id);
-            region.is_some_and(|region| region.region.peer(peer).is_some())
-        };
-        for step in remaining {
-            match step {
-                Step::AddLearner { peer, store } => {
-                    *self.additions.entry(*store).or_default() += 1;
-                    if !there(*peer) {
-                        self.scales.add(*store);
-                    }
-                }
-                Step::Remove { peer, store } => {
-                    if there(*peer) {
-                        self.scales.remove(*store);
-                    }
-                }
-                Step::Promote { .. }
-                | Step::Exchange { .. }
-                | Step::TransferLeader { .. }
-                | Step::Split { .. } => {}
-            }
-        }
-    }
-
     /// The next move that makes things more even, if any.
     fn next(&mut self) -> Option<Decision> {
         let pairs = self.scales.pairs(self.tolerance).into_iter();
@@ -144,42 +121,39 @@ impl<'a> Balancer<'a> {
             open.find_map(|(from, to)| Some((from, to, self.choose(from.0, to.0)?)))?;
         let decision = self.decide(region, peer, from.1, to);
         self.busy.insert(region.region.id);
-        *self.additions.entry(to.0).or_default() += 1;
+        self.additions.add(to.0);
         self.scales.remove(from.0);
         self.scales.add(to.0);
         Some(decision)
     }
 
     fn is_full(&self, store: StoreId) -> bool {
-        let additions = self.additions.get(&store).copied().unwrap_or_default();
-        additions >= self.settings.additions_per_store_max
+        self.additions.are_enough(store, self.settings)
     }
 
     /// The region to move: rather one that is not led from the donor, then the smallest id.
     fn choose(&self, from: StoreId, to: StoreId) -> Option<(&'a RegionView, Peer)> {
         let mut movable = self.movable.get(&from)?.iter();
-        let fits = |(region, _): &&(&RegionView, Peer)| {
-            !self.busy.contains(&region.region.id) && region.region.peer_on(to).is_none()
+        let fits = |(region, peer): &&(&RegionView, Peer)| {
+            !self.busy.contains(&region.region.id)
+                && region.region.peer_on(to).is_none()
+                && !self.locations.is_closer(region, *peer, to)
         };
         movable.find(fits).copied()
     }
 
     /// Whether the region has exactly what it wants, and nobody is at work on it.
     fn fits(&self, region: &RegionView) -> bool {
-        let healthy = |peer| is_healthy(self.view, region, peer, self.settings, self.now);
-        region.leader.is_some()
-            && !self.busy.contains(&region.region.id)
-            && !region.is_joint()
-            && region.learners().next().is_none()
-            && region.voters().count() == self.view.replicas_wanted as usize
-            && region.voters().all(healthy)
-            && !self.view.is_left_alone(region, self.settings, self.now)
+        !self.busy.contains(&region.region.id)
+            && is_settled(self.view, region, self.settings, self.now)
     }
 
     fn decide(&self, region: &RegionView, peer: Peer, most: u32, to: Weighed) -> Decision {
         let losers = self.scales.losers(peer.store, to.0, |store, regions| {
             if region.region.peer_on(store).is_some() {
                 Why::HasPeer
+            } else if self.locations.is_closer(region, peer, store) {
+                Why::Isolation
             } else if self.is_full(store) {
                 Why::EnoughAdditions
             } else {

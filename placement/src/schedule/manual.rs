@@ -13,6 +13,7 @@ use bytes::Bytes;
 use tinykv_raft::GroupId;
 use tinykv_replica::{Peer, PeerRole, StoreId};
 
+use super::locations::Locations;
 use super::reason::{Fact, Reason, Rule};
 use super::safety::{first_damaged, is_healthy, may_remove};
 use super::{Action, Decision};
@@ -85,7 +86,7 @@ pub fn decide(
         Manual::Split { keys } => case.split(keys)?,
         Manual::TransferLeader { to } => case.transfer(*to)?,
         Manual::AddPeer { to } => {
-            case.check_target(*to)?;
+            case.check_target(*to, None)?;
             if region.region.peers.len() >= PEERS_MAX {
                 return Err(ManualRefusal::TooManyPeers { region: id });
             }
@@ -94,7 +95,7 @@ pub fn decide(
         Manual::RemovePeer { from } => case.remove(*from)?,
         Manual::MovePeer { from, to } => {
             let old = case.peer_on(*from)?;
-            case.check_target(*to)?;
+            case.check_target(*to, Some(old))?;
             Action::ReplaceReplica {
                 old: old.id,
                 from: *from,
@@ -274,8 +275,8 @@ impl Case<'_> {
             })
     }
 
-    /// Whether a new peer may go to the store.
-    fn check_target(&self, store: StoreId) -> Result<(), ManualRefusal> {
+    /// Whether a new peer may go to the store when `leaving` leaves.
+    fn check_target(&self, store: StoreId, leaving: Option<Peer>) -> Result<(), ManualRefusal> {
         let Some(known) = self.view.stores.get(&store) else {
             return Err(ManualRefusal::UnknownStore { store });
         };
@@ -292,7 +293,18 @@ impl Case<'_> {
         if known.stats.is_stopping {
             return Err(ManualRefusal::StoreStopping { store });
         }
-        Ok(())
+        let staying = region.peers.iter().copied();
+        let staying = staying.filter(|peer| Some(peer.id) != leaving.map(|leaving| leaving.id));
+        let locations = Locations::new(self.view, self.settings);
+        match self.settings.isolation_level {
+            Some(level) if locations.is_too_close(store, staying) => Err(ManualRefusal::TooClose {
+                region: region.id,
+                store,
+                level,
+                on: self.stores(),
+            }),
+            _ => Ok(()),
+        }
     }
 
     fn check_up(&self, store: StoreId) -> Result<(), ManualRefusal> {

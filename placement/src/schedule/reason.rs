@@ -23,6 +23,8 @@ pub enum Rule {
     ExtraLearner,
     /// The region is led from a store that is to lead nothing.
     EvictLeaders,
+    /// Replicas are closer to each other than they need to be.
+    BadIsolation,
     /// One store leads more regions than another.
     BalanceLeaders,
     /// One store holds more regions than another.
@@ -43,6 +45,7 @@ impl Rule {
             Rule::ExtraReplica => "extra-replica",
             Rule::ExtraLearner => "extra-learner",
             Rule::EvictLeaders => "evict-leaders",
+            Rule::BadIsolation => "bad-isolation",
             Rule::BalanceLeaders => "balance-leaders",
             Rule::BalanceRegions => "balance-regions",
             Rule::Manual => "manual",
@@ -59,9 +62,11 @@ impl Rule {
             | Rule::OfflineReplica
             | Rule::ExtraReplica
             | Rule::ExtraLearner => true,
-            Rule::EvictLeaders | Rule::BalanceLeaders | Rule::BalanceRegions | Rule::Manual => {
-                false
-            }
+            Rule::EvictLeaders
+            | Rule::BadIsolation
+            | Rule::BalanceLeaders
+            | Rule::BalanceRegions
+            | Rule::Manual => false,
         }
     }
 }
@@ -123,6 +128,8 @@ pub enum Why {
     NotCurrent,
     /// It is to lead nothing.
     Evicted,
+    /// A replica there would be too close to others.
+    Isolation,
     /// Without this peer too few healthy voters would be left.
     Needed,
 }
@@ -144,6 +151,7 @@ impl fmt::Display for Why {
             Why::NotSteady => f.write_str("not heard long enough"),
             Why::NotCurrent => f.write_str("its peer is no voter that is caught up"),
             Why::Evicted => f.write_str("is to lead nothing"),
+            Why::Isolation => f.write_str("too close to other replicas"),
             Why::Needed => f.write_str("its peer is needed"),
         }
     }

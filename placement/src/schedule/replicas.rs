@@ -2,18 +2,21 @@
 //!
 //! In this order, the first that applies: finish a learner; remove a learner nobody wants; add a
 //! missing voter; remove a voter too many; replace a voter on a store that is down or leaving, or
-//! that is damaged. New peers go to the store with the fewest regions, and only to stores that
-//! are heard: one that has merely joined gets nothing.
+//! that is damaged. New peers go to the store that is the farthest from the other replicas, among
+//! those to the one with the fewest regions, and only to stores that are heard: one that has merely
+//! joined gets nothing.
 //!
 //! A damaged peer never comes back under its id and is never mended in place (D6): its successor
 //! is built elsewhere, or, if every other store has a peer already, it is removed first, and the
 //! store gets a new peer under a new id.
 
+use std::cmp::Reverse;
 use std::collections::BTreeMap;
 use std::time::Duration;
 
 use tinykv_replica::{Peer, StoreId};
 
+use super::locations::{Closeness, Locations};
 use super::reason::{Fact, Loser, Reason, Rule, Why};
 use super::safety::{is_damaged, is_healthy, may_remove};
 use super::step::Step;
@@ -33,6 +36,7 @@ pub(super) fn check(
         settings,
         now,
         load: load(view),
+        locations: Locations::new(view, settings),
     };
     let mut decisions = Vec::new();
     for region in view.regions.values() {
@@ -72,6 +76,7 @@ pub(super) fn why_stuck(
         settings,
         now,
         load: load(view),
+        locations: Locations::new(view, settings),
     };
     if region.is_joint() || checker.check(region).is_some() {
         return None;
@@ -80,7 +85,8 @@ pub(super) fn why_stuck(
     if region.voters().count() != view.replicas_wanted as usize {
         return Some(reason);
     }
-    let target = checker.choose_target(region, &mut reason);
+    let leaving = checker.leaving(region);
+    let target = checker.choose_target(region, leaving, &mut reason);
     target.is_none().then_some(reason)
 }
 
@@ -123,11 +129,16 @@ fn load(view: &ClusterView) -> BTreeMap<StoreId, Load> {
     load
 }
 
+/// Of a voter: it is healthy, it stays, how close it is to the others, it leads, and the regions
+/// on its store, as less than nothing.
+type Usefulness = (bool, bool, Reverse<Closeness>, bool, i64);
+
 struct Checker<'a> {
     view: &'a ClusterView,
     settings: &'a Settings,
     now: Duration,
     load: BTreeMap<StoreId, Load>,
+    locations: Locations<'a>,
 }
 
 impl Checker<'_> {
@@ -177,15 +188,16 @@ impl Checker<'_> {
 
     fn add(&self, region: &RegionView, rule: Rule) -> Option<(Action, Reason)> {
         let mut reason = self.reason(region, rule);
-        let to = self.choose_target(region, &mut reason)?;
+        let to = self.choose_target(region, None, &mut reason)?;
         Some((Action::AddReplica { to }, reason))
     }
 
     /// Of several voters too many the least useful goes: first whoever is not healthy, then
-    /// whoever leaves, then rather a follower, then from the fullest store.
+    /// whoever leaves, then the closest to others, then rather a follower, then from the fullest
+    /// store.
     fn remove_extra(&self, region: &RegionView) -> Option<(Action, Reason)> {
         let mut reason = self.reason(region, Rule::ExtraReplica);
-        let mut ranked: Vec<((bool, bool, bool, i64), Peer)> = Vec::new();
+        let mut ranked: Vec<(Usefulness, Peer)> = Vec::new();
         for peer in region.voters() {
             if !may_remove(self.view, region, peer.id, self.settings, self.now) {
                 reason.losers.push(Loser {
@@ -197,19 +209,18 @@ impl Checker<'_> {
             let healthy = is_healthy(self.view, region, peer, self.settings, self.now);
             let staying = self.state(peer.store) != StoreState::Offline;
             let leads = region.leader.is_some_and(|leader| leader.id == peer.id);
-            ranked.push((
-                (healthy, staying, leads, -self.regions_on(peer.store)),
-                peer,
-            ));
+            let close = Reverse(self.closeness(region, Some(peer), peer.store));
+            let fewest = -self.regions_on(peer.store);
+            ranked.push(((healthy, staying, close, leads, fewest), peer));
         }
         // Among equals the newest peer goes.
-        ranked.sort_by_key(|(rank, peer)| (*rank, std::cmp::Reverse(peer.id)));
+        ranked.sort_by_key(|(rank, peer)| (*rank, Reverse(peer.id)));
         let mut ranked = ranked.into_iter();
         let (rank, peer) = ranked.next()?;
-        reason.chosen = Some((peer.store, rank.3));
+        reason.chosen = Some((peer.store, rank.4));
         reason.losers.extend(ranked.map(|(rank, peer)| Loser {
             store: peer.store,
-            why: Why::Score(rank.3),
+            why: Why::Score(rank.4),
         }));
         Some((self.removal(region, peer)?, reason))
     }
@@ -217,14 +228,9 @@ impl Checker<'_> {
     /// A voter on a store that is down or leaving, or damaged, is replaced by one elsewhere.
     fn replace(&self, region: &RegionView) -> Option<(Action, Reason)> {
         region.voters().find_map(|peer| {
-            let rule = match self.state(peer.store) {
-                StoreState::Down | StoreState::Unknown | StoreState::Tombstone => Rule::DownReplica,
-                StoreState::Offline => Rule::OfflineReplica,
-                _ if is_damaged(self.view, region, peer) => Rule::DamagedReplica,
-                StoreState::Joined | StoreState::Up | StoreState::Disconnected => return None,
-            };
+            let rule = self.why_leave(region, peer)?;
             let mut reason = self.reason(region, rule);
-            let action = match self.choose_target(region, &mut reason) {
+            let action = match self.choose_target(region, Some(peer), &mut reason) {
                 Some(to) => Action::ReplaceReplica {
                     old: peer.id,
                     from: peer.store,
@@ -237,12 +243,31 @@ impl Checker<'_> {
         })
     }
 
+    fn why_leave(&self, region: &RegionView, peer: Peer) -> Option<Rule> {
+        match self.state(peer.store) {
+            StoreState::Down | StoreState::Unknown | StoreState::Tombstone => {
+                Some(Rule::DownReplica)
+            }
+            StoreState::Offline => Some(Rule::OfflineReplica),
+            _ if is_damaged(self.view, region, peer) => Some(Rule::DamagedReplica),
+            StoreState::Joined | StoreState::Up | StoreState::Disconnected => None,
+        }
+    }
+
+    /// The first voter that has to be replaced.
+    fn leaving(&self, region: &RegionView) -> Option<Peer> {
+        let mut voters = region.voters();
+        voters.find(|peer| self.why_leave(region, *peer).is_some())
+    }
+
     /// A damaged voter goes first, and its store gets another one afterwards: only where no other
     /// store could take a peer, and most of the voters wanted stay and are healthy.
     fn make_room(&self, region: &RegionView, peer: Peer) -> Option<Action> {
         let mut stores = self.view.stores.keys();
         let elsewhere = stores.any(|store| {
-            self.state(*store) == StoreState::Up && region.region.peer_on(*store).is_none()
+            self.state(*store) == StoreState::Up
+                && region.region.peer_on(*store).is_none()
+                && !self.is_too_close(region, Some(peer), *store)
         });
         let staying = region.voters().filter(|other| {
             other.id != peer.id && is_healthy(self.view, region, *other, self.settings, self.now)
@@ -272,32 +297,54 @@ impl Checker<'_> {
         })
     }
 
-    fn choose_target(&self, region: &RegionView, reason: &mut Reason) -> Option<StoreId> {
-        let mut best: Option<(i64, StoreId)> = None;
+    /// The store for a new peer, `leaving` apart: the farthest from the others, then the one with
+    /// the fewest regions.
+    fn choose_target(
+        &self,
+        region: &RegionView,
+        leaving: Option<Peer>,
+        reason: &mut Reason,
+    ) -> Option<StoreId> {
+        let mut best: Option<(Closeness, i64, StoreId)> = None;
         let mut candidates = Vec::new();
         for store in self.view.stores.keys() {
-            match self.reject(region, *store) {
+            match self.reject(region, leaving, *store) {
                 Some(why) => reason.losers.push(Loser { store: *store, why }),
                 None => {
-                    let score = self.regions_on(*store);
-                    candidates.push((score, *store));
-                    if best.is_none_or(|best| (score, *store) < best) {
-                        best = Some((score, *store));
+                    let close = self.closeness(region, leaving, *store);
+                    let candidate = (close, self.regions_on(*store), *store);
+                    candidates.push(candidate);
+                    if best.is_none_or(|best| candidate < best) {
+                        best = Some(candidate);
                     }
                 }
             }
         }
-        let (score, chosen) = best?;
+        let (closest, score, chosen) = best?;
         reason.chosen = Some((chosen, score));
-        let others = candidates.into_iter().filter(|(_, store)| *store != chosen);
-        reason.losers.extend(others.map(|(score, store)| Loser {
-            store,
-            why: Why::Score(score),
-        }));
+        let others = candidates.into_iter().filter(|other| other.2 != chosen);
+        reason
+            .losers
+            .extend(others.map(|(close, score, store)| Loser {
+                store,
+                why: match close == closest {
+                    true => Why::Score(score),
+                    false => Why::Isolation,
+                },
+            }));
         Some(chosen)
     }
 
-    fn reject(&self, region: &RegionView, store: StoreId) -> Option<Why> {
+    /// How close a peer on the store would be to the others, but for the one that leaves.
+    fn closeness(&self, region: &RegionView, leaving: Option<Peer>, store: StoreId) -> Closeness {
+        self.locations.closeness(store, staying(region, leaving))
+    }
+
+    fn is_too_close(&self, region: &RegionView, leaving: Option<Peer>, store: StoreId) -> bool {
+        self.locations.is_too_close(store, staying(region, leaving))
+    }
+
+    fn reject(&self, region: &RegionView, leaving: Option<Peer>, store: StoreId) -> Option<Why> {
         let known = self.view.stores.get(&store)?;
         let additions = self.load.get(&store).map_or(0, |load| load.additions);
         if region.region.peer_on(store).is_some() {
@@ -308,6 +355,8 @@ impl Checker<'_> {
             Some(Why::Busy)
         } else if additions >= self.settings.additions_per_store_max {
             Some(Why::EnoughAdditions)
+        } else if self.is_too_close(region, leaving, store) {
+            Some(Why::Isolation)
         } else {
             None
         }
@@ -350,4 +399,10 @@ impl Checker<'_> {
             .get(&store)
             .map_or(0, |load| i64::from(load.counts.regions))
     }
+}
+
+/// All peers but the one that leaves.
+fn staying(region: &RegionView, leaving: Option<Peer>) -> impl Iterator<Item = Peer> {
+    let peers = region.region.peers.iter().copied();
+    peers.filter(move |peer| leaving.is_none_or(|leaving| leaving.id != peer.id))
 }

@@ -47,6 +47,21 @@ pub(crate) fn all_healthy(
             .all(|voter| is_healthy(view, region, voter, settings, now))
 }
 
+/// Whether the region has exactly what it wants, all of it healthy, and nobody is at work on it.
+pub(super) fn is_settled(
+    view: &ClusterView,
+    region: &RegionView,
+    settings: &Settings,
+    now: Duration,
+) -> bool {
+    !view.operators.contains_key(&region.region.id)
+        && !region.is_joint()
+        && region.learners().next().is_none()
+        && region.voters().count() == view.replicas_wanted as usize
+        && all_healthy(view, region, settings, now)
+        && !view.is_left_alone(region, settings, now)
+}
+
 /// The first peer of the region that its store reported as damaged, be it a voter or a learner
 /// (D6).
 pub(crate) fn first_damaged(view: &ClusterView, region: &RegionView) -> Option<Peer> {

@@ -8,9 +8,11 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
+use tinykv_raft::GroupId;
 use tinykv_replica::StoreId;
 
 use super::Decision;
+use super::operator::Operator;
 use super::reason::{Loser, Rule, Why};
 use super::step::Step;
 use crate::state::{STORE_HEARTBEAT_INTERVAL_MS, Settings};
@@ -37,6 +39,33 @@ pub(super) fn gather(
     std::iter::from_fn(next).take(room).collect()
 }
 
+/// Peers that are being added to each store.
+pub(super) struct Additions(BTreeMap<StoreId, u32>);
+
+impl Additions {
+    /// By what running operators have not done yet.
+    pub(super) fn new(view: &ClusterView) -> Additions {
+        let mut additions = Additions(BTreeMap::new());
+        for step in view.operators.values().flat_map(Operator::remaining) {
+            if let Step::AddLearner { store, .. } = step {
+                additions.add(*store);
+            }
+        }
+        additions
+    }
+
+    /// One more.
+    pub(super) fn add(&mut self, store: StoreId) {
+        *self.0.entry(store).or_default() += 1;
+    }
+
+    /// Whether the store gets no more at once.
+    pub(super) fn are_enough(&self, store: StoreId, settings: &Settings) -> bool {
+        let additions = self.0.get(&store).copied().unwrap_or_default();
+        additions >= settings.additions_per_store_max
+    }
+}
+
 /// A store and what it has.
 pub(super) type Weighed = (StoreId, u32);
 
@@ -56,7 +85,17 @@ impl Scales {
         now: Duration,
         count: impl Fn(&Counts) -> u32,
     ) -> Scales {
-        let held = view.counts();
+        Scales::of(view, settings, now, &view.counts(), count)
+    }
+
+    /// Weighs what is `held` on each store.
+    pub(super) fn of(
+        view: &ClusterView,
+        settings: &Settings,
+        now: Duration,
+        held: &BTreeMap<StoreId, Counts>,
+        count: impl Fn(&Counts) -> u32,
+    ) -> Scales {
         let mut scales = Scales {
             counts: BTreeMap::new(),
             excluded: Vec::new(),
@@ -88,23 +127,59 @@ impl Scales {
     /// nothing is left out.
     pub(super) fn of_leaders(view: &ClusterView, settings: &Settings, now: Duration) -> Scales {
         let mut scales = Scales::new(view, settings, now, |held| held.leaders);
-        for store in &view.evicted {
-            if scales.counts.remove(store).is_some() {
-                let (store, why) = (*store, Why::Evicted);
-                scales.excluded.push(Loser { store, why });
-            }
-        }
+        scales.exclude_evicted(view);
         for (region, operator) in &view.operators {
-            for step in operator.remaining() {
-                if let Step::TransferLeader { to, .. } = step {
-                    if let Some(leader) = view.regions.get(region).and_then(|known| known.leader) {
-                        scales.remove(leader.store);
-                    }
-                    scales.add(*to);
-                }
-            }
+            scales.foresee_leaders(view, *region, operator.remaining());
         }
         scales
+    }
+
+    /// Leaves out the stores that are to lead nothing.
+    pub(super) fn exclude_evicted(&mut self, view: &ClusterView) {
+        for store in &view.evicted {
+            if self.counts.remove(store).is_some() {
+                let (store, why) = (*store, Why::Evicted);
+                self.excluded.push(Loser { store, why });
+            }
+        }
+    }
+
+    /// Counts what the steps not done yet will make of the leaders.
+    pub(super) fn foresee_leaders(&mut self, view: &ClusterView, id: GroupId, steps: &[Step]) {
+        for step in steps {
+            if let Step::TransferLeader { to, .. } = step {
+                if let Some(leader) = view.regions.get(&id).and_then(|known| known.leader) {
+                    self.remove(leader.store);
+                }
+                self.add(*to);
+            }
+        }
+    }
+
+    /// Counts what the steps not done yet will make of the peers.
+    pub(super) fn foresee_peers(&mut self, view: &ClusterView, id: GroupId, steps: &[Step]) {
+        let there = |peer| {
+            let region = view.regions.get(&id);
+            region.is_some_and(|region| region.region.peer(peer).is_some())
+        };
+        for step in steps {
+            match step {
+                Step::AddLearner { peer, store } => {
+                    if !there(*peer) {
+                        self.add(*store);
+                    }
+                }
+                Step::Remove { peer, store } => {
+                    if there(*peer) {
+                        self.remove(*store);
+                    }
+                }
+                Step::Promote { .. }
+                | Step::Exchange { .. }
+                | Step::TransferLeader { .. }
+                | Step::Split { .. } => {}
+            }
+        }
     }
 
     /// Who could give to whom, best first: from the store with the most, to the store with the

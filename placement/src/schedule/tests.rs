@@ -6,6 +6,7 @@ mod draining;
 mod driving;
 mod evicting;
 mod exchanging;
+mod isolation;
 mod manual;
 mod planning;
 mod safety;

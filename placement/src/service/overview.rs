@@ -105,6 +105,15 @@ impl placement::placement_server::Placement for Service {
             .map(Response::new)
     }
 
+    async fn label_store(
+        &self,
+        request: Request<placement::LabelStoreRequest>,
+    ) -> Result<Response<placement::LabelStoreResponse>, Status> {
+        self.set_labels(request.into_inner())
+            .await
+            .map(Response::new)
+    }
+
     async fn remove_tombstones(
         &self,
         request: Request<placement::RemoveTombstonesRequest>,

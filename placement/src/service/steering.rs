@@ -1,11 +1,14 @@
 //! What operators steer the cluster by: its settings, and stores that leave.
 
+use std::collections::BTreeMap;
+
 use tinykv_proto::pdpb::ErrorType;
 use tinykv_proto::placement;
 use tinykv_replica::StoreId;
 use tonic::Status;
 
 use super::{Service, failure};
+use crate::convert::labels_to_proto;
 use crate::schedule::eviction_blocked;
 use crate::state::{Command, StoreLife};
 use crate::view::StoreState;
@@ -67,6 +70,35 @@ impl Service {
             is_evicted,
             leaders: held.leaders,
             blocked_by,
+        })
+    }
+
+    pub(super) async fn set_labels(
+        &self,
+        message: placement::LabelStoreRequest,
+    ) -> Result<placement::LabelStoreResponse, Status> {
+        self.lead().await?;
+        let mut header = self.operator_header(message.header.as_ref())?;
+        let store = StoreId(message.store_id);
+        let named = message.labels.len();
+        let pairs = message.labels.into_iter();
+        let labels: BTreeMap<String, String> =
+            pairs.map(|label| (label.key, label.value)).collect();
+        if labels.len() < named {
+            let sentence = "a label is named twice: name each level once";
+            return Ok(placement::LabelStoreResponse {
+                header: Some(failure(header, ErrorType::InvalidValue, sentence)),
+                labels: Vec::new(),
+            });
+        }
+        header = self
+            .change(header, &Command::SetLabels { store, labels })
+            .await?;
+        let state = self.desk().group().state().read();
+        let known = state.stores().get(&store);
+        Ok(placement::LabelStoreResponse {
+            header: Some(header),
+            labels: known.map(labels_to_proto).unwrap_or_default(),
         })
     }
 

@@ -3,12 +3,17 @@
 //! A command is decided when it is applied, from the state alone, so that every member decides the
 //! same. What it needs from the outside (a random cluster id, a clock for timestamps) is in it.
 
+use std::collections::BTreeMap;
+
 use bytes::Bytes;
 use tinykv_raft::GroupId;
 use tinykv_replica::{Region, StoreId};
 
 use super::codec::{DecodeError, Reader, Writer, unknown};
-use super::records::{MemberRecord, StoreLife, StoreRecord, decode_region, encode_region};
+use super::records::{
+    MemberRecord, StoreLife, StoreRecord, decode_labels, decode_region, encode_labels,
+    encode_region,
+};
 use super::settings::Settings;
 
 /// The format version of commands. Another one is refused, never guessed at.
@@ -65,6 +70,13 @@ pub enum Command {
         /// Which.
         store: StoreId,
     },
+    /// Where a store stands.
+    SetLabels {
+        /// Which.
+        store: StoreId,
+        /// Value by level; an empty one takes the label away. Levels not named keep theirs.
+        labels: BTreeMap<String, String>,
+    },
     /// Regions as their leaders reported them. All or, if one is outdated, none: the parts of a
     /// split arrive in one command and no gap shows between them.
     UpdateRegions {
@@ -103,6 +115,10 @@ impl Command {
             Command::ForgetStore { store }
             | Command::EvictLeaders { store }
             | Command::AdmitLeaders { store } => out.u64(store.0),
+            Command::SetLabels { store, labels } => {
+                out.u64(store.0);
+                encode_labels(labels, &mut out);
+            }
             Command::UpdateRegions { regions } => encode_regions(regions, &mut out),
             Command::ChangeSettings(settings) => settings.encode(&mut out),
             Command::ChangeSetting { name, value } => {
@@ -153,6 +169,10 @@ impl Command {
             13 => Command::AdmitLeaders {
                 store: StoreId(from.u64("store id")?),
             },
+            14 => Command::SetLabels {
+                store: StoreId(from.u64("store id")?),
+                labels: decode_labels(&mut from)?,
+            },
             other => return Err(unknown("command tag", other)),
         };
         from.finish()?;
@@ -174,6 +194,7 @@ impl Command {
             Command::ForgetStore { .. } => 11,
             Command::EvictLeaders { .. } => 12,
             Command::AdmitLeaders { .. } => 13,
+            Command::SetLabels { .. } => 14,
         }
     }
 }
@@ -315,6 +336,16 @@ pub enum Refusal {
     LastLeader {
         /// The store.
         store: StoreId,
+    },
+    /// A label says nothing about where a store stands.
+    #[error(
+        "there is no level `{level}`: a label names one of {levels} (the setting location_labels)"
+    )]
+    UnknownLevel {
+        /// The key of the label.
+        level: String,
+        /// Those there are.
+        levels: String,
     },
     /// Something came back to a store after it had left.
     #[error("region {region} still names store {store}: wait until its peer there is replaced")]

@@ -83,11 +83,7 @@ impl StoreRecord {
         out.text(&self.peer_address);
         out.text(&self.status_address);
         out.text(&self.version);
-        out.count(self.labels.len());
-        for (key, value) in &self.labels {
-            out.text(key);
-            out.text(value);
-        }
+        encode_labels(&self.labels, out);
         out.u64(self.incarnation);
         out.u64(self.start_number);
         out.u8(self.life.number());
@@ -99,10 +95,7 @@ impl StoreRecord {
         let peer_address = from.text("store peer address")?;
         let status_address = from.text("store status address")?;
         let version = from.text("store version")?;
-        let mut labels = BTreeMap::new();
-        for _ in 0..from.count("store labels")? {
-            labels.insert(from.text("label key")?, from.text("label value")?);
-        }
+        let labels = decode_labels(from)?;
         Ok(StoreRecord {
             id,
             address,
@@ -154,6 +147,24 @@ impl MemberRecord {
             start_number: from.u64("member start number")?,
         })
     }
+}
+
+pub(crate) fn encode_labels(labels: &BTreeMap<String, String>, out: &mut Writer) {
+    out.count(labels.len());
+    for (key, value) in labels {
+        out.text(key);
+        out.text(value);
+    }
+}
+
+pub(crate) fn decode_labels(
+    from: &mut Reader<'_>,
+) -> Result<BTreeMap<String, String>, DecodeError> {
+    let mut labels = BTreeMap::new();
+    for _ in 0..from.count("store labels")? {
+        labels.insert(from.text("label key")?, from.text("label value")?);
+    }
+    Ok(labels)
 }
 
 pub(crate) fn encode_region(region: &Region, out: &mut Writer) {

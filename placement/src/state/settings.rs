@@ -4,6 +4,7 @@ use std::ops::RangeInclusive;
 use std::time::Duration;
 
 use super::codec::{DecodeError, Reader, Writer};
+use super::levels::{self, Level, Levels};
 
 /// How often a store sends its heartbeat; told to it in every reply. Milliseconds.
 pub const STORE_HEARTBEAT_INTERVAL_MS: u32 = 1_000;
@@ -30,6 +31,12 @@ pub struct Settings {
     /// Whether a peer that moves takes over from the old one in one joint change of membership.
     /// Otherwise the region has one voter more for a moment, and needs a larger majority.
     pub joint_changes: bool,
+    /// The labels that say where a store stands, the widest level first. Replicas of a region are
+    /// kept as far apart as these tell.
+    pub location_labels: Levels,
+    /// Two replicas of a region are never placed in one domain of this level, nor on a store that
+    /// does not say in which it stands: rather one is missing.
+    pub isolation_level: Option<Level>,
 }
 
 impl Default for Settings {
@@ -43,6 +50,8 @@ impl Default for Settings {
             transfers_max: 4,
             additions_per_store_max: 8,
             joint_changes: true,
+            location_labels: Levels::usual(),
+            isolation_level: None,
         }
     }
 }
@@ -61,6 +70,10 @@ enum Place<'a> {
     Millis(&'a mut u64, RangeInclusive<u64>),
     /// Yes or no.
     Switch(&'a mut bool),
+    /// Labels that say where a store stands.
+    Levels(&'a mut Levels),
+    /// One of those, or none.
+    Level(&'a mut Option<Level>),
 }
 
 impl Place<'_> {
@@ -76,6 +89,8 @@ impl Place<'_> {
                 range.end()
             ),
             Place::Switch(_) => "true or false".into(),
+            Place::Levels(_) => Levels::WANTED.into(),
+            Place::Level(_) => "none or one of the location_labels".into(),
         }
     }
 
@@ -85,6 +100,11 @@ impl Place<'_> {
             Place::Count(count, _) => value.parse().map(|value| **count = value).is_ok(),
             Place::Millis(millis, _) => value.parse().map(|value| **millis = value).is_ok(),
             Place::Switch(on) => value.parse().map(|value| **on = value).is_ok(),
+            Place::Levels(levels) => Levels::parse(value).map(|value| **levels = value).is_some(),
+            Place::Level(level) => {
+                **level = Level::parse(value);
+                level.is_some() || value == levels::NONE
+            }
         }
     }
 
@@ -93,6 +113,9 @@ impl Place<'_> {
             Place::Count(count, _) => count.to_string(),
             Place::Millis(millis, _) => millis.to_string(),
             Place::Switch(on) => on.to_string(),
+            Place::Levels(levels) => levels.to_string(),
+            Place::Level(None) => levels::NONE.into(),
+            Place::Level(Some(level)) => level.to_string(),
         }
     }
 
@@ -100,14 +123,14 @@ impl Place<'_> {
         match self {
             Place::Count(count, range) => range.contains(&**count),
             Place::Millis(millis, range) => range.contains(&**millis),
-            Place::Switch(_) => true,
+            Place::Switch(_) | Place::Levels(_) | Place::Level(_) => true,
         }
     }
 }
 
 impl Settings {
     /// All settings by name, in the order in which they are shown.
-    pub const NAMES: [&str; 8] = [
+    pub const NAMES: [&str; 10] = [
         "replica_count",
         "disconnected_after_ms",
         "down_after_ms",
@@ -116,6 +139,8 @@ impl Settings {
         "transfers_max",
         "additions_per_store_max",
         "joint_changes",
+        "location_labels",
+        "isolation_level",
     ];
 
     /// So many of them have fixed places in an encoding. The others follow by name, so that a
@@ -135,6 +160,8 @@ impl Settings {
                 Place::Count(&mut self.additions_per_store_max, 1..=COUNT_MAX)
             }
             "joint_changes" => Place::Switch(&mut self.joint_changes),
+            "location_labels" => Place::Levels(&mut self.location_labels),
+            "isolation_level" => Place::Level(&mut self.isolation_level),
             _ => return None,
         })
     }
@@ -191,6 +218,14 @@ impl Settings {
             return Err(format!(
                 "down_after_ms ({}) must not be below disconnected_after_ms ({})",
                 self.down_after_ms, self.disconnected_after_ms
+            ));
+        }
+        if let Some(level) = self.isolation_level
+            && !self.location_labels.contains(level.name())
+        {
+            return Err(format!(
+                "isolation_level must be none or one of the location_labels ({}), not `{level}`",
+                self.location_labels
             ));
         }
         Ok(())

@@ -19,6 +19,7 @@ impl State {
             return Err(Refusal::NotBootstrapped);
         }
         self.check_store(&store)?;
+        self.merge_labels(&mut store)?;
         if let Some(known) = self.stores.get(&store.id) {
             // A restart neither ends nor begins a drain.
             store.life = known.life;
@@ -178,7 +179,7 @@ impl State {
     }
 
     /// A store that is there and has not left.
-    fn check_present(&self, id: StoreId) -> Result<(), Refusal> {
+    pub(super) fn check_present(&self, id: StoreId) -> Result<(), Refusal> {
         match self.stores.get(&id).map(|store| store.life) {
             None | Some(StoreLife::Tombstone) => Err(Refusal::UnknownStore { store: id }),
             Some(StoreLife::Serving | StoreLife::Leaving) => Ok(()),

@@ -1,6 +1,7 @@
 //! Commands one by one, and what holds for all of them.
 
 mod decoding;
+mod labels;
 mod restoring;
 mod routes;
 mod rules;

@@ -6,6 +6,7 @@ mod drains;
 mod failover;
 mod hand;
 mod heartbeats;
+mod labels;
 mod members;
 mod processes;
 mod restart;

@@ -7,6 +7,7 @@ mod evict;
 mod export;
 mod failure;
 mod import;
+mod label;
 mod lifetime;
 mod member;
 mod operate;

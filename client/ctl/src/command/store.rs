@@ -1,4 +1,5 @@
-//! `store list | drain | cancel-drain | evict-leader | cancel-evict-leader | remove-tombstone`.
+//! `store list | drain | cancel-drain | evict-leader | cancel-evict-leader | label |
+//! remove-tombstone`.
 
 use clap::Subcommand;
 use serde::Serialize;
@@ -8,7 +9,7 @@ use crate::output::{self, Output};
 use crate::placement::{Asked, refused};
 use crate::status::{Store, overview};
 
-use super::{Failure, Global, drain, evict};
+use super::{Failure, Global, drain, evict, label};
 
 #[derive(Debug, Subcommand)]
 pub(crate) enum StoreCommand {
@@ -22,6 +23,8 @@ pub(crate) enum StoreCommand {
     EvictLeader(evict::EvictLeader),
     /// Let a store lead again
     CancelEvictLeader(evict::CancelEvictLeader),
+    /// Show where a store stands, or say so: replicas of a region are kept apart by that
+    Label(label::Label),
     /// Forget a store that has left, or all that have; they never return all the same
     RemoveTombstone {
         /// The store [default: all tombstones]
@@ -44,6 +47,7 @@ impl StoreCommand {
             StoreCommand::CancelDrain(cancel) => cancel.run(global).await?,
             StoreCommand::EvictLeader(evict) => evict.run(global).await?,
             StoreCommand::CancelEvictLeader(cancel) => cancel.run(global).await?,
+            StoreCommand::Label(label) => label.run(global).await?,
             StoreCommand::RemoveTombstone { id } => remove_tombstones(global, id).await?,
         }
         Ok(())
@@ -78,7 +82,7 @@ async fn remove_tombstones(global: &Global, id: Option<u64>) -> Result<(), Failu
 
 pub(super) fn print(output: Output, stores: &[Store]) {
     let header = [
-        "store", "address", "state", "heard of", "regions", "leaders", "used", "free",
+        "store", "address", "state", "heard of", "regions", "leaders", "used", "free", "labels",
     ];
     output::list(output, stores, &header, |store| {
         vec![
@@ -95,6 +99,7 @@ pub(super) fn print(output: Output, stores: &[Store]) {
             },
             output::size(store.used_bytes),
             output::size(store.available_bytes),
+            store.labels.join(","),
         ]
     });
 }

@@ -235,6 +235,18 @@ impl Placement for Member {
         }))
     }
 
+    /// It shows what it was told.
+    async fn label_store(
+        &self,
+        request: Request<placement::LabelStoreRequest>,
+    ) -> Result<Response<placement::LabelStoreResponse>, Status> {
+        let mut world = self.lead()?;
+        Ok(Response::new(placement::LabelStoreResponse {
+            header: header(world.refusal.take()),
+            labels: request.into_inner().labels,
+        }))
+    }
+
     async fn remove_tombstones(
         &self,
         request: Request<placement::RemoveTombstonesRequest>,

@@ -67,6 +67,25 @@ async fn leaders_are_evicted_until_that_is_cancelled_or_refused() {
 }
 
 #[tokio::test]
+async fn a_store_is_labelled_looked_at_or_refused() {
+    let fake = Fake::start().await;
+    let set = fake.ctl(&["store", "label", "9", "zone=a,host=h1"]).await;
+    assert_eq!(
+        (set.code, set.out.as_str()),
+        (Some(0), "store 9 is labelled zone=a,host=h1\n")
+    );
+    let shown = fake.ctl(&["store", "label", "9"]).await;
+    assert_eq!(shown.out, "store 9 has no labels\n");
+    let wrong = fake.ctl(&["store", "label", "9", "zone"]).await;
+    assert_eq!(wrong.code, Some(1), "{wrong:?}");
+    assert!(wrong.err.contains("expected LEVEL=VALUE"), "{wrong:?}");
+    fake.world().refusal = Some("there is no level `row`: a label names one of zone,rack,host");
+    let refused = fake.ctl(&["store", "label", "9", "row=7"]).await;
+    assert_eq!(refused.code, Some(1), "{refused:?}");
+    assert!(refused.err.contains("there is no level"), "{refused:?}");
+}
+
+#[tokio::test]
 async fn tombstones_are_forgotten_one_by_one_or_all() {
     let fake = Fake::start().await;
     let one = fake.ctl(&["store", "remove-tombstone", "9"]).await;

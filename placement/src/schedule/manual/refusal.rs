@@ -9,6 +9,7 @@ use tinykv_replica::StoreId;
 
 use super::{PEERS_MAX, SPLIT_KEYS_MAX};
 use crate::schedule::Rule;
+use crate::state::Level;
 use crate::view::StoreState;
 
 /// Why a wish cannot be fulfilled. `Display` is one sentence that says what would be right.
@@ -138,6 +139,22 @@ pub enum ManualRefusal {
         store: StoreId,
         /// Who is there.
         peer: PeerId,
+        /// Where the region is.
+        on: Vec<StoreId>,
+    },
+    /// The settings want replicas farther apart.
+    #[error(
+        "store {store} is too close to another replica of region {region} for isolation_level \
+         {level}: name a store elsewhere, or change that setting (the region is on {})",
+        Stores(on)
+    )]
+    TooClose {
+        /// The region.
+        region: GroupId,
+        /// The store asked for.
+        store: StoreId,
+        /// The level on which replicas are to be apart.
+        level: Level,
         /// Where the region is.
         on: Vec<StoreId>,
     },

@@ -28,6 +28,10 @@ fn samples() -> Vec<Command> {
         Command::ForgetStore { store: StoreId(4) },
         Command::EvictLeaders { store: StoreId(4) },
         Command::AdmitLeaders { store: StoreId(4) },
+        Command::SetLabels {
+            store: StoreId(4),
+            labels: BTreeMap::from([("zone".into(), "a".into()), ("host".into(), "".into())]),
+        },
         Command::UpdateRegions {
             regions: vec![region(1_001, "a", "b", &[1, 2, 3])],
         },
