@@ -17,6 +17,7 @@
 
 mod drains;
 mod history;
+mod scatters;
 
 use std::time::Duration;
 
@@ -32,6 +33,7 @@ use crate::view::{ClusterView, RegionReport, StaleTerm, StoreState, StoreStats};
 
 pub use drains::Pace;
 pub use history::{CancelRefusal, Found, Which};
+pub use scatters::Scattering;
 
 use drains::Drains;
 use history::History;
@@ -225,7 +227,9 @@ impl Coordinator {
         }
         self.replan = false;
         self.planned_at = now;
-        plan(&self.view, settings, now)
+        let planned = plan(&self.view, settings, now);
+        self.end_scattering(&planned, settings, now);
+        planned
     }
 
     /// Makes an operator of a decision, unless the region has changed or is busy by now, and
@@ -331,6 +335,7 @@ impl Coordinator {
                 _ => self.view.leave_alone(operator.region, now),
             }
         }
+        self.note_scattered(&operator);
         let ended = Ended {
             operator,
             ending,

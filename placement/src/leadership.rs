@@ -176,6 +176,11 @@ impl Leadership {
         Ok(())
     }
 
+    /// See [`Coordinator::scatter`].
+    pub(crate) fn scatter(&self, ids: Option<&[GroupId]>) -> Result<(), ManualRefusal> {
+        self.coordinator.write().scatter(ids)
+    }
+
     /// See [`Coordinator::cancel`].
     pub(crate) fn cancel(&self, which: Which, now: Duration) -> Result<Ended, CancelRefusal> {
         self.coordinator.write().cancel(which, now)

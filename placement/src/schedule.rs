@@ -22,6 +22,7 @@ mod reason;
 mod replicas;
 mod safety;
 mod scales;
+mod scatter;
 mod step;
 #[cfg(test)]
 mod tests;
@@ -42,9 +43,10 @@ pub use manual::{HANDS_OFF, Manual, ManualRefusal, SPLIT_KEYS_MAX, check_free, d
 pub use operator::{Ended, Operator};
 pub use order::{Cause, Change, Ending, Order, Progress};
 pub use reason::{Fact, Loser, Reason, Rule, Why};
+pub use scatter::SCATTERS_MAX;
 pub use step::Step;
 
-pub(crate) use safety::{all_healthy, first_damaged};
+pub(crate) use safety::{all_healthy, first_damaged, is_settled};
 
 /// Operators running at once in the whole cluster.
 const OPERATORS_MAX: usize = 64;
@@ -123,6 +125,9 @@ pub fn plan(view: &ClusterView, settings: &Settings, now: Duration) -> Vec<Decis
     let left = room - decisions.len();
     let apart = isolation::mend(view, settings, now, &decisions, left);
     decisions.extend(apart);
+    let left = room - decisions.len();
+    let scattered = scatter::scatter(view, settings, now, &decisions, left);
+    decisions.extend(scattered);
     let moves = balance_regions::balance(view, settings, now, &decisions, room - decisions.len());
     decisions.extend(moves);
     let left = room - decisions.len();

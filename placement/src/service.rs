@@ -13,6 +13,7 @@ mod operators;
 mod overview;
 mod pd;
 mod regions;
+mod scatter;
 mod splits;
 mod steering;
 mod stores;

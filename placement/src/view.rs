@@ -39,6 +39,9 @@ pub struct ClusterView {
     pub regions: BTreeMap<GroupId, RegionView>,
     /// Operators under way, at most one per region by construction.
     pub operators: BTreeMap<GroupId, Operator>,
+    /// Regions that are to be spread evenly, and how many operators that may still come to.
+    /// Forgotten with the leadership.
+    pub scattering: BTreeMap<GroupId, u32>,
     /// Regions something was done to by hand. Forgotten with the leadership.
     pub left_alone: BTreeMap<GroupId, LeftAlone>,
 }
@@ -208,12 +211,20 @@ impl ClusterView {
 
     /// How many regions have a peer on each store, and how many are led from it.
     pub fn counts(&self) -> BTreeMap<StoreId, Counts> {
+        self.count(self.regions.values())
+    }
+
+    /// As [`ClusterView::counts`], of these regions alone.
+    pub fn count<'a>(
+        &self,
+        regions: impl Iterator<Item = &'a RegionView>,
+    ) -> BTreeMap<StoreId, Counts> {
         let mut counts: BTreeMap<StoreId, Counts> = self
             .stores
             .keys()
             .map(|id| (*id, Counts::default()))
             .collect();
-        for region in self.regions.values() {
+        for region in regions {
             for peer in &region.region.peers {
                 counts.entry(peer.store).or_default().regions += 1;
             }

@@ -9,6 +9,7 @@ use tinykv_replica::{Peer, RegionEpoch};
 mod draining;
 mod histories;
 mod removing;
+mod scattering;
 
 use super::history::ENDED_MAX;
 use super::*;

@@ -25,6 +25,8 @@ pub enum Rule {
     EvictLeaders,
     /// Replicas are closer to each other than they need to be.
     BadIsolation,
+    /// Somebody asked for regions to be spread.
+    Scatter,
     /// One store leads more regions than another.
     BalanceLeaders,
     /// One store holds more regions than another.
@@ -46,6 +48,7 @@ impl Rule {
             Rule::ExtraLearner => "extra-learner",
             Rule::EvictLeaders => "evict-leaders",
             Rule::BadIsolation => "bad-isolation",
+            Rule::Scatter => "scatter",
             Rule::BalanceLeaders => "balance-leaders",
             Rule::BalanceRegions => "balance-regions",
             Rule::Manual => "manual",
@@ -64,6 +67,7 @@ impl Rule {
             | Rule::ExtraLearner => true,
             Rule::EvictLeaders
             | Rule::BadIsolation
+            | Rule::Scatter
             | Rule::BalanceLeaders
             | Rule::BalanceRegions
             | Rule::Manual => false,

@@ -48,7 +48,7 @@ pub(crate) fn all_healthy(
 }
 
 /// Whether the region has exactly what it wants, all of it healthy, and nobody is at work on it.
-pub(super) fn is_settled(
+pub(crate) fn is_settled(
     view: &ClusterView,
     region: &RegionView,
     settings: &Settings,

@@ -10,6 +10,7 @@ mod isolation;
 mod manual;
 mod planning;
 mod safety;
+mod scattering;
 
 use std::collections::BTreeMap;
 

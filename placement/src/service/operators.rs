@@ -56,7 +56,7 @@ impl Service {
         let settings = *group.state().read().settings();
         let now = group.now();
         if let Err(reason) = leadership.admit_manual(region, &wish, ids, &settings, now) {
-            return refuse(header, kind_of(&reason), reason.to_string());
+            return refuse(header, refusal_kind(&reason), reason.to_string());
         }
         let coordinator = leadership.coordinator();
         let begun = coordinator
@@ -196,7 +196,7 @@ async fn await_free(leadership: &Leadership, region: GroupId, deadline: Instant)
     }
 }
 
-fn kind_of(reason: &ManualRefusal) -> ErrorType {
+pub(super) fn refusal_kind(reason: &ManualRefusal) -> ErrorType {
     match reason {
         ManualRefusal::UnknownRegion { .. } => ErrorType::RegionNotFound,
         ManualRefusal::Busy { .. } => ErrorType::DuplicatedEntry,

@@ -105,6 +105,15 @@ impl placement::placement_server::Placement for Service {
             .map(Response::new)
     }
 
+    async fn scatter(
+        &self,
+        request: Request<placement::ScatterRequest>,
+    ) -> Result<Response<placement::ScatterResponse>, Status> {
+        self.scatter_regions(request.into_inner())
+            .await
+            .map(Response::new)
+    }
+
     async fn label_store(
         &self,
         request: Request<placement::LabelStoreRequest>,

@@ -10,5 +10,6 @@ mod labels;
 mod members;
 mod processes;
 mod restart;
+mod scatters;
 mod splits;
 mod timestamps;

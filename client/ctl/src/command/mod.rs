@@ -15,6 +15,7 @@ mod operator;
 mod progress;
 mod record;
 mod region;
+mod scatter;
 mod status;
 mod store;
 mod update;

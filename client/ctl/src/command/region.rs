@@ -7,7 +7,7 @@ use crate::output::{self, Output};
 use crate::status::{Region, overview_with_regions};
 use crate::text;
 
-use super::{Failure, Global, operate};
+use super::{Failure, Global, operate, scatter};
 
 #[derive(Debug, Subcommand)]
 pub(crate) enum RegionCommand {
@@ -33,6 +33,8 @@ pub(crate) enum RegionCommand {
     RemovePeer(operate::OnePeer),
     /// Move a peer of a region from one store to another
     Move(operate::Move),
+    /// Spread regions evenly over the stores, their peers and their leaders
+    Scatter(scatter::Scatter),
 }
 
 #[derive(Debug, clap::Args)]
@@ -81,6 +83,7 @@ impl RegionCommand {
             RegionCommand::AddPeer(add) => add.add(global).await,
             RegionCommand::RemovePeer(remove) => remove.remove(global).await,
             RegionCommand::Move(moved) => moved.run(global).await,
+            RegionCommand::Scatter(scatter) => scatter.run(global).await,
         }
     }
 }

@@ -26,6 +26,8 @@ struct World {
     cancelled: Vec<placement::CancelOperatorRequest>,
     /// What was asked of stores that leave.
     drains: Vec<placement::Leaving>,
+    /// What was asked of regions that are to be spread.
+    scatters: Vec<placement::ScatterRequest>,
     /// Refuse the next order with this.
     refusal: Option<&'static str>,
     /// How often the operator was looked at; it makes a step each time.
@@ -232,6 +234,25 @@ impl Placement for Member {
                 1 => vec!["no other store can lead region 7".to_owned()],
                 _ => Vec::new(),
             },
+        }))
+    }
+
+    /// One region less is left with every look.
+    async fn scatter(
+        &self,
+        request: Request<placement::ScatterRequest>,
+    ) -> Result<Response<placement::ScatterResponse>, Status> {
+        let mut world = self.lead()?;
+        let left = 2_u32.saturating_sub(world.looks);
+        world.looks += 1;
+        world.scatters.push(request.into_inner());
+        let forgotten = world.forgets_after.is_some_and(|looks| world.looks > looks);
+        Ok(Response::new(placement::ScatterResponse {
+            header: header(world.refusal.take()),
+            left,
+            moving: 1,
+            blocked_by: Vec::new(),
+            known_for_ms: if forgotten { 0 } else { 3_600_000 },
         }))
     }
 

@@ -67,6 +67,45 @@ async fn leaders_are_evicted_until_that_is_cancelled_or_refused() {
 }
 
 #[tokio::test]
+async fn regions_are_scattered_waited_for_and_refused() {
+    let fake = Fake::start().await;
+    let ran = fake.ctl(&["region", "scatter", "2", "4", "--wait"]).await;
+    assert_eq!(
+        (ran.code, ran.out.as_str()),
+        (Some(0), "the regions are spread\n")
+    );
+    assert_eq!(
+        ran.err,
+        "2 regions are to be spread, 1 being moved\n1 regions are to be spread, 1 being moved\n"
+    );
+    let asked = std::mem::take(&mut fake.world().scatters);
+    let begun: Vec<bool> = asked.iter().map(|asked| asked.begin).collect();
+    assert_eq!(begun, [true, false, false]);
+    assert!(asked.iter().all(|asked| asked.region_ids == [2, 4]));
+    let all = fake.ctl(&["region", "scatter", "--all"]).await;
+    assert_eq!(all.code, Some(0), "{all:?}");
+    assert_eq!(fake.world().scatters[0].region_ids, [0; 0]);
+    let nothing = fake.ctl(&["region", "scatter"]).await;
+    assert_eq!(nothing.code, Some(1), "{nothing:?}");
+    fake.world().refusal = Some("region 77 is not known: list the regions for those that are");
+    let refused = fake.ctl(&["region", "scatter", "77"]).await;
+    assert_eq!(refused.code, Some(1), "{refused:?}");
+    assert!(
+        refused.err.contains("region 77 is not known"),
+        "{refused:?}"
+    );
+}
+
+#[tokio::test]
+async fn who_waits_for_a_scatter_hears_that_placement_forgot_it() {
+    let fake = Fake::start().await;
+    fake.world().forgets_after = Some(1);
+    let ran = fake.ctl(&["region", "scatter", "2", "--wait"]).await;
+    assert_eq!(ran.code, Some(1), "{ran:?}");
+    assert!(ran.err.contains("has another leader by now"), "{ran:?}");
+}
+
+#[tokio::test]
 async fn a_store_is_labelled_looked_at_or_refused() {
     let fake = Fake::start().await;
     let set = fake.ctl(&["store", "label", "9", "zone=a,host=h1"]).await;
