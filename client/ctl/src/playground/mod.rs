@@ -178,11 +178,11 @@ fn report_ends(processes: &mut [Process]) {
     for process in processes {
         if let Some(status) = process.has_ended() {
             println!(
-                "{} (process {}) {}; start it again with:\n  {}",
+                "{} (process {}) {}; {}",
                 process.planned.name,
                 process.id,
                 process::describe(status),
-                banner::command_line(&process.planned)
+                process::what_next(status, &banner::command_line(&process.planned))
             );
         }
     }

@@ -116,3 +116,33 @@ pub(crate) fn describe(status: ExitStatus) -> String {
         (None, None) => "ended".to_owned(),
     }
 }
+
+/// The exit code of a process whose data directory may not take part.
+const STORAGE: i32 = 3;
+
+/// What to do about it.
+pub(crate) fn what_next(status: ExitStatus, command_line: &str) -> String {
+    match status.code() {
+        Some(STORAGE) => {
+            "its data directory takes no part any more: the store was drained, or the \
+                          directory is damaged or another cluster's; its log says which"
+                .to_owned()
+        }
+        _ => format!("start it again with:\n  {command_line}"),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn who_may_not_return_is_not_started_again() {
+        // The exit code is in the second byte of a wait status, a signal in the first.
+        let next = |raw| what_next(ExitStatus::from_raw(raw), "tinykv-ctl role-store");
+        assert!(next(3 << 8).contains("takes no part any more"));
+        for raw in [0, 9, 74 << 8] {
+            assert_eq!(next(raw), "start it again with:\n  tinykv-ctl role-store");
+        }
+    }
+}
