@@ -69,7 +69,6 @@ const MUST_HIT: &[&str] = &[
     "truncated_refused",
     "log_waited_for_space",
     "log_went_on_after_waiting_for_space",
-    "upkeep_without_space",
     "write_refused_for_want_of_space",
     "ended_after_a_failed_sync",
     "replica_damaged",
@@ -83,6 +82,7 @@ const MUST_HIT_RARELY: &[&str] = &[
     "member_damaged",
     "new_peers_told_by_their_ids",
     "reluctant_process_led_nothing",
+    "upkeep_without_space",
     "merge_rolled_back",
 ];
 /// Of what is not drawn as a fault of its own, but happens with others.
