@@ -31,7 +31,7 @@ pub(super) struct Invariants {
     applied: BTreeMap<(GroupId, LogIndex), (Term, u64)>,
     /// R5: how far a peer's term and commit had come in this life.
     progress: BTreeMap<(StoreId, GroupId, PeerId), Progress>,
-    /// R6: up to where a leader has committed in the run in which it applied a membership.
+    /// R6: up to where a leader had committed when it applied a membership.
     committed_in_change: BTreeMap<GroupId, EntryId>,
     /// M3: leases in force, in true time, and what they cover.
     leases: BTreeMap<(GroupId, StoreId), Lease>,
@@ -137,7 +137,6 @@ impl Invariants {
         if let Some(before) = before
             && (before.term, before.leads, now.leads) == (now.term, true, true)
             && before.conf_ver != now.conf_ver
-            && before.commit < now.commit
         {
             let (term, index) = (now.term, now.commit);
             let upto = EntryId { term, index };
@@ -396,9 +395,9 @@ impl Invariants {
         self.durable.on_flushed(store, group, flushed);
     }
 
-    /// R6: see [`Durable::check_acknowledged`]. What a leader committed in the run in which it applied
-    /// a membership was counted before that, and may have waited to be applied: whose word it
-    /// rests on is not known here.
+    /// R6: see [`Durable::check_acknowledged`]. What a leader had committed when it applied a membership
+    /// was counted before that, and may have waited to be applied: whose word it rests on is not
+    /// known here.
     pub(super) fn on_acknowledged(
         &self,
         group: GroupId,
