@@ -217,7 +217,12 @@ async fn a_failed_sync_ends_the_process_and_damages_its_replicas() {
 /// A damaged replica gets a successor under a new id, which is worth as much as any other (D6).
 async fn replace(cluster: &mut Cluster, damaged: u64) {
     let damage = "tinykv_damaged_regions";
-    assert_eq!(cluster.metric(damaged, damage).await, 1);
+    // The shard tells of it after its first run, the node answers before.
+    cluster
+        .eventually("word of the damage", async || {
+            (cluster.metric(damaged, damage).await == 1).then_some(())
+        })
+        .await;
     let remove = PeerChange::Remove(voter(damaged).id);
     cluster.change(1, remove).await;
     cluster
