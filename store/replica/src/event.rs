@@ -10,6 +10,7 @@ use crate::command::{AdminCommand, Command, PeerChange};
 use crate::effects::{EntryFetch, PersistToken, SnapshotHandle};
 use crate::machine::ReadError;
 use crate::merge::Fate;
+use crate::merge::Heir;
 use crate::outcome::WaiterId;
 use crate::record::TombstoneRecord;
 use crate::region::{Peer, Region, RegionEpoch, RegionState, RoutingRange, StoreId};
@@ -195,7 +196,7 @@ pub enum MergeWord {
     /// this region."
     Merged {
         /// The target.
-        into: GroupId,
+        into: Heir,
     },
 }
 

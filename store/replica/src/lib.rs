@@ -150,7 +150,7 @@ pub use machine::{
     ApplyContext, KeyRange, Lookup, NeedsKeys, Observation, ObservationKind, ReadError, Reader,
     StateMachine,
 };
-pub use merge::{Absorbed, Fate, Freeze, MergePhase, Merges};
+pub use merge::{Absorbed, Fate, Freeze, Heir, MergePhase, Merges};
 pub use neighbours::{Heartbeat, NeighbourConfig, NeighbourNews, Neighbours};
 pub use outcome::{
     Answer, BusyReason, Doubt, MembershipRefusal, MergeRefusal, Outcome, ReadGrant, Refusal,

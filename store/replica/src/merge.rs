@@ -29,7 +29,7 @@ pub struct Merges {
 }
 
 /// Whether a region is the source of a merge.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub enum MergePhase {
     /// It is none.
     #[default]
@@ -41,17 +41,29 @@ pub enum MergePhase {
     /// buried.
     Merged {
         /// The target.
-        into: GroupId,
+        into: Heir,
     },
 }
 
+/// Who absorbs a region.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Heir {
+    /// The target.
+    pub group: GroupId,
+    /// Its first key when it was named, where that is known. An older region that still holds this key
+    /// on a store may yet bring the target to life there, by a split.
+    pub start: Option<Bytes>,
+}
+
 /// The freeze of a source.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Freeze {
     /// The entry of the source's log that froze it; names the attempt.
     pub prepared: EntryId,
     /// The target.
     pub target: GroupId,
+    /// The target's first key.
+    pub start: Bytes,
     /// The one epoch at which the target can commit the merge.
     pub epoch: RegionEpoch,
 }
@@ -80,10 +92,39 @@ pub enum Fate {
     NotHere,
 }
 
+impl Freeze {
+    /// Who will have absorbed the source.
+    pub(crate) fn heir(&self) -> Heir {
+        Heir {
+            group: self.target,
+            start: Some(self.start.clone()),
+        }
+    }
+}
+
+impl Heir {
+    pub(crate) fn encode_into(&self, to: &mut Encoder) {
+        to.u64(self.group.0);
+        to.u8(u8::from(self.start.is_some()));
+        if let Some(start) = &self.start {
+            to.bytes(start);
+        }
+    }
+
+    pub(crate) fn decode_from(from: &mut Decoder<'_>) -> Result<Heir, FormatError> {
+        let group = GroupId(from.u64()?);
+        let start = match from.flag()? {
+            true => Some(from.bytes()?),
+            false => None,
+        };
+        Ok(Heir { group, start })
+    }
+}
+
 impl Merges {
     /// The freeze, if there is one.
-    pub fn freeze(&self) -> Option<Freeze> {
-        match self.phase {
+    pub fn freeze(&self) -> Option<&Freeze> {
+        match &self.phase {
             MergePhase::Frozen(freeze) => Some(freeze),
             MergePhase::Apart | MergePhase::Merged { .. } => None,
         }
@@ -114,18 +155,19 @@ impl Merges {
     }
 
     pub(crate) fn encode_into(&self, to: &mut Encoder) {
-        match self.phase {
+        match &self.phase {
             MergePhase::Apart => to.u8(0),
             MergePhase::Frozen(freeze) => {
                 to.u8(1);
                 encode_entry_id(freeze.prepared, to);
                 to.u64(freeze.target.0);
+                to.bytes(&freeze.start);
                 to.u64(freeze.epoch.conf_ver);
                 to.u64(freeze.epoch.version);
             }
             MergePhase::Merged { into } => {
                 to.u8(2);
-                to.u64(into.0);
+                into.encode_into(to);
             }
         }
         to.u32(u32::try_from(self.absorbed.len()).expect("they are few"));
@@ -144,13 +186,14 @@ impl Merges {
             1 => MergePhase::Frozen(Freeze {
                 prepared: decode_entry_id(from)?,
                 target: GroupId(from.u64()?),
+                start: from.bytes()?,
                 epoch: RegionEpoch {
                     conf_ver: from.u64()?,
                     version: from.u64()?,
                 },
             }),
             2 => MergePhase::Merged {
-                into: GroupId(from.u64()?),
+                into: Heir::decode_from(from)?,
             },
             _ => return Err(from.error("unknown phase of a merge")),
         };
@@ -233,6 +276,7 @@ pub(crate) fn frozen(source: &RegionState, target: &Region, prepared: EntryId) -
     frozen.merges.phase = MergePhase::Frozen(Freeze {
         prepared,
         target: target.id,
+        start: target.start.clone(),
         epoch: target.epoch,
     });
     frozen
@@ -264,10 +308,13 @@ pub(crate) fn merged<S: StateMachine>(target: &RegionState, source: &RegionState
     merged
 }
 
-/// What is left of a source.
-pub(crate) fn remains(source: &RegionState, into: GroupId) -> RegionState {
+/// What is left of a source once it is absorbed as its freeze says.
+pub(crate) fn remains(source: &RegionState) -> RegionState {
     let mut remains = source.clone();
-    remains.merges.phase = MergePhase::Merged { into };
+    if let Some(freeze) = source.merges.freeze() {
+        let into = freeze.heir();
+        remains.merges.phase = MergePhase::Merged { into };
+    }
     remains
 }
 

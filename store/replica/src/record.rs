@@ -5,12 +5,13 @@ use tinykv_raft::{GroupId, LogIndex, PeerId};
 
 use crate::codec::{Decoder, Encoder, FormatError};
 use crate::effects::SnapshotHandle;
+use crate::merge::Heir;
 use crate::region::{
     Peer, Region, RegionEpoch, RegionState, decode_peer, decode_region, encode_peer, encode_region,
 };
 
 const FORMAT_BIRTH: u8 = 2;
-const FORMAT_TOMBSTONE: u8 = 2;
+const FORMAT_TOMBSTONE: u8 = 3;
 const FORMAT_INSTALLING: u8 = 2;
 
 /// Where a group came from: an entry of its parent's log.
@@ -106,7 +107,7 @@ pub struct TombstoneRecord {
     pub parent: Option<SplitPoint>,
     /// The region that it became a part of, if it died of a merge: its data is that region's, and
     /// stays.
-    pub merged_into: Option<GroupId>,
+    pub merged_into: Option<Heir>,
 }
 
 impl TombstoneRecord {
@@ -119,7 +120,10 @@ impl TombstoneRecord {
             encode_region(region, &mut to);
         }
         encode_parent(self.parent, &mut to);
-        to.u64(self.merged_into.map_or(0, |into| into.0));
+        to.u8(u8::from(self.merged_into.is_some()));
+        if let Some(heir) = &self.merged_into {
+            heir.encode_into(&mut to);
+        }
         to.finish()
     }
 
@@ -132,13 +136,16 @@ impl TombstoneRecord {
             false => None,
         };
         let parent = decode_parent(&mut from)?;
-        let into = from.u64()?;
+        let merged_into = match from.flag()? {
+            true => Some(Heir::decode_from(&mut from)?),
+            false => None,
+        };
         from.end()?;
         Ok(TombstoneRecord {
             peer,
             leftover,
             parent,
-            merged_into: (into != 0).then_some(GroupId(into)),
+            merged_into,
         })
     }
 }

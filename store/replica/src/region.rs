@@ -150,6 +150,11 @@ impl RoutingRange {
         }
     }
 
+    /// Whether a routing key lies in the range.
+    pub(crate) fn contains(&self, key: &[u8]) -> bool {
+        key >= self.start.as_ref() && (self.end.is_empty() || key < self.end.as_ref())
+    }
+
     /// Whether two ranges share a key.
     pub fn overlaps(&self, other: &RoutingRange) -> bool {
         (self.end.is_empty() || other.start < self.end)

@@ -76,6 +76,14 @@ impl Territory {
         groups.filter(|it| holdings.contains_key(it)).collect()
     }
 
+    /// Whether a region older than `heir`, but not `source`, holds the key: the heir may have been split
+    /// from it, and come to life here when that is applied. Ids rise.
+    pub(crate) fn is_held_by_elder(&self, key: &[u8], heir: GroupId, source: GroupId) -> bool {
+        let holdings = self.lock();
+        let mut elders = holdings.range(..heir).filter(|(it, _)| **it != source);
+        elders.any(|(_, held)| held.contains(key))
+    }
+
     /// Nothing of the group is left.
     pub(crate) fn release(&self, group: GroupId) {
         self.lock().remove(&group);

@@ -13,7 +13,9 @@ use tinykv_raft::{
     Append, AppendOutcome, AppendReply, Force, Message, MessageBody, Pulse, Refusal, Seq, Snapshot,
     TimeoutNow, VoteKind, VoteReply, VoteRequest,
 };
-use tinykv_replica::{MergeWord, PeerBody, PeerMessage, Plea, RegionState, Rest, RoutingRange};
+use tinykv_replica::{
+    Heir, MergeWord, PeerBody, PeerMessage, Plea, RegionState, Rest, RoutingRange,
+};
 
 use values::{Input, Output};
 
@@ -155,7 +157,7 @@ fn get_message(input: &mut Input<'_>) -> Result<PeerMessage, CodecError> {
         }),
         kind @ 15..=17 => PeerBody::Merge(get_plea(input, kind)?),
         18 => PeerBody::Merge(MergeWord::Merged {
-            into: input.group()?,
+            into: get_heir(input)?,
         }),
         kind => {
             let term = input.term()?;
@@ -211,7 +213,11 @@ fn put_merge_word(out: &mut Output, word: &MergeWord) {
         }
         MergeWord::Merged { into } => {
             out.u8(18);
-            out.u64(into.0);
+            out.u64(into.group.0);
+            out.u8(u8::from(into.start.is_some()));
+            if let Some(start) = &into.start {
+                out.bytes(start);
+            }
         }
         MergeWord::Plea {
             epoch,
@@ -230,6 +236,15 @@ fn put_merge_word(out: &mut Output, word: &MergeWord) {
             }
         }
     }
+}
+
+fn get_heir(input: &mut Input<'_>) -> Result<Heir, CodecError> {
+    let group = input.group()?;
+    let start = match get_flag(input)? {
+        true => Some(input.bytes()?),
+        false => None,
+    };
+    Ok(Heir { group, start })
 }
 
 fn get_plea(input: &mut Input<'_>, kind: u8) -> Result<MergeWord, CodecError> {

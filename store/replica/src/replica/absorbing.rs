@@ -201,7 +201,7 @@ impl<S: StateMachine> Replica<S> {
         let merged = merge::merged::<S>(&state, &source);
         let from = source.region.id;
         // In the batch of the target's new state: whoever restarts finds both, or neither.
-        let remains = merge::remains(&source, self.group).encode();
+        let remains = merge::remains(&source).encode();
         run.effects.apply.put(S::state_key(from), remains);
         self.change_state(merged, run);
         self.restore(run);

@@ -9,11 +9,12 @@ use crate::command::AdminCommand;
 use crate::effects::RegionChange;
 use crate::event::{LocalBody, LocalMessage, MergeWord, PeerBody, Plea, Yielded};
 use crate::machine::StateMachine;
-use crate::merge::{self, Fate, Freeze, MergePhase};
+use crate::merge::{self, Fate, Freeze, Heir, MergePhase};
 use crate::outcome::{Answer, BusyReason, Doubt, MergeRefusal, Refusal};
 use crate::record::TombstoneRecord;
 use crate::region::{Region, RegionEpoch, RegionState};
 use crate::run::{Run, busy};
+use crate::territory::Territory;
 
 /// Ticks between two questions about a source's fate.
 const ASK_TICKS: u32 = 4;
@@ -31,8 +32,8 @@ pub(super) struct Merging {
     frozen_ticks: u32,
     /// The term in which its target was asked to commit, without waiting for a tick.
     asked_in: Option<Term>,
-    /// It was told to go while its target may still need it.
-    is_unwanted: bool,
+    /// It was told to go, or that this region has absorbed it elsewhere, which may still need it here.
+    unwanted_for: Option<Heir>,
     /// The target wants it to stop.
     wanted: Option<Wanted>,
     stopped: Option<Stopped>,
@@ -155,7 +156,7 @@ impl<S: StateMachine> Replica<S> {
     }
 
     /// The freeze as applied.
-    pub(super) fn freeze(&self) -> Option<Freeze> {
+    pub(super) fn freeze(&self) -> Option<&Freeze> {
         self.state.as_ref().and_then(|state| state.merges.freeze())
     }
 
@@ -217,7 +218,7 @@ impl<S: StateMachine> Replica<S> {
         thawed.merges.phase = MergePhase::Apart;
         thawed.region.epoch.version += 1;
         self.change_state(thawed, run);
-        if std::mem::take(&mut self.merging.is_unwanted) {
+        if self.merging.unwanted_for.take().is_some() {
             self.is_leaving = true;
         }
         Ok(self.changed_answer())
@@ -299,7 +300,7 @@ impl<S: StateMachine> Replica<S> {
         run: &mut Run<'_, S::Reply>,
     ) {
         let is_needed = self.merging.wanted.is_some() || self.is_stopped();
-        if fate == Fate::NotHere && self.merging.is_unwanted && !is_needed {
+        if fate == Fate::NotHere && self.merging.unwanted_for.is_some() && !is_needed {
             let is_free = self.damaged || (!self.awaits_parent && !self.owes_children());
             self.is_leaving |= is_free && self.installing.is_none();
             return;
@@ -313,14 +314,28 @@ impl<S: StateMachine> Replica<S> {
 
     /// Another peer of the group was buried in a merge. The target here, if there is one, may have
     /// yet to come to that.
-    pub(super) fn on_merged_elsewhere(&mut self, into: GroupId, run: &mut Run<'_, S::Reply>) {
-        self.merging.is_unwanted = true;
+    pub(super) fn on_merged_elsewhere(&mut self, into: Heir, run: &mut Run<'_, S::Reply>) {
+        let target = into.group;
+        if into.start.is_some() || self.merging.unwanted_for.is_none() {
+            self.merging.unwanted_for = Some(into);
+        }
         let body = LocalBody::Plea {
-            target: into,
+            target,
             epoch: RegionEpoch::default(),
             plea: Plea::Tell,
         };
-        self.say(into, body, run);
+        self.say(target, body, run);
+    }
+
+    /// Whether the target, which does not live here, may yet come to life with what it had before it
+    /// absorbed this region: in a split of an older region that still holds its keys. Then it will
+    /// look for this peer.
+    pub(crate) fn may_be_looked_for(&self, territory: &Territory) -> bool {
+        let heir = self.merging.unwanted_for.as_ref();
+        heir.is_some_and(|heir| match &heir.start {
+            Some(start) => territory.is_held_by_elder(start, heir.group, self.group),
+            None => true,
+        })
     }
 
     /// The target can never commit: the freeze may end.
@@ -350,8 +365,10 @@ impl<S: StateMachine> Replica<S> {
     /// Told to go. A frozen one asks first whether its target here has yet to absorb it; one that the
     /// target waits for does not go.
     pub(super) fn leaves_only_unneeded(&mut self) -> bool {
-        self.merging.is_unwanted |= self.freeze().is_some();
-        self.freeze().is_some() || self.merging.wanted.is_some()
+        let heir = self.freeze().map(Freeze::heir);
+        let is_frozen = heir.is_some();
+        self.merging.unwanted_for = heir.or(self.merging.unwanted_for.take());
+        is_frozen || self.merging.wanted.is_some()
     }
 
     /// Whether it does nothing any more, because its target has it or is about to.
@@ -441,7 +458,12 @@ impl<S: StateMachine> Replica<S> {
                 self.merging.stopped = Some(Stopped::Anywhere);
                 self.fall_silent(run);
             }
-            Yielded::Stopped(Box::new(self.tombstone(Some(target))))
+            let freeze = self.freeze().filter(|it| it.target == target);
+            let heir = Heir {
+                group: target,
+                start: freeze.map(|it| it.start.clone()),
+            };
+            Yielded::Stopped(Box::new(self.tombstone(Some(heir))))
         };
         self.say(target, LocalBody::Yielded(answer), run);
     }
@@ -470,7 +492,7 @@ impl<S: StateMachine> Replica<S> {
     }
 
     /// What is recorded of it when it dies.
-    pub(super) fn tombstone(&self, merged_into: Option<GroupId>) -> TombstoneRecord {
+    pub(super) fn tombstone(&self, merged_into: Option<Heir>) -> TombstoneRecord {
         TombstoneRecord {
             peer: self.peer,
             leftover: self.state.as_ref().map(|state| state.region.clone()),
@@ -480,11 +502,11 @@ impl<S: StateMachine> Replica<S> {
     }
 
     /// The region that has absorbed this one, of which the target, or a restart, tells.
-    pub(super) fn heir(&self) -> Option<GroupId> {
-        match self.state.as_ref()?.merges.phase {
-            MergePhase::Merged { into } => Some(into),
+    pub(super) fn heir(&self) -> Option<Heir> {
+        match &self.state.as_ref()?.merges.phase {
+            MergePhase::Merged { into } => Some(into.clone()),
             MergePhase::Frozen(freeze) if self.merging.stopped == Some(Stopped::Applied) => {
-                Some(freeze.target)
+                Some(freeze.heir())
             }
             MergePhase::Frozen(_) | MergePhase::Apart => None,
         }
@@ -492,7 +514,7 @@ impl<S: StateMachine> Replica<S> {
 
     /// Found by a restart: its target has absorbed it, and that is flushed.
     pub(super) fn is_absorbed(state: Option<&RegionState>) -> bool {
-        let phase = state.map(|state| state.merges.phase);
+        let phase = state.map(|state| &state.merges.phase);
         matches!(phase, Some(MergePhase::Merged { .. }))
     }
 

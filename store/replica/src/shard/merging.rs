@@ -62,9 +62,12 @@
 //!
 //! # Ends
 //!
-//! * A source that is told to go asks its target first, which may yet need it; if the target does
-//!   not live here, it goes. It is told by placement, or by the graves of its group: whoever
-//!   speaks to a peer that died of a merge learns of that ([`MergeWord::Merged`](crate::MergeWord)).
+//! * A source that is told to go asks its target first, which may yet need it. If the target does
+//!   not live here, it goes, unless a region older than the target still holds the target's first key:
+//!   the target may be that region's child, not split from it here yet, and would come to the commit
+//!   by its log. Called into life later than that, it begins with a snapshot. The source is told by
+//!   placement, or by the graves of its group: whoever speaks to a peer that died of a merge learns
+//!   of that, and of that key ([`MergeWord::Merged`](crate::MergeWord)).
 //! * A target that finds no source to yield is damaged, and replaced; so is one whose source is damaged.
 //!   The source of a damaged or removed target is left alone, and placement finds it.
 //! * Leaders come and go on either side: nothing about a merge is kept but what the states say.
@@ -106,6 +109,7 @@ impl<S: StateMachine> Shard<S> {
             }
             _ => {}
         }
+        let territory = Arc::clone(&self.territory);
         let Some(replica) = self.touch(to) else {
             return;
         };
@@ -119,7 +123,12 @@ impl<S: StateMachine> Shard<S> {
                 target,
                 epoch,
                 fate,
-            } => replica.on_fate(target, epoch, fate, run),
+            } => {
+                let may_be_needed = fate == Fate::NotHere && replica.may_be_looked_for(&territory);
+                if !may_be_needed {
+                    replica.on_fate(target, epoch, fate, run);
+                }
+            }
             LocalBody::Yield { peer, prepared } => replica.on_yield(from, peer, prepared),
             LocalBody::YieldToSnapshot => replica.on_yield_to_snapshot(from, run),
             LocalBody::Yielded(yielded) => {
@@ -158,7 +167,8 @@ impl<S: StateMachine> Shard<S> {
             | LocalBody::Die { .. } => return,
         };
         let grave = self.graves.get(&absent);
-        let heir = grave.and_then(|grave| grave.record.merged_into);
+        let heir = grave.and_then(|grave| grave.record.merged_into.as_ref());
+        let heir = heir.map(|heir| heir.group);
         let message = match (heir, body) {
             // Whoever absorbed it knows, or knows who does.
             (Some(heir), body @ LocalBody::Plea { .. }) => LocalMessage {
@@ -180,7 +190,8 @@ impl<S: StateMachine> Shard<S> {
         let grave = self.graves.get(&message.group);
         let is_it = |record: &&TombstoneRecord| record.peer.id == message.to.id;
         let record = grave.map(|grave| &grave.record).filter(is_it);
-        let Some((peer, into)) = record.and_then(|it| Some((it.peer, it.merged_into?))) else {
+        let told = record.and_then(|it| Some((it.peer, it.merged_into.clone()?)));
+        let Some((peer, into)) = told else {
             return;
         };
         run.effects.messages.push(PeerMessage {

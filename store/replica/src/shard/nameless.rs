@@ -54,8 +54,8 @@ impl<S: StateMachine> Shard<S> {
             merged_into: None,
         });
         let stored = stored_state::<S>(found, run).ok().flatten();
-        let merged_into = match stored.as_ref().map(|state| state.merges.phase) {
-            Some(MergePhase::Merged { into }) => Some(into),
+        let merged_into = match stored.as_ref().map(|state| &state.merges.phase) {
+            Some(MergePhase::Merged { into }) => Some(into.clone()),
             Some(MergePhase::Apart | MergePhase::Frozen(_)) => None,
             None => elder.merged_into,
         };

@@ -102,6 +102,8 @@ pub(crate) struct Cluster {
     packets: BTreeMap<(u64, u64), Packet>,
     next_packet: u64,
     cut: BTreeMap<(u64, u64), u64>,
+    /// Stores that hear nothing of a group.
+    deaf: BTreeSet<(u64, GroupId)>,
     faults: Faults,
     /// A split was asked for: when and where the power goes.
     crash_soon: Option<(u64, u64)>,
@@ -190,6 +192,7 @@ impl Cluster {
             packets: BTreeMap::new(),
             next_packet: 0,
             cut: BTreeMap::new(),
+            deaf: BTreeSet::new(),
             faults,
             crash_soon: None,
             patience: (100, 1_500),
@@ -470,7 +473,12 @@ impl Cluster {
             };
             self.trace = Random::new(self.trace ^ at.0 ^ (from << 32) ^ (to << 48)).next();
             let store = &mut self.stores[to as usize - 1];
-            if !store.is_up() || self.cut.contains_key(&(from, to)) {
+            let group = match &packet {
+                Packet::Message(message) | Packet::Snapshot(message, ..) => message.group,
+                Packet::Heartbeat(..) => GroupId(0),
+            };
+            let is_unheard = self.cut.contains_key(&(from, to)) || self.deaf.contains(&(to, group));
+            if !store.is_up() || is_unheard {
                 continue;
             }
             match packet {

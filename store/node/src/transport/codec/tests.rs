@@ -9,7 +9,7 @@ use tinykv_raft::{
     PeerId, SnapshotMetadata, Term,
 };
 use tinykv_replica::{
-    Freeze, MergePhase, Peer, PeerRole, Region, RegionEpoch, RoutingRange, StoreId,
+    Freeze, Heir, MergePhase, Peer, PeerRole, Region, RegionEpoch, RoutingRange, StoreId,
 };
 
 use super::*;
@@ -179,7 +179,9 @@ fn merge_word(random: &mut Prng) -> MergeWord {
             return MergeWord::Declined { prepared };
         }
         1 => {
-            let into = GroupId(random.below(9));
+            let start = random.chance(2).then(|| blob(random));
+            let group = GroupId(random.below(9));
+            let into = Heir { group, start };
             return MergeWord::Merged { into };
         }
         _ => {}
@@ -187,6 +189,7 @@ fn merge_word(random: &mut Prng) -> MergeWord {
     let freeze = Freeze {
         prepared: id(random),
         target: GroupId(random.below(9)),
+        start: blob(random),
         epoch: RegionEpoch::FIRST,
     };
     let mut state = RegionState::default();

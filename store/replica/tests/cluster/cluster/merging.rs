@@ -545,6 +545,39 @@ fn overtaken_source(source: GroupId, target: GroupId, crash_after: u64, is_slow:
     cluster.figures.overtaken
 }
 
+/// On one store the target has yet to be split from its parent when the others have merged: its source
+/// there, told so by the dead, waits until it is there, by the split or by a snapshot.
+#[test]
+fn a_source_waits_for_a_target_that_is_yet_to_be_born() {
+    for is_overtaken in [false, true] {
+        let mut cluster = Cluster::with_leaders(3, 2, None);
+        let target = {
+            cluster.hand_to(LEFT, 1);
+            cluster.hand_to(RIGHT, 1);
+            cluster.deaf.insert((3, LEFT));
+            cluster.split_at(LEFT, "g1k2")
+        };
+        cluster.until("the target is led", |it| it.leader_store(target).is_some());
+        cluster.run_for(600);
+        cluster.ask_merge(RIGHT, target);
+        cluster.until("the others merge", |it| {
+            it.newest(target)
+                .is_some_and(|state| state.merges.has_absorbed(RIGHT))
+        });
+        cluster.run_for(3_000);
+        assert!(cluster.stores[2].regions.contains_key(&RIGHT), "it waits");
+        if is_overtaken {
+            for number in 0..60 {
+                cluster.append_until_acked(LEFT, &format!("g1k{}", number % 2));
+            }
+            cluster.run_for(2_000);
+        }
+        cluster.deaf.clear();
+        cluster.until_merged(RIGHT, target);
+        cluster.conclude();
+    }
+}
+
 /// A store is away from the freeze until the target has moved from it: nobody will absorb its peer of
 /// the source, which learns from those that died of the merge that it is a ghost.
 #[test]
