@@ -258,8 +258,8 @@ impl<S: StateMachine> Host<S> {
         }
         for (group, peer, error) in &effects.damaged {
             // Nothing is known of it, and the log may have lost it.
-            let called =
-                self.config.log_was_damaged && !context.invariants.is_kept(self.id, *group);
+            let is_kept = context.invariants.is_kept(self.id, *group, *peer);
+            let called = self.config.log_was_damaged && !is_kept;
             let known = called || context.invariants.is_damaged(*group, *peer);
             if self.hurt.is_none() && !known {
                 return Err(Trouble::Violation(format!(
@@ -271,7 +271,10 @@ impl<S: StateMachine> Host<S> {
                 GROUP => "member_damaged",
                 _ => "replica_damaged",
             });
-            context.trace(format_args!("store {} group {group} damaged", self.id));
+            context.trace(format_args!(
+                "store {} group {group} peer {peer} damaged: {error}",
+                self.id
+            ));
             context.invariants.on_damaged(*group, *peer);
         }
         self.start_sync(context)

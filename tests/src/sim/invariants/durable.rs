@@ -10,13 +10,18 @@ use tinykv_raft::{
     AppendOutcome, Configuration, Entry, EntryId, GroupId, HardState, LogIndex, MessageBody,
     Payload, PeerId, Term, VoteKind,
 };
-use tinykv_replica::{BirthRecord, FIRST_ENTRY, PeerBody, PeerMessage, PeerRole, Region, StoreId};
+use tinykv_replica::{
+    BirthRecord, FIRST_ENTRY, PeerBody, PeerMessage, PeerRole, Region, StoreId, TombstoneRecord,
+};
 use tinykv_wal::{Batch, Record, RecoveredGroup};
 
 /// All logs, as their syncs made them.
 #[derive(Debug, Default)]
 pub(super) struct Durable {
     kept: BTreeMap<(StoreId, GroupId), Kept>,
+    /// R6: where nothing of a group is needed any more, because another has absorbed it there. A leader
+    /// elsewhere that lags acknowledges after that.
+    merged: BTreeSet<(StoreId, GroupId)>,
     /// D5: the last entry, by term and index, that a store's log of a group has had in this life,
     /// durable or not.
     written: BTreeMap<(StoreId, GroupId), EntryId>,
@@ -106,8 +111,14 @@ impl Durable {
                         kept.last = entry.id;
                     }
                 }
-                Record::Tombstone { .. } => {
+                Record::Tombstone { payload, .. } => {
                     self.kept.remove(&(store, group));
+                    let tombstone = TombstoneRecord::decode(payload).map_err(|error| {
+                        format!("store {store} writes a tombstone of group {group} with {error}")
+                    })?;
+                    if tombstone.merged_into.is_some() {
+                        self.merged.insert((store, group));
+                    }
                 }
                 Record::Truncated { upto, .. } | Record::Installing { snapshot: upto, .. } => {
                     if let Some(kept) = self.kept.get_mut(&(store, group)) {
@@ -291,6 +302,7 @@ impl Durable {
         let holds = |store: StoreId| {
             let kept = self.kept.get(&(store, region.id));
             kept.is_some_and(|kept| kept.last.index >= entry.index && kept.last.term >= entry.term)
+                || self.merged.contains(&(store, region.id))
         };
         let is_majority = |counts: fn(PeerRole) -> bool| {
             let voters = region.peers.iter().filter(|peer| counts(peer.role));
@@ -375,8 +387,11 @@ impl Durable {
         self.damaged.insert((group, peer));
     }
 
-    pub(super) fn is_kept(&self, store: StoreId, group: GroupId) -> bool {
-        self.kept.contains_key(&(store, group))
+    /// Of an elder peer something may be kept although a restart found it dead: that its tombstone is
+    /// durable was not noted before.
+    pub(super) fn is_kept(&self, store: StoreId, group: GroupId, peer: PeerId) -> bool {
+        let kept = self.kept.get(&(store, group));
+        kept.is_some_and(|kept| kept.peer == peer)
     }
 
     pub(super) fn is_damaged(&self, group: GroupId, peer: PeerId) -> bool {

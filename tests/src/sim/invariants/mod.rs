@@ -426,9 +426,9 @@ impl Invariants {
         self.durable.on_damaged(group, peer);
     }
 
-    /// Whether a store's log holds anything of a group.
-    pub(super) fn is_kept(&self, store: StoreId, group: GroupId) -> bool {
-        self.durable.is_kept(store, group)
+    /// Whether a store's log holds anything of a peer.
+    pub(super) fn is_kept(&self, store: StoreId, group: GroupId, peer: PeerId) -> bool {
+        self.durable.is_kept(store, group, peer)
     }
 
     /// Whether a peer is known to be damaged.
