@@ -36,7 +36,6 @@ impl<S: StateMachine> Shard<S> {
         Some(BirthRecord {
             peer,
             epoch: region.epoch,
-            start: region.start,
             state: None,
             parent: None,
             may_have_lived: true,

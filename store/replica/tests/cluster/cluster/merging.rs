@@ -466,6 +466,23 @@ fn sleeping_regions_wake_to_merge() {
     cluster.conclude();
 }
 
+/// Nobody was heard for long, so it is refused; but whoever asks again finds them awake.
+#[test]
+fn regions_that_have_slept_for_long_merge_when_asked_again() {
+    let mut cluster = Cluster::with_leaders(3, 2, Some(2));
+    cluster.until("all sleep", |cluster| {
+        let asleep = |store: &Store| store.shard.as_ref().map(|it| it.asleep());
+        cluster.stores.iter().all(|store| asleep(store) == Some(2))
+    });
+    cluster.run_for(10_000);
+    for _ in 0..2 {
+        cluster.ask_merge(LEFT, RIGHT);
+        cluster.run_for(20);
+    }
+    cluster.until_merged(LEFT, RIGHT);
+    cluster.conclude();
+}
+
 /// A store is cut off from the freeze on, and the target's log is cut meanwhile: it gets a snapshot of
 /// what came of the merge, and its peer of the source dies with that. Or with the power in between.
 #[test]
