@@ -294,6 +294,11 @@ pub fn order_to_proto(order: &Order) -> pdpb::RegionHeartbeatResponse {
                 keys: keys.clone(),
             });
         }
+        Change::Merge(target) => {
+            response.merge = Some(pdpb::Merge {
+                target: region_to_proto(target, Asker::Stored),
+            });
+        }
     }
     response
 }

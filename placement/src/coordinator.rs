@@ -9,7 +9,7 @@
 //! A region's heartbeat takes three steps: [`State::route_update`] says whether a command has to
 //! be replicated first, or refuses the report; once that is applied,
 //! [`Coordinator::on_region_heartbeat`] takes the report over and returns orders. Planning is
-//! likewise: [`Coordinator::plan_if_due`] returns decisions, the owner gets two ids for each, and
+//! likewise: [`Coordinator::plan_if_due`] returns decisions, the owner gets ids for each, and
 //! [`Coordinator::admit`] begins its operator. [`Coordinator::nudge`] is for the passing of time.
 //!
 //! All of this is volatile: it ends with the leadership. So do operators asked for by hand; what
@@ -21,12 +21,12 @@ mod scatters;
 
 use std::time::Duration;
 
-use tinykv_raft::{GroupId, PeerId};
+use tinykv_raft::GroupId;
 use tinykv_replica::{Region, StoreId};
 
 use crate::schedule::{
-    Action, Cause, Decision, Ended, Ending, Manual, ManualRefusal, Operator, Order, Progress,
-    Remaining, Rule, Step, decide, plan, remaining,
+    Action, Cause, Decision, Ended, Ending, Manual, ManualRefusal, Operator, OperatorIds, Order,
+    Progress, Remaining, Rule, Step, decide, plan, remaining,
 };
 use crate::state::{Settings, State};
 use crate::view::{ClusterView, RegionReport, StaleTerm, StoreState, StoreStats};
@@ -54,15 +54,6 @@ pub struct Coordinator {
     replan: bool,
     /// When the last plan was made.
     planned_at: Duration,
-}
-
-/// Ids that nobody has, for one operator.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct OperatorIds {
-    /// The operator's own.
-    pub operator: u64,
-    /// For the peer it adds, if it adds one.
-    pub peer: PeerId,
 }
 
 /// What a heartbeat or a split came to.
@@ -242,12 +233,15 @@ impl Coordinator {
         now: Duration,
     ) -> Option<Order> {
         let region = decision.region;
-        if self.view.operators.contains_key(&region) {
+        let mut about = [Some(region), decision.action.target()]
+            .into_iter()
+            .flatten();
+        if about.any(|region| self.view.operators.contains_key(&region)) {
             return None;
         }
         let known = self.view.regions.get(&region)?;
         let was_whole = known.voters().count() >= self.view.replicas_wanted as usize;
-        let mut operator = Operator::new(ids.operator, decision, ids.peer, known, settings, now)?;
+        let mut operator = Operator::new(ids, decision, &self.view, settings, now)?;
         operator.was_whole = was_whole;
         tracing::info!(
             operator = operator.id,
@@ -256,7 +250,7 @@ impl Coordinator {
             reason = %operator.reason,
             "operator begins"
         );
-        self.view.operators.insert(region, operator);
+        self.view.operators.begin(operator);
         self.advance(region, settings, now)
     }
 
@@ -278,12 +272,12 @@ impl Coordinator {
     pub fn cancel(&mut self, which: Which, now: Duration) -> Result<Ended, CancelRefusal> {
         let running = self.view.operators.values().find(|operator| match which {
             Which::Operator(id) => operator.id == id,
-            Which::Region(region) => operator.region == region,
+            Which::Region(region) => operator.is_on(region),
         });
         let Some(region) = running.map(|operator| operator.region) else {
             return Err(self.history.refuse(which));
         };
-        let operator = self.view.operators.remove(&region).expect("it was found");
+        let operator = self.view.operators.take(region).expect("it was found");
         let ended = self.end(operator, Ending::Cancelled(Cause::ByHand), now);
         self.view.leave_lacking(region, now);
         Ok(ended)
@@ -306,14 +300,15 @@ impl Coordinator {
 
     /// What the operator of a region wants now, if it has one. An operator that is over leaves.
     fn advance(&mut self, region: GroupId, settings: &Settings, now: Duration) -> Option<Order> {
-        let mut operator = self.view.operators.remove(&region)?;
+        let mut operator = self.view.operators.take(region)?;
         match operator.advance(&self.view, settings, now) {
             Progress::Order(order) => {
-                self.view.operators.insert(region, operator);
-                Some(order)
+                let is_due = operator.may_send(&order, now);
+                self.view.operators.begin(operator);
+                is_due.then_some(order)
             }
             Progress::Wait => {
-                self.view.operators.insert(region, operator);
+                self.view.operators.begin(operator);
                 None
             }
             Progress::Ended(ending) => {
@@ -327,7 +322,7 @@ impl Coordinator {
         if operator.reason.rule == Rule::Manual {
             match operator.action {
                 // No rule could undo it.
-                Action::Split { .. } => {}
+                Action::Split { .. } | Action::Merge { .. } => {}
                 // A region that was not whole lacks what nobody took, and may take no writes yet.
                 Action::RemovePeer { .. } if operator.was_whole => {
                     self.view.leave_lacking(operator.region, now);

@@ -11,13 +11,12 @@ use std::time::Duration;
 
 use arc_swap::ArcSwapOption;
 use tinykv_node::process::Stop;
-use tinykv_raft::PeerId;
 use tokio::sync::watch;
 
-use crate::coordinator::OperatorIds;
 use crate::group::{Group, ProposeError};
 use crate::ids;
 use crate::leadership::Leadership;
+use crate::schedule::OperatorIds;
 use crate::state::{Command, IDS_PER_COMMAND_MAX, MemberRecord, Reply, StoreLife};
 use crate::timestamps::{Draw, Oracle, Timestamp};
 
@@ -287,11 +286,8 @@ impl Desk {
         &self,
         leadership: &Leadership,
     ) -> Result<OperatorIds, ProposeError> {
-        let ids = self.take_ids(leadership, 2).await?;
-        Ok(OperatorIds {
-            operator: ids.start,
-            peer: PeerId(ids.start + 1),
-        })
+        let ids = self.take_ids(leadership, OperatorIds::COUNT).await?;
+        Ok(OperatorIds::of(&ids))
     }
 }
 

@@ -14,9 +14,9 @@ use tinykv_replica::{Region, StoreId};
 use tokio::sync::{mpsc, watch};
 use tokio_util::sync::CancellationToken;
 
-use crate::coordinator::{CancelRefusal, Coordinator, Heard, OperatorIds, Which};
+use crate::coordinator::{CancelRefusal, Coordinator, Heard, Which};
 use crate::ids::IdRun;
-use crate::schedule::{Decision, Ended, Manual, ManualRefusal, Order};
+use crate::schedule::{Decision, Ended, Manual, ManualRefusal, OperatorIds, Order};
 use crate::state::{Settings, State};
 use crate::timestamps::Oracle;
 use crate::view::{RegionReport, StaleTerm, StoreState, StoreStats};

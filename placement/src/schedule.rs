@@ -16,6 +16,7 @@ mod evict;
 mod isolation;
 mod locations;
 mod manual;
+mod merging;
 mod operator;
 mod order;
 mod reason;
@@ -26,6 +27,7 @@ mod scatter;
 mod step;
 #[cfg(test)]
 mod tests;
+mod under_way;
 
 use std::time::Duration;
 
@@ -40,11 +42,13 @@ use crate::view::ClusterView;
 pub use drain::{Remaining, remaining};
 pub use evict::eviction_blocked;
 pub use manual::{HANDS_OFF, Manual, ManualRefusal, SPLIT_KEYS_MAX, check_free, decide};
-pub use operator::{Ended, Operator};
+pub use merging::Merge;
+pub use operator::{Ended, Operator, OperatorIds};
 pub use order::{Cause, Change, Ending, Order, Progress};
 pub use reason::{Fact, Loser, Reason, Rule, Why};
 pub use scatter::SCATTERS_MAX;
 pub use step::Step;
+pub use under_way::Operators;
 
 pub(crate) use safety::{all_healthy, first_damaged, is_settled};
 
@@ -108,6 +112,11 @@ pub enum Action {
     Split {
         /// Where, ascending; empty: in the middle, as the leader finds.
         keys: Vec<Bytes>,
+    },
+    /// The region becomes a part of its neighbour. Its peers come to the neighbour's stores first.
+    Merge {
+        /// The neighbour.
+        target: GroupId,
     },
 }
 

@@ -18,7 +18,7 @@ use std::time::Duration;
 use tinykv_raft::{GroupId, PeerId};
 use tinykv_replica::{Region, StoreId};
 
-use crate::schedule::{self, HANDS_OFF, Operator};
+use crate::schedule::{self, HANDS_OFF, Operators};
 use crate::state::{Settings, State, StoreRecord};
 
 pub use regions::{RegionReport, RegionStats, RegionView, StaleTerm};
@@ -37,8 +37,8 @@ pub struct ClusterView {
     pub evicted: BTreeSet<StoreId>,
     /// Every region of the routes.
     pub regions: BTreeMap<GroupId, RegionView>,
-    /// Operators under way, at most one per region by construction.
-    pub operators: BTreeMap<GroupId, Operator>,
+    /// Operators under way, at most one at work on a region by construction.
+    pub operators: Operators,
     /// Regions that are to be spread evenly, and how many operators that may still come to.
     /// Forgotten with the leadership.
     pub scattering: BTreeMap<GroupId, u32>,

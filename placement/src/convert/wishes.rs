@@ -1,6 +1,7 @@
 //! What is asked for by hand.
 
 use tinykv_proto::placement::add_operator_request as wished;
+use tinykv_raft::GroupId;
 use tinykv_replica::StoreId;
 
 use crate::schedule::Manual;
@@ -28,6 +29,9 @@ pub fn manual_from_proto(action: wished::Action) -> Manual {
         wished::Action::MovePeer(moved) => Manual::MovePeer {
             from: StoreId(moved.from_store_id),
             to: StoreId(moved.to_store_id),
+        },
+        wished::Action::Merge(merge) => Manual::Merge {
+            target: GroupId(merge.target_region_id),
         },
     }
 }

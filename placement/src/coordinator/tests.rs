@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use bytes::Bytes;
-use tinykv_raft::Term;
+use tinykv_raft::{PeerId, Term};
 use tinykv_replica::{Peer, RegionEpoch};
 
 mod draining;
@@ -175,6 +175,12 @@ fn a_split_is_done_when_all_parts_are_there_in_whatever_order_they_come() {
     let parent = world.region();
     world.hear(&parent, STORES[0], 5).expect("heard");
     world.wish(1_200, &at(&[])).expect("it fits");
+    let mut repeats = |after| {
+        world.pass(Duration::from_millis(after));
+        let heard = world.hear(&parent, STORES[0], 5).expect("heard");
+        heard.orders.len()
+    };
+    assert_eq!([0, 100, 99, 1, 0].map(&mut repeats), [0, 0, 0, 1, 0]);
     let halves = world.halves(b"x");
     let command = world.state.route_update(&halves).expect("news");
     world.state.apply(command.expect("news"), &mut Vec::new());

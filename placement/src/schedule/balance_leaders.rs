@@ -58,7 +58,7 @@ impl<'a> Balancer<'a> {
             busy: planned.iter().map(|decision| decision.region).collect(),
             settled: BTreeMap::new(),
         };
-        balancer.busy.extend(view.operators.keys());
+        balancer.busy.extend(view.operators.regions());
         balancer.sort_out();
         balancer
     }

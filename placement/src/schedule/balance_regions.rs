@@ -83,8 +83,8 @@ impl<'a> Balancer<'a> {
             busy: planned.iter().map(|decision| decision.region).collect(),
             movable: BTreeMap::new(),
         };
-        for (id, operator) in &view.operators {
-            balancer.busy.insert(*id);
+        balancer.busy.extend(view.operators.regions());
+        for (id, operator) in view.operators.iter() {
             balancer
                 .scales
                 .foresee_peers(view, *id, operator.remaining());

@@ -5,6 +5,7 @@
 //! it has ended the rules leave the region alone for [`HANDS_OFF`], as long as all its voters are
 //! healthy, so that nothing asked for by hand is undone within seconds.
 
+mod merging;
 mod refusal;
 
 use std::time::Duration;
@@ -14,6 +15,7 @@ use tinykv_raft::GroupId;
 use tinykv_replica::{Peer, PeerRole, StoreId};
 
 use super::locations::Locations;
+use super::operator::PEERS_MAX;
 use super::reason::{Fact, Reason, Rule};
 use super::safety::{first_damaged, is_healthy, may_remove};
 use super::{Action, Decision};
@@ -31,9 +33,6 @@ pub const SPLIT_KEYS_MAX: usize = 64;
 
 /// The longest split key in bytes: above the routing key of the longest key there may be.
 const SPLIT_KEY_BYTES_MAX: usize = 128 << 10;
-
-/// Peers of a region that may be asked for by hand.
-const PEERS_MAX: usize = 7;
 
 /// Something to be done to a region, by hand.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -65,6 +64,21 @@ pub enum Manual {
         /// Where it shall be.
         to: StoreId,
     },
+    /// The region becomes a part of a neighbour.
+    Merge {
+        /// The neighbour.
+        target: GroupId,
+    },
+}
+
+impl Manual {
+    /// The other region it is about.
+    pub fn target(&self) -> Option<GroupId> {
+        match self {
+            Manual::Merge { target } => Some(*target),
+            _ => None,
+        }
+    }
 }
 
 /// Makes a decision of a wish, or says why not.
@@ -102,6 +116,7 @@ pub fn decide(
                 to: *to,
             }
         }
+        Manual::Merge { target } => case.merge(*target)?,
     };
     Ok(Decision {
         region: id,

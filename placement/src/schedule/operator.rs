@@ -5,17 +5,47 @@
 //! it; the next plan begins from what is really there. A split under way does not disturb the
 //! others: the region keeps its id, its peers and the left part.
 
+use std::ops::Range;
 use std::time::Duration;
 
 use tinykv_raft::{GroupId, PeerId};
 use tinykv_replica::Peer;
 
-use super::order::{Cause, Ending, Progress};
+use super::merging::{self, Merge};
+use super::order::{Cause, Ending, Order, Progress};
 use super::reason::Reason;
 use super::step::Step;
 use super::{Action, Decision};
 use crate::state::Settings;
 use crate::view::{ClusterView, RegionView};
+
+/// Ids that nobody has, for one operator.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct OperatorIds {
+    /// The operator's own.
+    pub operator: u64,
+    /// The first of [`PEERS_MAX`] that follow each other, for the peers it adds.
+    pub peer: PeerId,
+}
+
+/// The same order is not sent again before this has passed.
+const SAME_AGAIN_AFTER: Duration = Duration::from_millis(200);
+
+/// Peers of a region that may be asked for by hand.
+pub(super) const PEERS_MAX: usize = 7;
+
+impl OperatorIds {
+    /// How many ids an operator is given.
+    pub const COUNT: u32 = 1 + PEERS_MAX as u32;
+
+    /// The ids of a run of [`OperatorIds::COUNT`].
+    pub fn of(run: &Range<u64>) -> OperatorIds {
+        OperatorIds {
+            operator: run.start,
+            peer: PeerId(run.start + 1),
+        }
+    }
+}
 
 /// A decision under way.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -38,6 +68,8 @@ pub struct Operator {
     pub step_began_at: Duration,
     /// When it was last asked what comes next.
     pub advanced_at: Duration,
+    /// The order sent last, and when.
+    pub sent: Option<(Order, Duration)>,
     /// Whether the region had all voters wanted when it began.
     pub was_whole: bool,
 }
@@ -54,31 +86,36 @@ pub struct Ended {
 }
 
 impl Operator {
-    /// The operator of a decision. `new_peer` is an id nobody has, used if the action adds a
-    /// peer. `None` if the region does not fit the decision any more.
+    /// The operator of a decision. `None` if the region does not fit the decision any more.
     pub fn new(
-        id: u64,
+        ids: OperatorIds,
         decision: Decision,
-        new_peer: PeerId,
-        region: &RegionView,
+        view: &ClusterView,
         settings: &Settings,
         now: Duration,
     ) -> Option<Operator> {
+        let region = view.regions.get(&decision.region)?;
         if region.region.epoch != decision.epoch {
             return None;
         }
         Some(Operator {
-            id,
+            id: ids.operator,
             region: decision.region,
-            steps: steps(&decision.action, new_peer, region, settings)?,
+            steps: steps(&decision.action, ids.peer, view, region, settings)?,
             action: decision.action,
             reason: decision.reason,
             position: 0,
             began_at: now,
             step_began_at: now,
             advanced_at: now,
+            sent: None,
             was_whole: true,
         })
+    }
+
+    /// Whether it is at work on the region, as the source or as the target.
+    pub fn is_on(&self, region: GroupId) -> bool {
+        self.region == region || self.action.target() == Some(region)
     }
 
     /// The steps not done yet.
@@ -90,8 +127,13 @@ impl Operator {
     pub fn advance(&mut self, view: &ClusterView, settings: &Settings, now: Duration) -> Progress {
         self.advanced_at = now;
         let Some(region) = view.regions.get(&self.region) else {
-            return self.without_region(now);
+            return self.without_region(view, now);
         };
+        if let Some(Step::Merge(merge)) = self.steps.last()
+            && let Some(cause) = merge.obstacle(view, region)
+        {
+            return Progress::Ended(Ending::Cancelled(cause));
+        }
         while let Some(step) = self.steps.get(self.position) {
             if !step.is_done(view, region) {
                 if now.saturating_sub(self.step_began_at) > step.time_max(region) {
@@ -106,10 +148,15 @@ impl Operator {
     }
 
     /// Right after a split its right part may be known before its left part, which then has no
-    /// route for a moment; nothing else takes a region away that comes back.
-    fn without_region(&self, now: Duration) -> Progress {
+    /// route for a moment; nothing else takes a region away that comes back. A merge takes it away
+    /// for good.
+    fn without_region(&mut self, view: &ClusterView, now: Duration) -> Progress {
         let waited = now.saturating_sub(self.step_began_at);
         match self.steps.get(self.position) {
+            Some(Step::Merge(merge)) if merge.is_done(view) => {
+                self.position += 1;
+                Progress::Ended(Ending::Success)
+            }
             Some(step @ Step::Split { .. }) => {
                 let unheard = RegionView::unheard(tinykv_replica::Region::default());
                 if waited > step.time_max(&unheard) {
@@ -120,6 +167,17 @@ impl Operator {
             }
             _ => Progress::Ended(Ending::Cancelled(Cause::RegionGone)),
         }
+    }
+
+    /// Whether an order is to be sent now. A leader that refuses one reports at once, and would
+    /// otherwise get the same again, as fast as the two can speak.
+    pub fn may_send(&mut self, order: &Order, now: Duration) -> bool {
+        let sent = self.sent.as_ref().filter(|(sent, _)| sent == order);
+        let is_due = sent.is_none_or(|(_, at)| now.saturating_sub(*at) >= SAME_AGAIN_AFTER);
+        if is_due {
+            self.sent = Some((order.clone(), now));
+        }
+        is_due
     }
 
     /// How long the step under way may take.
@@ -155,51 +213,19 @@ impl Ended {
 fn steps(
     action: &Action,
     new_peer: PeerId,
+    view: &ClusterView,
     region: &RegionView,
     settings: &Settings,
 ) -> Option<Vec<Step>> {
-    let learn = |store| Step::AddLearner {
-        peer: new_peer,
-        store,
-    };
-    let add = |store| {
-        let promote = Step::Promote {
-            peer: new_peer,
-            store,
-        };
-        vec![learn(store), promote]
-    };
     let transfer = |to| {
         let peer = region.region.peer_on(to)?.id;
         Some(Step::TransferLeader { to, peer })
     };
     Some(match action {
-        Action::AddReplica { to } => add(*to),
-        Action::ReplaceReplica { old, from, to } if settings.joint_changes => vec![
-            learn(*to),
-            Step::Exchange {
-                new: Peer::voter(new_peer, *to),
-                old: Peer::voter(*old, *from),
-            },
-            // Left for it only if the old peer did not vote, or the new one did already.
-            Step::Remove {
-                peer: *old,
-                store: *from,
-            },
-        ],
+        Action::AddReplica { to } => add(Peer::voter(new_peer, *to)),
         Action::ReplaceReplica { old, from, to } => {
-            let mut steps = add(*to);
-            if region.leader.is_some_and(|leader| leader.id == *old) {
-                steps.push(Step::TransferLeader {
-                    to: *to,
-                    peer: new_peer,
-                });
-            }
-            steps.push(Step::Remove {
-                peer: *old,
-                store: *from,
-            });
-            steps
+            let old = Peer::voter(*old, *from);
+            replace(old, Peer::voter(new_peer, *to), region, settings)
         }
         Action::PromoteLearner { peer, store } => vec![Step::Promote {
             peer: *peer,
@@ -225,7 +251,50 @@ fn steps(
             version: region.region.epoch.version,
             keys: keys.clone(),
         }],
+        Action::Merge { target } => {
+            let (source, target) = (&region.region, &view.regions.get(target)?.region);
+            let moves = merging::moves(view, settings, source, target);
+            let ids = (new_peer.0..).map(PeerId);
+            let moves = moves.into_iter().zip(ids);
+            let steps = moves.flat_map(|((old, to), id)| {
+                let new = Peer::voter(id, to);
+                replace(old, new, region, settings)
+            });
+            let merge = Step::Merge(Merge::new(source, target));
+            steps.chain([merge]).collect()
+        }
     })
+}
+
+fn add(new: Peer) -> Vec<Step> {
+    let (peer, store) = (new.id, new.store);
+    vec![
+        Step::AddLearner { peer, store },
+        Step::Promote { peer, store },
+    ]
+}
+
+/// The new peer takes the place of the old one.
+fn replace(old: Peer, new: Peer, region: &RegionView, settings: &Settings) -> Vec<Step> {
+    let (store, peer) = (new.store, new.id);
+    let mut steps = match settings.joint_changes {
+        true => vec![
+            Step::AddLearner { peer, store },
+            Step::Exchange { new, old },
+        ],
+        false => add(new),
+    };
+    let leads = region.leader.is_some_and(|leader| leader.id == old.id);
+    if leads && !settings.joint_changes {
+        steps.push(Step::TransferLeader { to: store, peer });
+    }
+    // After an exchange it is left for this only if the old peer did not vote, or the new one did
+    // already.
+    steps.push(Step::Remove {
+        peer: old.id,
+        store: old.store,
+    });
+    steps
 }
 
 impl Action {
@@ -238,6 +307,15 @@ impl Action {
             Action::RemovePeer { .. } => "remove-peer",
             Action::TransferLeader { .. } => "transfer-leader",
             Action::Split { .. } => "split",
+            Action::Merge { .. } => "merge",
+        }
+    }
+
+    /// The other region it is about.
+    pub fn target(&self) -> Option<GroupId> {
+        match self {
+            Action::Merge { target } => Some(*target),
+            _ => None,
         }
     }
 }

@@ -4,7 +4,7 @@ use std::fmt;
 
 use bytes::Bytes;
 use tinykv_raft::{GroupId, PeerId};
-use tinykv_replica::{Peer, RegionEpoch, StoreId};
+use tinykv_replica::{Peer, Region, RegionEpoch, StoreId};
 
 /// What the leader of a region is told to do. The store refuses it if the epoch is another one.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -39,6 +39,8 @@ pub enum Change {
     TransferLeader(Peer),
     /// Split at these keys; empty: in the middle.
     Split(Vec<Bytes>),
+    /// Become a part of this neighbour, as it is described.
+    Merge(Region),
 }
 
 /// What comes next for an operator.
@@ -103,6 +105,27 @@ pub enum Cause {
     PeerDamaged {
         /// Which.
         peer: PeerId,
+    },
+    /// Without its target a merge has no sense.
+    #[error("region {target}, which was to take it in, is not there any more")]
+    TargetGone {
+        /// The target of the merge.
+        target: GroupId,
+    },
+    /// A merge is for two regions as they were when it began.
+    #[error("region {region} has changed meanwhile: ask for the merge again if it is still wanted")]
+    PartnerChanged {
+        /// The source or the target.
+        region: GroupId,
+    },
+    /// The stores did not get all that they needed in time, and went back.
+    #[error(
+        "the stores took the merge into region {target} back: a peer was too slow, or region \
+         {target} changed meanwhile"
+    )]
+    MergeTakenBack {
+        /// The target of the merge.
+        target: GroupId,
     },
     /// The region was split, and not there.
     #[error("the region was split elsewhere meanwhile: the key lies inside region {region} now")]

@@ -112,7 +112,7 @@ fn load(view: &ClusterView) -> BTreeMap<StoreId, Load> {
             )
         })
         .collect();
-    for (id, operator) in &view.operators {
+    for (id, operator) in view.operators.iter() {
         for step in operator.remaining() {
             let Step::AddLearner { peer, store } = step else {
                 continue;

@@ -128,7 +128,7 @@ impl Scales {
     pub(super) fn of_leaders(view: &ClusterView, settings: &Settings, now: Duration) -> Scales {
         let mut scales = Scales::new(view, settings, now, |held| held.leaders);
         scales.exclude_evicted(view);
-        for (region, operator) in &view.operators {
+        for (region, operator) in view.operators.iter() {
             scales.foresee_leaders(view, *region, operator.remaining());
         }
         scales
@@ -177,7 +177,8 @@ impl Scales {
                 Step::Promote { .. }
                 | Step::Exchange { .. }
                 | Step::TransferLeader { .. }
-                | Step::Split { .. } => {}
+                | Step::Split { .. }
+                | Step::Merge(_) => {}
             }
         }
     }

@@ -78,7 +78,7 @@ impl<'a> Scatterer<'a> {
         let mut peers = Scales::of(view, settings, now, &held, |held| held.regions);
         let mut leaders = Scales::of(view, settings, now, &held, |held| held.leaders);
         leaders.exclude_evicted(view);
-        for (id, operator) in &view.operators {
+        for (id, operator) in view.operators.iter() {
             if view.scattering.contains_key(id) {
                 peers.foresee_peers(view, *id, operator.remaining());
                 leaders.foresee_leaders(view, *id, operator.remaining());

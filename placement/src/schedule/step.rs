@@ -14,6 +14,7 @@ use bytes::Bytes;
 use tinykv_raft::PeerId;
 use tinykv_replica::{Peer, PeerRole, StoreId};
 
+use super::merging::Merge;
 use super::order::{Cause, Change, Ending, Order, Progress};
 use super::safety::{first_damaged, is_damaged, is_healthy, may_exchange, may_remove};
 use crate::state::Settings;
@@ -27,6 +28,8 @@ const LEARNER_TIME_MAX: Duration = Duration::from_secs(60);
 const LEARNER_BYTES_PER_SECOND: u64 = 1 << 20;
 /// A split gets this long: its leader looks for keys, asks for ids, and applies it.
 const SPLIT_TIME_MAX: Duration = Duration::from_secs(30);
+/// So does a merge: stores take back what is not done within some seconds.
+const MERGE_TIME_MAX: Duration = Duration::from_secs(30);
 
 /// One step. Each is done when the region looks as it should, whoever brought that about.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -75,6 +78,8 @@ pub enum Step {
         /// Strictly inside, ascending; empty: in the middle, as the leader finds.
         keys: Vec<Bytes>,
     },
+    /// The region is a part of its neighbour.
+    Merge(Merge),
 }
 
 impl Step {
@@ -99,6 +104,7 @@ impl Step {
             Step::Split { version, keys } => {
                 region.region.epoch.version > *version && begin_at(view, keys)
             }
+            Step::Merge(merge) => merge.is_done(view),
         }
     }
 
@@ -110,6 +116,7 @@ impl Step {
             }
             Step::Remove { .. } | Step::TransferLeader { .. } => STEP_TIME_MAX,
             Step::Split { .. } => SPLIT_TIME_MAX,
+            Step::Merge(_) => MERGE_TIME_MAX,
         }
     }
 
@@ -187,6 +194,10 @@ impl Step {
                 }
                 Change::Split(keys.clone())
             }
+            Step::Merge(merge) => match merge.change(view, region, settings, now) {
+                Some(change) => change,
+                None => return Progress::Wait,
+            },
         };
         Progress::Order(Order {
             region: region.region.id,
@@ -201,7 +212,10 @@ impl Step {
         let peer = match self {
             Step::AddLearner { peer, .. } | Step::Promote { peer, .. } => *peer,
             Step::Exchange { new, .. } => new.id,
-            Step::Remove { .. } | Step::TransferLeader { .. } | Step::Split { .. } => return None,
+            Step::Remove { .. }
+            | Step::TransferLeader { .. }
+            | Step::Split { .. }
+            | Step::Merge(_) => return None,
         };
         let there = region.region.peer(peer)?;
         is_damaged(view, region, there).then_some(peer)
@@ -304,6 +318,7 @@ impl fmt::Display for Step {
                 1 => f.write_str("split at 1 key"),
                 count => write!(f, "split at {count} keys"),
             },
+            Step::Merge(merge) => write!(f, "merge into region {}", merge.target),
         }
     }
 }

@@ -8,6 +8,7 @@ mod evicting;
 mod exchanging;
 mod isolation;
 mod manual;
+mod merging;
 mod planning;
 mod safety;
 mod scattering;
@@ -193,6 +194,7 @@ impl World {
                     }
                     Action::TransferLeader { from, to } => format!("leader {from} to {to}"),
                     Action::Split { keys } => format!("split at {keys:?}"),
+                    Action::Merge { target } => format!("merge into {target}"),
                 };
                 format!("{}: {action} ({rule})", decision.region)
             })
@@ -209,18 +211,30 @@ impl World {
     /// Turns the plan into running operators.
     fn admit(&mut self) {
         for decision in self.plan() {
-            let region = self.view.regions[&decision.region].clone();
-            self.next_peer += 1;
-            let operator = Operator::new(
-                self.next_peer,
-                decision,
-                PeerId(self.next_peer),
-                &region,
-                &self.settings,
-                NOW,
-            )
-            .expect("the plan fits the view");
-            self.view.operators.insert(operator.region, operator);
+            self.begin(decision);
         }
+    }
+
+    /// The operator of a decision begins; the peers it adds are numbered from the next one on.
+    fn begin(&mut self, decision: Decision) {
+        self.next_peer += 1;
+        let ids = OperatorIds {
+            operator: self.next_peer,
+            peer: PeerId(self.next_peer),
+        };
+        let operator = Operator::new(ids, decision, &self.view, &self.settings, NOW);
+        let operator = operator.expect("it was decided just now");
+        self.view.operators.begin(operator);
+    }
+
+    /// The operator of region 1.
+    fn operator(&self) -> &Operator {
+        let operator = self.view.operators.get(&GroupId(1));
+        operator.expect("under way")
+    }
+
+    /// Its steps.
+    fn steps(&self) -> Vec<String> {
+        self.operator().steps.iter().map(Step::to_string).collect()
     }
 }

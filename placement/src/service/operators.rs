@@ -34,7 +34,7 @@ impl Service {
         };
         let Some(action) = message.action else {
             let sentence = "the request names no action: split, transfer_leader, add_peer, \
-                            remove_peer or move_peer";
+                            remove_peer, move_peer or merge";
             return refuse(header, ErrorType::InvalidValue, sentence.into());
         };
         let wish = manual_from_proto(action);
@@ -49,7 +49,9 @@ impl Service {
             let sentence = "no region is known that contains the key: ask again in a moment";
             return refuse(header, ErrorType::RegionNotFound, sentence.into());
         };
-        await_free(&leadership, region, asked_at + PATIENCE).await;
+        for region in [Some(region), wish.target()].into_iter().flatten() {
+            await_free(&leadership, region, asked_at + PATIENCE).await;
+        }
         let ids = self.desk().operator_ids(&leadership).await;
         let ids = ids.map_err(|error| unavailable(&error))?;
         let group = self.desk().group();

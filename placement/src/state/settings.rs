@@ -37,6 +37,21 @@ pub struct Settings {
     /// Two replicas of a region are never placed in one domain of this level, nor on a store that
     /// does not say in which it stands: rather one is missing.
     pub isolation_level: Option<Level>,
+    /// Merges of small neighbours running at once in the whole cluster; 0: none are begun but by
+    /// hand.
+    pub merge_limit: u32,
+    /// Of these, those that one store takes part in.
+    pub merges_per_store_max: u32,
+    /// A region of at most so many MiB is small enough to be merged with a neighbour that is, too.
+    pub merge_mib_max: u32,
+    /// And of at most so many keys.
+    pub merge_keys_max: u32,
+    /// What two regions may have together that become one. MiB; well below the stores'
+    /// `--region-split-size`, or they would be split again.
+    pub merged_mib_max: u32,
+    /// For so long after a split, and after a member began to lead placement, a region is not
+    /// merged unless by hand. Milliseconds.
+    pub split_merge_interval_ms: u64,
 }
 
 impl Default for Settings {
@@ -52,6 +67,12 @@ impl Default for Settings {
             joint_changes: true,
             location_labels: Levels::usual(),
             isolation_level: None,
+            merge_limit: 8,
+            merges_per_store_max: 4,
+            merge_mib_max: 20,
+            merge_keys_max: 200_000,
+            merged_mib_max: 64,
+            split_merge_interval_ms: 60 * 60 * 1_000,
         }
     }
 }
@@ -61,6 +82,9 @@ const MILLIS_MAX: u64 = 24 * 60 * 60 * 1_000;
 
 /// The most a setting may allow at once.
 const COUNT_MAX: u32 = 10_000;
+
+/// The largest size a setting may name: a TiB. MiB.
+const MIB_MAX: u32 = 1 << 20;
 
 /// One setting, to be read or changed, and its range.
 enum Place<'a> {
@@ -130,7 +154,7 @@ impl Place<'_> {
 
 impl Settings {
     /// All settings by name, in the order in which they are shown.
-    pub const NAMES: [&str; 10] = [
+    pub const NAMES: [&str; 16] = [
         "replica_count",
         "disconnected_after_ms",
         "down_after_ms",
@@ -141,6 +165,12 @@ impl Settings {
         "joint_changes",
         "location_labels",
         "isolation_level",
+        "merge_limit",
+        "merges_per_store_max",
+        "merge_mib_max",
+        "merge_keys_max",
+        "merged_mib_max",
+        "split_merge_interval_ms",
     ];
 
     /// So many of them have fixed places in an encoding. The others follow by name, so that a
@@ -162,6 +192,14 @@ impl Settings {
             "joint_changes" => Place::Switch(&mut self.joint_changes),
             "location_labels" => Place::Levels(&mut self.location_labels),
             "isolation_level" => Place::Level(&mut self.isolation_level),
+            "merge_limit" => Place::Count(&mut self.merge_limit, 0..=COUNT_MAX),
+            "merges_per_store_max" => Place::Count(&mut self.merges_per_store_max, 1..=COUNT_MAX),
+            "merge_mib_max" => Place::Count(&mut self.merge_mib_max, 1..=MIB_MAX),
+            "merge_keys_max" => Place::Count(&mut self.merge_keys_max, 1..=u32::MAX),
+            "merged_mib_max" => Place::Count(&mut self.merged_mib_max, 1..=MIB_MAX),
+            "split_merge_interval_ms" => {
+                Place::Millis(&mut self.split_merge_interval_ms, 0..=MILLIS_MAX)
+            }
             _ => return None,
         })
     }
@@ -220,6 +258,12 @@ impl Settings {
                 self.down_after_ms, self.disconnected_after_ms
             ));
         }
+        if self.merged_mib_max < self.merge_mib_max {
+            return Err(format!(
+                "merged_mib_max ({}) must not be below merge_mib_max ({})",
+                self.merged_mib_max, self.merge_mib_max
+            ));
+        }
         if let Some(level) = self.isolation_level
             && !self.location_labels.contains(level.name())
         {
@@ -244,6 +288,21 @@ impl Settings {
     /// See [`Settings::leader_settle_ms`].
     pub fn leader_settle(&self) -> Duration {
         Duration::from_millis(self.leader_settle_ms)
+    }
+
+    /// See [`Settings::merge_mib_max`]. Bytes.
+    pub fn merge_size_max(&self) -> u64 {
+        u64::from(self.merge_mib_max) << 20
+    }
+
+    /// See [`Settings::merged_mib_max`]. Bytes.
+    pub fn merged_size_max(&self) -> u64 {
+        u64::from(self.merged_mib_max) << 20
+    }
+
+    /// See [`Settings::split_merge_interval_ms`].
+    pub fn split_merge_interval(&self) -> Duration {
+        Duration::from_millis(self.split_merge_interval_ms)
     }
 
     pub(crate) fn encode(&self, out: &mut Writer) {

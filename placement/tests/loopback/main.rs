@@ -8,6 +8,7 @@ mod hand;
 mod heartbeats;
 mod labels;
 mod members;
+mod merges;
 mod processes;
 mod restart;
 mod scatters;

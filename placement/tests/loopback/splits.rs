@@ -12,7 +12,7 @@ use super::cluster::{Placement, Store, directory, error};
 use super::hand::Hand;
 use super::heartbeats::{Link, region};
 
-async fn ask(
+pub(crate) async fn ask(
     store: &Store,
     region: &metapb::Region,
     count: u32,
@@ -31,7 +31,7 @@ async fn ask(
     }
 }
 
-async fn report(store: &Store, parts: &[metapb::Region]) -> Option<(ErrorType, String)> {
+pub(crate) async fn report(store: &Store, parts: &[metapb::Region]) -> Option<(ErrorType, String)> {
     let request = pdpb::ReportBatchSplitRequest {
         header: store.header(),
         regions: parts.to_vec(),
@@ -41,7 +41,7 @@ async fn report(store: &Store, parts: &[metapb::Region]) -> Option<(ErrorType, S
 }
 
 /// The parts a split at these keys makes, as the parent's leader applies it.
-fn split(
+pub(crate) fn split(
     parent: &metapb::Region,
     keys: &[&'static [u8]],
     ids: &[pdpb::SplitId],
@@ -71,7 +71,7 @@ fn split(
 }
 
 /// The region that contains a key; unlike a look-up this does not wait for its leader.
-async fn at(placement: &Placement, key: &[u8]) -> metapb::Region {
+pub(crate) async fn at(placement: &Placement, key: &[u8]) -> metapb::Region {
     let request = pdpb::ScanRegionsRequest {
         header: placement.header(),
         start_key: key.to_vec().into(),
@@ -160,19 +160,22 @@ impl Hand {
         reply.expect("an answer").into_inner()
     }
 
-    async fn begin(&mut self, region: u64, action: Action) -> OperatorStatus {
+    pub(crate) async fn begin(&mut self, region: u64, action: Action) -> OperatorStatus {
         let reply = self.add(region, action).await;
         assert_eq!(error(reply.header), None);
         reply.operator.expect("it begins")
     }
 
-    async fn refused(&mut self, region: u64, action: Action) -> (ErrorType, String) {
+    pub(crate) async fn refused(&mut self, region: u64, action: Action) -> (ErrorType, String) {
         let reply = self.add(region, action).await;
         assert_eq!(reply.operator, None);
         error(reply.header).expect("refused")
     }
 
-    async fn list(&mut self, id: u64) -> Result<Vec<OperatorStatus>, (ErrorType, String)> {
+    pub(crate) async fn list(
+        &mut self,
+        id: u64,
+    ) -> Result<Vec<OperatorStatus>, (ErrorType, String)> {
         let request = ListOperatorsRequest {
             with_ended: true,
             operator_id: id,
@@ -200,7 +203,7 @@ impl Hand {
     }
 }
 
-fn at_keys(keys: &[&'static [u8]]) -> Action {
+pub(crate) fn at_keys(keys: &[&'static [u8]]) -> Action {
     Action::Split(SplitAtKeys {
         keys: keys.iter().map(|key| (*key).into()).collect(),
     })

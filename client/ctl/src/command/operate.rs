@@ -1,4 +1,4 @@
-//! `region split | transfer-leader | add-peer | remove-peer | move`: orders to the placement driver.
+//! `region split | merge | transfer-leader | add-peer | remove-peer | move`: orders to the placement driver.
 //!
 //! An order becomes an operator there, with steps. Without `--wait` the command ends once it is
 //! admitted; with it the steps are shown on standard error as they begin, and the last line says
@@ -11,8 +11,8 @@ use serde::Serialize;
 use tinykv_keys::RoutingKey;
 use tinykv_proto::placement::add_operator_request::Action;
 use tinykv_proto::placement::{
-    AddOperatorRequest, AddPeerOn, ListOperatorsRequest, MovePeer, RemovePeerFrom, SplitAtKeys,
-    TransferLeaderTo,
+    AddOperatorRequest, AddPeerOn, ListOperatorsRequest, MergeInto, MovePeer, RemovePeerFrom,
+    SplitAtKeys, TransferLeaderTo,
 };
 use tokio::time::{Instant, sleep};
 
@@ -57,6 +57,22 @@ pub(crate) struct Split {
     /// The region to be split
     #[arg(long, value_name = "ID")]
     region: Option<u64>,
+    #[command(flatten)]
+    waiting: Waiting,
+}
+
+/// Flags of `region merge`.
+#[derive(Clone, Debug, clap::Args)]
+#[command(after_help = "\
+The peers of SOURCE come to the stores of TARGET first. Then TARGET takes in its keys, and SOURCE is \
+gone for good. Reads and writes of both go on, but for a moment while SOURCE is frozen.")]
+pub(crate) struct Merge {
+    /// The region that goes
+    #[arg(value_name = "SOURCE")]
+    source: u64,
+    /// The region beside it that takes it in
+    #[arg(value_name = "TARGET")]
+    target: u64,
     #[command(flatten)]
     waiting: Waiting,
 }
@@ -124,6 +140,18 @@ impl Split {
             region_id: self.region.unwrap_or_default(),
             key: keys.first().cloned().unwrap_or_default(),
             action: Some(Action::Split(SplitAtKeys { keys })),
+            ..AddOperatorRequest::default()
+        };
+        give(global, request, self.waiting).await
+    }
+}
+
+impl Merge {
+    pub(super) async fn run(self, global: &Global) -> Result<(), Failure> {
+        let target_region_id = self.target;
+        let request = AddOperatorRequest {
+            region_id: self.source,
+            action: Some(Action::Merge(MergeInto { target_region_id })),
             ..AddOperatorRequest::default()
         };
         give(global, request, self.waiting).await
@@ -213,13 +241,14 @@ async fn give(
         )));
     }
     let mut regions = overview_with_regions(&link).await?.region_list;
-    let parts = match &request.action {
-        Some(Action::Split(split)) => split.keys.len().max(1) + 1,
-        _ => 1,
+    let (id, parts) = match &request.action {
+        Some(Action::Split(split)) => (ended.region_id, split.keys.len().max(1) + 1),
+        Some(Action::Merge(merge)) => (merge.target_region_id, 1),
+        _ => (ended.region_id, 1),
     };
     let first = regions
         .iter()
-        .position(|region| region.id == ended.region_id)
+        .position(|region| region.id == id)
         .unwrap_or(regions.len());
     regions.drain(..first);
     regions.truncate(parts);
@@ -304,6 +333,11 @@ fn truth(ended: &Operator, action: &Option<Action>, regions: &[Region]) -> Strin
             let ids: Vec<String> = parts.iter().map(|part| part.id.to_string()).collect();
             format!("split region {id} success, parts: {}", ids.join(", "))
         }
+        (Some(Action::Merge(_)), _) => format!(
+            "region {id} is merged into region {}, which is on stores {}",
+            region.id,
+            region.peers_line()
+        ),
         (Some(Action::TransferLeader(_)), _) => {
             let leader = region.leader.as_ref();
             let from = leader.map_or("nowhere at the moment".to_owned(), |peer| {

@@ -25,6 +25,8 @@ pub(crate) enum RegionCommand {
     },
     /// Split a region at keys, or in the middle
     Split(operate::Split),
+    /// Merge a region into one beside it
+    Merge(operate::Merge),
     /// Let another peer of a region lead it
     TransferLeader(operate::TransferLeader),
     /// Let a region have one more peer: a learner that catches up and becomes a voter
@@ -79,6 +81,7 @@ impl RegionCommand {
                 Ok(())
             }
             RegionCommand::Split(split) => split.run(global).await,
+            RegionCommand::Merge(merge) => merge.run(global).await,
             RegionCommand::TransferLeader(transfer) => transfer.run(global).await,
             RegionCommand::AddPeer(add) => add.add(global).await,
             RegionCommand::RemovePeer(remove) => remove.remove(global).await,

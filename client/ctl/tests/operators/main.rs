@@ -411,7 +411,7 @@ async fn a_split_that_is_waited_for_shows_steps_and_says_what_is_true() {
 #[tokio::test]
 async fn each_order_says_what_it_is() {
     let fake = Fake::start().await;
-    let orders: [(&[&str], Action, &str); 5] = [
+    let orders: [(&[&str], Action, &str); 6] = [
         (
             &["split", "--region", "2"],
             Action::Split(placement::SplitAtKeys { keys: Vec::new() }),
@@ -439,6 +439,13 @@ async fn each_order_says_what_it_is() {
                 to_store_id: 4,
             }),
             "region 2 is on stores 2 3* 4",
+        ),
+        (
+            &["merge", "2", "4"],
+            Action::Merge(placement::MergeInto {
+                target_region_id: 4,
+            }),
+            "region 2 is merged into region 4, which is on stores 2 3* 4",
         ),
     ];
     for (arguments, action, truth) in orders {

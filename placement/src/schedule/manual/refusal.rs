@@ -7,8 +7,9 @@ use thiserror::Error;
 use tinykv_raft::{GroupId, PeerId};
 use tinykv_replica::StoreId;
 
-use super::{PEERS_MAX, SPLIT_KEYS_MAX};
+use super::SPLIT_KEYS_MAX;
 use crate::schedule::Rule;
+use crate::schedule::operator::PEERS_MAX;
 use crate::state::Level;
 use crate::view::StoreState;
 
@@ -195,8 +196,8 @@ pub enum ManualRefusal {
     },
     /// It is not what it is to be yet; first things first.
     #[error(
-        "region {region} has {voters} of {wanted} voters: split it when it has them all, \
-         which is being seen to"
+        "region {region} has {voters} of {wanted} voters: ask again when it has exactly \
+         these, which is being seen to"
     )]
     Incomplete {
         /// The region.
@@ -208,7 +209,7 @@ pub enum ManualRefusal {
     },
     /// D6: first things first.
     #[error(
-        "peer {peer} of region {region} on store {store} is damaged: split the region when it is \
+        "peer {peer} of region {region} on store {store} is damaged: ask again when it is \
          replaced, which is being seen to"
     )]
     Damaged {
@@ -218,6 +219,68 @@ pub enum ManualRefusal {
         store: StoreId,
         /// Which.
         peer: PeerId,
+    },
+    /// A region cannot take in itself.
+    #[error("region {region} cannot be merged with itself: name a region beside it")]
+    WithItself {
+        /// The region.
+        region: GroupId,
+    },
+    /// Only neighbours can become one.
+    #[error(
+        "regions {region} and {target} are not neighbours: region {region} can be merged into {}",
+        Regions(neighbours)
+    )]
+    NotNeighbours {
+        /// The region.
+        region: GroupId,
+        /// The region asked for.
+        target: GroupId,
+        /// Those beside it.
+        neighbours: Vec<GroupId>,
+    },
+    /// Scans of some clients end there.
+    #[error(
+        "the border {} between regions {region} and {target} is the edge of a keyspace, which \
+         stays: name a region on the same side of it",
+        Key(key)
+    )]
+    BorderStays {
+        /// The region.
+        region: GroupId,
+        /// The region asked for.
+        target: GroupId,
+        /// The border.
+        key: Bytes,
+    },
+    /// A merge needs everybody.
+    #[error(
+        "peer {peer} of region {region} on store {store} is down, behind or only learning: ask \
+         again when it is well, for a merge needs all peers of both regions"
+    )]
+    Unwell {
+        /// The region.
+        region: GroupId,
+        /// Where the peer is.
+        store: StoreId,
+        /// Which.
+        peer: PeerId,
+    },
+    /// It would be split again.
+    #[error(
+        "regions {region} and {target} have {bytes} bytes together, more than merged_mib_max \
+         allows ({max_bytes} bytes): merge smaller ones, or raise it but stay below the stores' \
+         --region-split-size"
+    )]
+    TooLarge {
+        /// The region.
+        region: GroupId,
+        /// The region asked for.
+        target: GroupId,
+        /// What they have together.
+        bytes: u64,
+        /// What a merged region may have.
+        max_bytes: u64,
     },
     /// A bound on peers.
     #[error("region {region} has {PEERS_MAX} peers, the most there may be: remove one first")]
@@ -267,16 +330,34 @@ struct Stores<'a>(&'a [StoreId]);
 
 impl fmt::Display for Stores<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self.0 {
-            [] => f.write_str("no store"),
-            [only] => write!(f, "store {only}"),
-            [first, rest @ .., last] => {
-                write!(f, "stores {first}")?;
-                for store in rest {
-                    write!(f, ", {store}")?;
-                }
-                write!(f, " and {last}")
+        name_all(f, "store", "stores", self.0)
+    }
+}
+
+/// `regions 1 and 2`.
+struct Regions<'a>(&'a [GroupId]);
+
+impl fmt::Display for Regions<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        name_all(f, "region", "regions", self.0)
+    }
+}
+
+fn name_all(
+    f: &mut fmt::Formatter<'_>,
+    one: &str,
+    many: &str,
+    ids: &[impl fmt::Display],
+) -> fmt::Result {
+    match ids {
+        [] => write!(f, "no {one}"),
+        [only] => write!(f, "{one} {only}"),
+        [first, rest @ .., last] => {
+            write!(f, "{many} {first}")?;
+            for id in rest {
+                write!(f, ", {id}")?;
             }
+            write!(f, " and {last}")
         }
     }
 }

@@ -73,7 +73,7 @@ fn a_damaged_learner_goes_and_is_not_promoted() {
     world.damage(3, [1]);
     assert_eq!(world.planned(), ["1: remove from 3 (damaged-replica)"]);
     world.admit();
-    let operator = &world.view.operators[&GroupId(1)];
+    let operator = world.operator();
     assert_eq!(operator.steps[0].to_string(), "remove 103 from store 3");
 }
 
@@ -85,7 +85,7 @@ fn an_operator_does_not_wait_for_a_damaged_peer() {
     world.region(1, &[1, 2, 3]);
     world.damage(2, [1]);
     world.admit();
-    let mut operator = world.view.operators.remove(&GroupId(1)).expect("a move");
+    let mut operator = world.view.operators.take(GroupId(1)).expect("a move");
     let new = match operator.steps[0] {
         Step::AddLearner { peer, .. } => peer,
         ref other => panic!("a move begins with a learner, not with {other}"),
@@ -113,10 +113,9 @@ fn a_split_does_not_keep_a_damaged_peer_in_its_place() {
     let wish = Manual::Split { keys: Vec::new() };
     let decision = decide(&world.view, &world.settings, GroupId(1), &wish, NOW);
     let mut operator = Operator::new(
-        7,
+        OperatorIds::of(&(7..15)),
         decision.expect("all is well"),
-        PeerId(900),
-        &world.view.regions[&GroupId(1)],
+        &world.view,
         &world.settings,
         NOW,
     )
@@ -131,7 +130,7 @@ fn a_split_does_not_keep_a_damaged_peer_in_its_place() {
     let refusal = decide(&world.view, &world.settings, GroupId(1), &wish, NOW);
     assert_eq!(
         refusal.expect_err("first things first").to_string(),
-        "peer 102 of region 1 on store 2 is damaged: split the region when it is replaced, which \
+        "peer 102 of region 1 on store 2 is damaged: ask again when it is replaced, which \
          is being seen to"
     );
 }

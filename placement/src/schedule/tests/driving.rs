@@ -5,7 +5,7 @@ use super::*;
 /// The next order of region 1's operator, in words, or how it ended.
 pub(super) fn step(world: &mut World, now: Duration) -> String {
     let id = GroupId(1);
-    let mut operator = world.view.operators.remove(&id).expect("under way");
+    let mut operator = world.view.operators.take(id).expect("under way");
     let progress = operator.advance(&world.view, &world.settings, now);
     let text = match progress {
         Progress::Order(order) => {
@@ -21,12 +21,13 @@ pub(super) fn step(world: &mut World, now: Duration) -> String {
                 Change::Remove(peer) => format!("remove {}", peer.id),
                 Change::TransferLeader(peer) => format!("transfer to {}", peer.id),
                 Change::Split(keys) => format!("split at {keys:?}"),
+                Change::Merge(target) => format!("merge into {} at {}", target.id, target.epoch),
             }
         }
         Progress::Wait => "wait".into(),
         Progress::Ended(ending) => return ending.to_string(),
     };
-    world.view.operators.insert(id, operator);
+    world.view.operators.begin(operator);
     text
 }
 
@@ -152,11 +153,9 @@ fn a_decision_for_an_older_epoch_becomes_no_operator() {
     world.region(1, &[1, 2]);
     let decision = world.plan().remove(0);
     world.known(1).region.epoch.conf_ver += 1;
-    let region = world.view.regions[&GroupId(1)].clone();
-    assert_eq!(
-        Operator::new(1, decision, PeerId(5), &region, &world.settings, NOW),
-        None
-    );
+    let ids = OperatorIds::of(&(1..9));
+    let begun = Operator::new(ids, decision, &world.view, &world.settings, NOW);
+    assert_eq!(begun, None);
 }
 
 #[test]

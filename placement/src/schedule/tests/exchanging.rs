@@ -35,8 +35,7 @@ use PeerRole::{IncomingVoter, Learner, LeavingVoter, Voter};
 #[test]
 fn a_move_is_one_joint_change() {
     let mut world = moving(1);
-    let steps = &world.view.operators[&GroupId(1)].steps;
-    let steps: Vec<String> = steps.iter().map(Step::to_string).collect();
+    let steps = world.steps();
     assert_eq!(
         steps,
         [
@@ -149,11 +148,11 @@ fn what_others_did_meanwhile_is_passed_over() {
 fn without_its_operator_a_change_is_finished_by_the_leader_and_tidied_up() {
     let mut early = moving(1);
     roles(&mut early, 1, Some(Voter), Some(Learner));
-    early.view.operators.clear();
+    early.view.operators = Operators::default();
     assert_eq!(early.repairs(), ["1: remove from 4 (extra-learner)"]);
     let mut late = moving(1);
     roles(&mut late, 1, Some(LeavingVoter), Some(IncomingVoter));
-    late.view.operators.clear();
+    late.view.operators = Operators::default();
     assert_eq!(late.planned(), [""; 0], "it is joint");
     roles(&mut late, 1, None, Some(Voter));
     assert_eq!(late.repairs(), [""; 0], "all is as it was meant to be");
@@ -163,7 +162,7 @@ fn without_its_operator_a_change_is_finished_by_the_leader_and_tidied_up() {
 fn a_region_in_a_joint_state_takes_no_wishes() {
     let mut world = moving(1);
     roles(&mut world, 1, Some(LeavingVoter), Some(IncomingVoter));
-    world.view.operators.clear();
+    world.view.operators = Operators::default();
     let wish = Manual::RemovePeer { from: StoreId(2) };
     let refusal = decide(&world.view, &world.settings, GroupId(1), &wish, NOW);
     let refusal = refusal.expect_err("it is changing").to_string();

@@ -75,7 +75,7 @@ fn replicas_that_are_too_close_are_moved_apart_and_then_rest() {
     );
     world.admit();
     assert_eq!(world.planned(), [""; 0], "it is under way");
-    world.view.operators.clear();
+    world.view.operators = Operators::default();
     world.region(2, &[1, 3, 4]);
     world.silent_for(2, 60);
     let mended = world.planned();

@@ -166,7 +166,7 @@ fn a_voter_on_a_down_store_is_replaced_and_on_a_disconnected_one_is_not() {
 /// What is to be done to region 1 when the plan is carried out.
 fn steps(mut world: World) -> Vec<String> {
     world.admit();
-    let operator = &world.view.operators[&GroupId(1)];
+    let operator = world.operator();
     operator.steps.iter().map(Step::to_string).collect()
 }
 

@@ -89,19 +89,7 @@ fn ask(world: &mut World, seed: &Seed) {
         let Ok(decision) = decide(&world.view, &world.settings, id, &wish, NOW) else {
             continue;
         };
-        let region = world.view.regions[&id].clone();
-        world.next_peer += 1;
-        let peer = PeerId(world.next_peer);
-        let operator = Operator::new(
-            world.next_peer,
-            decision,
-            peer,
-            &region,
-            &world.settings,
-            NOW,
-        );
-        let operator = operator.expect("it was decided just now");
-        world.view.operators.insert(id, operator);
+        world.begin(decision);
     }
 }
 
@@ -185,7 +173,7 @@ fn carry_out(world: &mut World, order: Order) {
                 }
             }
             Change::Remove(peer) => peers.retain(|known| known.id != peer.id),
-            Change::TransferLeader(_) | Change::Split(_) => return,
+            Change::TransferLeader(_) | Change::Split(_) | Change::Merge(_) => return,
         }
         report.region.epoch.conf_ver += 1;
     });
@@ -203,9 +191,10 @@ proptest! {
             world.admit();
             let regions = world.view.regions.values();
             let joint: Vec<GroupId> = regions.filter(|known| known.is_joint()).map(|known| known.region.id).collect();
-            let ids: Vec<GroupId> = world.view.operators.keys().copied().collect();
+            let operators = world.view.operators.values();
+            let ids: Vec<GroupId> = operators.map(|operator| operator.region).collect();
             for id in ids {
-                let mut operator = world.view.operators.remove(&id).expect("listed");
+                let mut operator = world.view.operators.take(id).expect("listed");
                 let progress = operator.advance(&world.view, &world.settings, NOW);
                 if let Progress::Order(order) = progress.clone() {
                     let before = world.view.regions[&id].region.clone();
@@ -226,7 +215,7 @@ proptest! {
                     }
                 }
                 if !matches!(progress, Progress::Ended(_)) {
-                    world.view.operators.insert(id, operator);
+                    world.view.operators.begin(operator);
                 }
             }
             for id in joint {
@@ -241,7 +230,10 @@ proptest! {
                 | Step::Exchange { new: Peer { id: peer, .. }, .. } => {
                     !world.view.regions[&operator.region].is_current(*peer)
                 }
-                Step::Remove { .. } | Step::TransferLeader { .. } | Step::Split { .. } => false,
+                Step::Remove { .. }
+                | Step::TransferLeader { .. }
+                | Step::Split { .. }
+                | Step::Merge(_) => false,
             });
             prop_assert!(waits, "{operator:?}");
         }

@@ -62,7 +62,6 @@ fn begin_installation(path: &Path) {
         peer: learner,
         state: None,
         epoch: RegionEpoch::FIRST,
-        start: Bytes::new(),
         parent: None,
         may_have_lived: false,
     };

@@ -3,13 +3,12 @@
 use std::ops::Range;
 
 use tinykv_placement::convert::{split_ids_to_proto, timestamp_to_proto};
-use tinykv_placement::coordinator::OperatorIds;
 use tinykv_placement::ids;
-use tinykv_placement::schedule::Decision;
+use tinykv_placement::schedule::{Decision, OperatorIds};
 use tinykv_placement::state::{Command, Reply as Applied};
 use tinykv_placement::timestamps::Draw;
 use tinykv_proto::pdpb;
-use tinykv_raft::{PeerId, Term};
+use tinykv_raft::Term;
 
 use super::super::happening::{Asker, Context};
 use super::Reply;
@@ -37,7 +36,7 @@ pub(super) enum Taker {
 impl Taker {
     fn count(&self) -> u32 {
         match self {
-            Taker::Decision(_) | Taker::Wish(_) => 2,
+            Taker::Decision(_) | Taker::Wish(_) => OperatorIds::COUNT,
             Taker::Store(_) => 1,
             Taker::Split {
                 children, peers, ..
@@ -95,10 +94,7 @@ impl Member {
     fn give(&mut self, context: &mut Context, taker: Taker, ids: Range<u64>) -> Result<(), String> {
         let now = self.host.local(context);
         let settings = *self.state.read().settings();
-        let operator_ids = || OperatorIds {
-            operator: ids.start,
-            peer: PeerId(ids.start + 1),
-        };
+        let operator_ids = || OperatorIds::of(&ids);
         let order = match taker {
             Taker::Split {
                 from,

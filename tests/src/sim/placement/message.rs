@@ -122,6 +122,9 @@ pub(in crate::sim) fn wish(region: GroupId, wish: Manual) -> placement::AddOpera
             from_store_id: from.0,
             to_store_id: to.0,
         }),
+        Manual::Merge { target } => wished::Action::Merge(placement::MergeInto {
+            target_region_id: target.0,
+        }),
     };
     placement::AddOperatorRequest {
         region_id: region.0,
