@@ -87,7 +87,7 @@ impl Coordinator {
         self.view.follow_stores(state);
         if self.view.regions.is_empty() {
             for region in state.routes().regions() {
-                self.view.follow_region(region, &[]);
+                self.view.follow_region(region, &[], self.planned_at);
             }
         }
         self.replan = true;
@@ -132,7 +132,7 @@ impl Coordinator {
             known.check_term(&report)?;
         }
         let before = self.visible(id);
-        self.view.follow_region(route, &[]);
+        self.view.follow_region(route, &[], now);
         self.view.on_region_heartbeat(report, now)?;
         let changed = before != self.visible(id);
         self.replan |= changed;
@@ -153,7 +153,7 @@ impl Coordinator {
         let mut ids = Vec::new();
         for part in parts {
             if let Some(route) = state.routes().region(part.id) {
-                self.view.follow_region(route, &[]);
+                self.view.follow_region(route, &[], now);
                 ids.push(part.id);
             }
         }

@@ -16,6 +16,7 @@ mod evict;
 mod isolation;
 mod locations;
 mod manual;
+mod merge_small;
 mod merging;
 mod operator;
 mod order;
@@ -45,7 +46,7 @@ pub use manual::{HANDS_OFF, Manual, ManualRefusal, SPLIT_KEYS_MAX, check_free, d
 pub use merging::Merge;
 pub use operator::{Ended, Operator, OperatorIds};
 pub use order::{Cause, Change, Ending, Order, Progress};
-pub use reason::{Fact, Loser, Reason, Rule, Why};
+pub use reason::{Fact, Loser, Neighbour, Reason, Rule, Why};
 pub use scatter::SCATTERS_MAX;
 pub use step::Step;
 pub use under_way::Operators;
@@ -142,5 +143,8 @@ pub fn plan(view: &ClusterView, settings: &Settings, now: Duration) -> Vec<Decis
     let left = room - decisions.len();
     let transfers = balance_leaders::balance(view, settings, now, &decisions, left);
     decisions.extend(transfers);
+    let left = room - decisions.len();
+    let merges = merge_small::check(view, settings, now, &decisions, left);
+    decisions.extend(merges);
     decisions
 }

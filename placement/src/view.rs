@@ -93,16 +93,19 @@ impl ClusterView {
     /// Takes over the description of a region from the replicated state; `removed` are those it
     /// took the place of; their operators notice when they are asked next. An older description
     /// that was overtaken on its way here changes nothing (M8).
-    pub fn follow_region(&mut self, region: &Region, removed: &[GroupId]) {
+    pub fn follow_region(&mut self, region: &Region, removed: &[GroupId], now: Duration) {
         for id in removed {
             self.regions.remove(id);
         }
         match self.regions.get_mut(&region.id) {
             Some(known) if region.epoch.is_behind(known.region.epoch) => {}
-            Some(known) => known.region = region.clone(),
+            Some(known) => known.follow(region, now),
             None => {
-                self.regions
-                    .insert(region.id, RegionView::unheard(region.clone()));
+                let born = RegionView {
+                    cut_at: Some(now),
+                    ..RegionView::unheard(region.clone())
+                };
+                self.regions.insert(region.id, born);
             }
         }
     }

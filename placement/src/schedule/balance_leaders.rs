@@ -140,6 +140,7 @@ impl<'a> Balancer<'a> {
                 facts: Fact::list(facts),
                 chosen: Some((to.0, i64::from(to.1))),
                 losers,
+                neighbours: Vec::new(),
             },
         }
     }

@@ -99,6 +99,7 @@ impl<'a> Evictor<'a> {
                 facts: Fact::list([("from store", from.0)]),
                 chosen: Some((to, i64::from(leaders))),
                 losers,
+                neighbours: Vec::new(),
             },
         })
     }

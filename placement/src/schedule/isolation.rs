@@ -102,6 +102,7 @@ impl Mender<'_> {
                 facts: Fact::list(facts),
                 chosen: Some((to, i64::from(regions))),
                 losers,
+                neighbours: Vec::new(),
             },
         })
     }

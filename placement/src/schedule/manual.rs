@@ -348,6 +348,7 @@ impl Case<'_> {
             facts: Fact::list(facts.map(|(name, value)| (name, value as u64))),
             chosen: None,
             losers: Vec::new(),
+            neighbours: Vec::new(),
         }
     }
 }

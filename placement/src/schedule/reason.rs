@@ -2,6 +2,7 @@
 
 use std::fmt;
 
+use tinykv_raft::GroupId;
 use tinykv_replica::StoreId;
 
 /// The rule that fired.
@@ -31,6 +32,8 @@ pub enum Rule {
     BalanceLeaders,
     /// One store holds more regions than another.
     BalanceRegions,
+    /// Two neighbours are small.
+    MergeSmall,
     /// Somebody asked for it.
     Manual,
 }
@@ -51,6 +54,7 @@ impl Rule {
             Rule::Scatter => "scatter",
             Rule::BalanceLeaders => "balance-leaders",
             Rule::BalanceRegions => "balance-regions",
+            Rule::MergeSmall => "merge-small",
             Rule::Manual => "manual",
         }
     }
@@ -70,6 +74,7 @@ impl Rule {
             | Rule::Scatter
             | Rule::BalanceLeaders
             | Rule::BalanceRegions
+            | Rule::MergeSmall
             | Rule::Manual => false,
         }
     }
@@ -86,6 +91,19 @@ pub struct Reason {
     pub chosen: Option<(StoreId, i64)>,
     /// The stores that were not, and why.
     pub losers: Vec<Loser>,
+    /// Of a merge: the regions beside this one.
+    pub neighbours: Vec<Neighbour>,
+}
+
+/// A region that another one might have been merged into.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Neighbour {
+    /// Which.
+    pub region: GroupId,
+    /// Whether it takes the other one in.
+    pub is_chosen: bool,
+    /// What it scored, or why it could not be.
+    pub why: Why,
 }
 
 /// A named number.
@@ -136,6 +154,18 @@ pub enum Why {
     Isolation,
     /// Without this peer too few healthy voters would be left.
     Needed,
+    /// The border to it stays: the edge of a keyspace, or a gap.
+    Border,
+    /// The region is not small.
+    NotSmall,
+    /// Both together are not small.
+    TooLarge,
+    /// The region was cut lately.
+    CutLately,
+    /// It has not exactly what it wants, all of it healthy and left to the rules.
+    NotSettled,
+    /// Enough merges are under way on one of the stores.
+    EnoughMerges,
 }
 
 impl fmt::Display for Rule {
@@ -157,6 +187,12 @@ impl fmt::Display for Why {
             Why::Evicted => f.write_str("is to lead nothing"),
             Why::Isolation => f.write_str("too close to other replicas"),
             Why::Needed => f.write_str("its peer is needed"),
+            Why::Border => f.write_str("the border stays"),
+            Why::NotSmall => f.write_str("not small"),
+            Why::TooLarge => f.write_str("too large together"),
+            Why::CutLately => f.write_str("cut lately"),
+            Why::NotSettled => f.write_str("not settled"),
+            Why::EnoughMerges => f.write_str("enough merges on its stores"),
         }
     }
 }
@@ -174,6 +210,15 @@ impl fmt::Display for Reason {
         for (position, loser) in self.losers.iter().enumerate() {
             let separator = if position == 0 { "; not " } else { ", not " };
             write!(f, "{separator}store {} ({})", loser.store, loser.why)?;
+        }
+        for Neighbour {
+            region,
+            is_chosen,
+            why,
+        } in &self.neighbours
+        {
+            let verdict = if *is_chosen { "into" } else { "not" };
+            write!(f, "; {verdict} region {region} ({why})")?;
         }
         Ok(())
     }

@@ -387,6 +387,7 @@ impl Checker<'_> {
             facts: Fact::list(facts.map(|(name, value)| (name, value as u64))),
             chosen: None,
             losers: Vec::new(),
+            neighbours: Vec::new(),
         }
     }
 

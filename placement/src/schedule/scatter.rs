@@ -207,6 +207,7 @@ fn decision(
             facts: Fact::list(facts),
             chosen: Some((to.0, i64::from(to.1))),
             losers,
+            neighbours: Vec::new(),
         },
     }
 }

@@ -43,7 +43,11 @@ impl World {
                 replicas_wanted: wanted,
                 ..ClusterView::default()
             },
-            settings: Settings::default(),
+            // Regions of these tests are all empty; merges are tested by those who want them.
+            settings: Settings {
+                merge_limit: 0,
+                ..Settings::default()
+            },
             next_peer: 10_000,
         };
         for id in 1..=stores {
@@ -122,7 +126,7 @@ impl World {
             },
             peers: peers.clone(),
         };
-        self.view.follow_region(&region, &[]);
+        self.view.follow_region(&region, &[], Duration::ZERO);
         self.report(id, stores[0], |_| ());
         self.known(id).leader_since = Duration::from_secs(1);
     }

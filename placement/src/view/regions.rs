@@ -18,6 +18,8 @@ pub struct RegionView {
     pub term: Term,
     /// Since when `leader` has led.
     pub leader_since: Duration,
+    /// When it was cut, or began to be, as far as this leadership of placement saw that.
+    pub cut_at: Option<Duration>,
     /// When it was last heard; `None` if never in this leadership of placement.
     pub heard_at: Option<Duration>,
     /// Peers that are not caught up.
@@ -78,6 +80,7 @@ impl RegionView {
             leader: None,
             term: Term(0),
             leader_since: Duration::ZERO,
+            cut_at: None,
             heard_at: None,
             pending: BTreeSet::new(),
             down: BTreeMap::new(),
@@ -122,6 +125,16 @@ impl RegionView {
             });
         }
         Ok(())
+    }
+
+    /// The routes describe it so.
+    pub(super) fn follow(&mut self, region: &Region, now: Duration) {
+        let (new, old) = (region, &self.region);
+        let keeps_end = new.end.is_empty() || (!old.end.is_empty() && old.end <= new.end);
+        if new.start > old.start || !keeps_end {
+            self.cut_at = Some(now);
+        }
+        self.region = region.clone();
     }
 
     pub(super) fn forget_leader_on(&mut self, store: StoreId) {

@@ -44,7 +44,7 @@ fn view() -> ClusterView {
     for id in 1..=3 {
         view.follow_store(&StoreRecord::serving(id));
     }
-    view.follow_region(&region(), &[]);
+    view.follow_region(&region(), &[], SECOND);
     view
 }
 
@@ -134,7 +134,7 @@ fn an_older_description_does_not_replace_a_newer_one() {
     let mut newer = region();
     newer.epoch.conf_ver = 4;
     newer.peers.pop();
-    view.follow_region(&newer, &[]);
+    view.follow_region(&newer, &[], SECOND);
     view.on_region_heartbeat(report(1, 5), SECOND)
         .expect("overtaken, but of the right term");
     assert_eq!(view.regions[&GroupId(1)].region, newer);
@@ -206,7 +206,7 @@ fn a_replaced_region_goes() {
     let mut view = view();
     let mut merged = region();
     merged.id = GroupId(2);
-    view.follow_region(&merged, &[GroupId(1)]);
+    view.follow_region(&merged, &[GroupId(1)], SECOND);
     assert_eq!(
         view.regions.keys().copied().collect::<Vec<_>>(),
         [GroupId(2)]

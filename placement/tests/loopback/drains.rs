@@ -52,7 +52,7 @@ impl Hand {
         reply.expect("an answer").into_inner()
     }
 
-    async fn configure(&mut self, name: &str, value: &str) -> ConfigureResponse {
+    pub(crate) async fn configure(&mut self, name: &str, value: &str) -> ConfigureResponse {
         let request = ConfigureRequest {
             name: name.into(),
             value: value.into(),

@@ -127,3 +127,40 @@ async fn merges_that_do_not_fit_are_refused_in_one_sentence() {
     assert_eq!(kind, ErrorType::RegionNotFound);
     placement.stop().await;
 }
+
+#[tokio::test]
+async fn small_neighbours_are_merged_once_they_were_not_cut_for_long() {
+    let data = directory();
+    let placement = Placement::start(data.path()).await;
+    let (_store, parts, mut link) = three_parts(&placement).await;
+    let mut hand = Hand::new(&placement).await;
+    let refused = hand.configure("merged_mib_max", "10").await;
+    let (_, sentence) = error(refused.header).expect("refused");
+    assert_eq!(
+        sentence,
+        "merged_mib_max (10) must not be below merge_mib_max (20)"
+    );
+    let set = hand.configure("split_merge_interval_ms", "0").await;
+    assert_eq!(error(set.header), None);
+    let order = link.answer().await;
+    let target = order.merge.and_then(|merge| merge.target);
+    let pair = (order.region_id, target.map(|target| target.id));
+    let wanted = (parts[0].id, Some(parts[1].id));
+    assert_eq!(
+        pair, wanted,
+        "the first in key order, into the only one beside it"
+    );
+    let begun = hand.list(0).await.expect("all of them");
+    assert_eq!(
+        (begun[0].kind.as_str(), begun[0].rule.as_str()),
+        ("merge", "merge-small")
+    );
+    assert!(
+        begun[0]
+            .reason
+            .contains("bytes together 2000, keys together 20"),
+        "{}",
+        begun[0].reason
+    );
+    placement.stop().await;
+}

@@ -98,6 +98,7 @@ fn a_region_rests_after_its_share_of_operators() {
                 facts: Vec::new(),
                 chosen: None,
                 losers: Vec::new(),
+                neighbours: Vec::new(),
             },
         };
         let ids = OperatorIds {

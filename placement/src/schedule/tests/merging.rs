@@ -235,3 +235,147 @@ fn edges_of_keyspaces_and_stores_that_take_nothing_stay_in_the_way() {
         )
     );
 }
+
+/// Regions 1 to 4 beside each other on the first three stores, none cut for long, merges allowed.
+fn small(stores: u64) -> World {
+    let mut world = World::new(stores, 3);
+    world.settings.merge_limit = 8;
+    // So that leaders stay where they are.
+    world.settings.leader_difference_max = 100;
+    for id in 1..=4 {
+        world.region(id, &[1, 2, 3]);
+        world.known(id).stats.size_bytes = id << 20;
+    }
+    world
+}
+
+fn merges(world: &World) -> Vec<String> {
+    let lines = world.planned();
+    let merges = lines.into_iter().filter(|line| line.contains("merge"));
+    merges.collect()
+}
+
+#[test]
+fn small_neighbours_are_merged_in_pairs() {
+    let mut world = small(3);
+    assert_eq!(
+        merges(&world),
+        [
+            "1: merge into 2 (merge-small)",
+            "3: merge into 4 (merge-small)"
+        ]
+    );
+    world.admit();
+    assert_eq!(merges(&world), [""; 0], "all are busy");
+}
+
+#[test]
+fn the_reason_tells_of_both_neighbours() {
+    let mut world = small(4);
+    world.region(2, &[1, 2, 4]);
+    world.known(3).stats.keys = 7;
+    world.view.regions.remove(&ONE);
+    world.view.regions.remove(&GroupId(4));
+    world.region(4, &[1, 2, 3]);
+    let plan = world.plan();
+    let reasons: Vec<String> = plan.iter().map(|it| it.reason.to_string()).collect();
+    assert_eq!(
+        reasons,
+        [
+            "merge-small: bytes 0, keys 0, bytes together 3145728, keys together 7; into region 3 \
+          (score 1)"
+        ]
+    );
+    let mut other = world.clone();
+    other.known(2).stats.size_bytes = 30 << 20;
+    let reason = other.plan()[0].reason.to_string();
+    assert_eq!(
+        reason,
+        "merge-small: bytes 3145728, keys 7, bytes together 3145728, keys together 7; not region 2 \
+         (not small); into region 4 (score 0)"
+    );
+}
+
+#[test]
+fn what_is_large_cut_lately_or_not_well_is_not_merged() {
+    type Spoil = fn(&mut World);
+    let spoils: [(&str, Spoil); 8] = [
+        ("large", |world| world.known(1).stats.size_bytes = 21 << 20),
+        ("many keys", |world| world.known(1).stats.keys = 200_001),
+        ("large together", |world| {
+            world.settings.merged_mib_max = 20;
+            world.known(1).stats.size_bytes = 10 << 20;
+            world.known(2).stats.size_bytes = 11 << 20;
+        }),
+        ("cut lately", |world| {
+            world.known(2).cut_at = Some(NOW - Duration::from_secs(3_599));
+        }),
+        ("a peer behind", |world| {
+            world.known(2).pending.insert(PeerId(203));
+        }),
+        ("left alone", |world| world.view.leave_alone(TWO, NOW)),
+        ("a new leader of placement", |world| {
+            world.view.since = NOW - Duration::from_secs(3_599);
+        }),
+        ("switched off", |world| world.settings.merge_limit = 0),
+    ];
+    for (what, spoil) in spoils {
+        let mut world = small(3);
+        for id in [3, 4] {
+            world.view.regions.remove(&GroupId(id));
+        }
+        assert_eq!(merges(&world).len(), 1);
+        spoil(&mut world);
+        assert_eq!(merges(&world), [""; 0], "{what}");
+    }
+}
+
+#[test]
+fn merges_are_limited_in_all_and_on_each_store() {
+    let mut world = small(3);
+    world.settings.merge_limit = 1;
+    assert_eq!(merges(&world).len(), 1);
+    world.settings.merge_limit = 8;
+    world.settings.merges_per_store_max = 1;
+    assert_eq!(merges(&world), ["1: merge into 2 (merge-small)"]);
+    world.admit();
+    assert_eq!(merges(&world), [""; 0], "the one under way counts");
+}
+
+#[test]
+fn edges_and_gaps_are_not_merged_over() {
+    let mut world = small(3);
+    let edge = Bytes::from(tinykv_keys::bootstrap_edges()[0].as_bytes().to_vec());
+    for id in [3, 4] {
+        world.view.regions.remove(&GroupId(id));
+    }
+    world.known(1).region.end = Bytes::from_static(b"\0\0\0\0\0\0\0\x01\x01");
+    assert_eq!(merges(&world), [""; 0], "a gap");
+    world.known(1).region.end = edge.clone();
+    world.known(2).region.start = edge;
+    world.known(2).region.end = Bytes::new();
+    assert_eq!(merges(&world), [""; 0], "an edge");
+}
+
+#[test]
+fn a_region_that_was_cut_is_known_as_such() {
+    let mut world = small(3);
+    let cut_at = |world: &World, id| world.view.regions[&GroupId(id)].cut_at;
+    assert_eq!(cut_at(&world, 1), Some(Duration::ZERO), "its birth");
+    let mut region = world.view.regions[&ONE].region.clone();
+    region.epoch.version += 1;
+    region.end = Bytes::from_static(b"\0\0\0\0\0\0\0\x03");
+    world.view.follow_region(&region, &[], NOW);
+    assert_eq!(cut_at(&world, 1), Some(Duration::ZERO), "it has grown");
+    for end in [&b"\0\0\0\0\0\0\0\x02"[..], b""] {
+        region.epoch.version += 1;
+        region.end = Bytes::copy_from_slice(end);
+        world.view.follow_region(&region, &[], NOW);
+        assert_eq!(cut_at(&world, 1), Some(NOW));
+    }
+    region.start = Bytes::from_static(b"\0\0\0\0\0\0\0\x01\x01");
+    region.epoch.version += 1;
+    let later = NOW + Duration::from_secs(1);
+    world.view.follow_region(&region, &[], later);
+    assert_eq!(cut_at(&world, 1), Some(later));
+}
