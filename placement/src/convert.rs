@@ -14,7 +14,7 @@ use tinykv_replica::{Peer, PeerRole, Region, RegionEpoch, StoreId};
 
 use crate::schedule::{Change, Order};
 use crate::state::{StoreLife, StoreRecord};
-use crate::view::{RegionReport, RegionStats, RegionView, StoreState, StoreStats};
+use crate::view::{Amount, Counted, RegionReport, RegionStats, RegionView, StoreState, StoreStats};
 
 pub use handed_out::{split_ids_to_proto, timestamp_to_proto};
 pub use wishes::manual_from_proto;
@@ -220,10 +220,27 @@ pub fn report_from_proto(request: &pdpb::RegionHeartbeatRequest) -> Result<Regio
         stats: RegionStats {
             size_bytes: request.approximate_size,
             keys: request.approximate_keys,
-            written_bytes: request.bytes_written,
-            read_bytes: request.bytes_read,
+            counted: counted(request),
         },
         region,
+    })
+}
+
+/// What was read and written over the interval of a heartbeat, if it names one.
+fn counted(request: &pdpb::RegionHeartbeatRequest) -> Option<Counted> {
+    let interval = request.interval?;
+    let (start, end) = (interval.start_timestamp, interval.end_timestamp);
+    let seconds = end.checked_sub(start).filter(|seconds| *seconds > 0)?;
+    Some(Counted {
+        read: Amount {
+            bytes: request.bytes_read,
+            keys: request.keys_read,
+        },
+        written: Amount {
+            bytes: request.bytes_written,
+            keys: request.keys_written,
+        },
+        over: Duration::from_secs(seconds),
     })
 }
 

@@ -13,6 +13,8 @@ mod balance_leaders;
 mod balance_regions;
 mod drain;
 mod evict;
+mod heat;
+mod hot_regions;
 mod isolation;
 mod locations;
 mod manual;
@@ -138,6 +140,9 @@ pub fn plan(view: &ClusterView, settings: &Settings, now: Duration) -> Vec<Decis
     let left = room - decisions.len();
     let scattered = scatter::scatter(view, settings, now, &decisions, left);
     decisions.extend(scattered);
+    let left = room - decisions.len();
+    let hot = hot_regions::spread(view, settings, now, &decisions, left);
+    decisions.extend(hot);
     let moves = balance_regions::balance(view, settings, now, &decisions, room - decisions.len());
     decisions.extend(moves);
     let left = room - decisions.len();

@@ -82,6 +82,11 @@ pub(crate) struct Region {
     pub(crate) approximate_size: u64,
     pub(crate) approximate_keys: u64,
     pub(crate) complete: bool,
+    /// Flows of late.
+    pub(crate) read_bytes_per_s: u64,
+    pub(crate) read_keys_per_s: u64,
+    pub(crate) written_bytes_per_s: u64,
+    pub(crate) written_keys_per_s: u64,
 }
 
 /// How often a region changed.
@@ -330,6 +335,10 @@ fn region(status: &RegionStatus) -> Region {
         approximate_size: status.approximate_size,
         approximate_keys: status.approximate_keys,
         complete: status.complete,
+        read_bytes_per_s: status.read_bytes_per_s,
+        read_keys_per_s: status.read_keys_per_s,
+        written_bytes_per_s: status.written_bytes_per_s,
+        written_keys_per_s: status.written_keys_per_s,
     }
 }
 

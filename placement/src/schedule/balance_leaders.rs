@@ -3,7 +3,7 @@
 //! Leaders move one at a time from the store with the most to a store with the fewest, and only
 //! while the difference is above `leader_difference_max` (hysteresis), between stores that have
 //! been heard without a gap for `leader_settle`, for regions that have their replicas, whose
-//! leader is not new either, and whose peer there is caught up.
+//! leader is not new either, that are not hot, and whose peer there is caught up.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
@@ -11,6 +11,7 @@ use std::time::Duration;
 use tinykv_raft::GroupId;
 use tinykv_replica::StoreId;
 
+use super::heat::Heat;
 use super::reason::{Fact, Reason, Rule, Why};
 use super::safety::is_healthy;
 use super::scales::{Scales, Weighed, gather};
@@ -41,6 +42,7 @@ struct Balancer<'a> {
     busy: BTreeSet<GroupId>,
     /// Regions led from each store that could be led from elsewhere, gathered once.
     settled: BTreeMap<StoreId, Vec<&'a RegionView>>,
+    heat: Heat,
 }
 
 impl<'a> Balancer<'a> {
@@ -57,6 +59,7 @@ impl<'a> Balancer<'a> {
             scales: Scales::of_leaders(view, settings, now),
             busy: planned.iter().map(|decision| decision.region).collect(),
             settled: BTreeMap::new(),
+            heat: Heat::new(view, settings, now),
         };
         balancer.busy.extend(view.operators.regions());
         balancer.sort_out();
@@ -99,6 +102,7 @@ impl<'a> Balancer<'a> {
             && region.voters().count() >= self.view.replicas_wanted as usize
             && region.learners().next().is_none()
             && !region.is_joint()
+            && !self.heat.is_hot(region)
             && !self.busy.contains(&region.region.id)
             && !self.view.is_left_alone(region, self.settings, self.now)
     }

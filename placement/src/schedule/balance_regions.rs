@@ -5,7 +5,8 @@
 //! average. A move changes the difference by two, so that it never goes back (hysteresis). Only
 //! between stores that were heard without a gap for `leader_settle`; only of regions that have
 //! exactly what they want, all of it healthy (so a move never makes the voters fewer that M10
-//! counts on); never closer to the other replicas than it was; and only while nothing is being repaired anywhere: what is missing goes first.
+//! counts on) and that are not hot; never closer to the other replicas than it was; and only while
+//! nothing is being repaired anywhere: what is missing goes first.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
@@ -13,6 +14,7 @@ use std::time::Duration;
 use tinykv_raft::GroupId;
 use tinykv_replica::{Peer, StoreId};
 
+use super::heat::Heat;
 use super::locations::Locations;
 use super::reason::{Fact, Reason, Rule, Why};
 use super::safety::is_settled;
@@ -98,7 +100,8 @@ impl<'a> Balancer<'a> {
         if self.scales.pairs(self.tolerance).is_empty() {
             return;
         }
-        let fits = |region: &&RegionView| self.fits(region);
+        let heat = Heat::new(self.view, self.settings, self.now);
+        let fits = |region: &&RegionView| !heat.is_hot(region) && self.fits(region);
         let regions: Vec<&RegionView> = self.view.regions.values().filter(fits).collect();
         for led in [false, true] {
             for region in &regions {

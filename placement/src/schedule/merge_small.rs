@@ -3,7 +3,7 @@
 //!
 //! Both must be small (`merge_mib_max`, `merge_keys_max`), and small together (`merged_mib_max`): a
 //! merged region is not to be split again. Both have exactly what they want, all of it healthy, and
-//! neither was cut within `split_merge_interval_ms`, which is also how long a new leader of placement
+//! neither is hot or was cut within `split_merge_interval_ms`, which is also how long a new leader of placement
 //! waits, for it has seen no splits. Edges of keyspaces stay. Of its two neighbours a region is merged
 //! into the one that fewer of its peers have to move for, then into the smaller one; one merge at a
 //! time for each region, `merge_limit` in all, `merges_per_store_max` on each store.
@@ -15,6 +15,7 @@ use tinykv_keys::is_bootstrap_edge;
 use tinykv_raft::GroupId;
 use tinykv_replica::StoreId;
 
+use super::heat::Heat;
 use super::merging::{moves, together};
 use super::reason::{Fact, Neighbour, Reason, Rule, Why};
 use super::safety::is_settled;
@@ -55,6 +56,7 @@ struct Merger<'a> {
     /// Merges that each store takes part in.
     merges: BTreeMap<StoreId, u32>,
     additions: Additions,
+    heat: Heat,
 }
 
 impl<'a> Merger<'a> {
@@ -75,6 +77,7 @@ impl<'a> Merger<'a> {
             busy: planned.iter().map(|decision| decision.region).collect(),
             merges: BTreeMap::new(),
             additions: Additions::new(view),
+            heat: Heat::new(view, settings, now),
         };
         for operator in view.operators.values() {
             let about = [Some(operator.region), operator.action.target()];
@@ -195,6 +198,8 @@ impl<'a> Merger<'a> {
             Some(Why::NotSmall)
         } else if since_cut.is_some_and(|since| since < settings.split_merge_interval()) {
             Some(Why::CutLately)
+        } else if self.heat.is_hot(known) {
+            Some(Why::Hot)
         } else if self.busy.contains(&id) || self.view.scattering.contains_key(&id) {
             Some(Why::Busy)
         } else if !is_settled(self.view, known, settings, self.now) {

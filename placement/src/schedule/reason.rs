@@ -32,6 +32,8 @@ pub enum Rule {
     BalanceLeaders,
     /// One store holds more regions than another.
     BalanceRegions,
+    /// A hot region is on a store that has more load than another.
+    HotRegion,
     /// Two neighbours are small.
     MergeSmall,
     /// Somebody asked for it.
@@ -54,6 +56,7 @@ impl Rule {
             Rule::Scatter => "scatter",
             Rule::BalanceLeaders => "balance-leaders",
             Rule::BalanceRegions => "balance-regions",
+            Rule::HotRegion => "hot-region",
             Rule::MergeSmall => "merge-small",
             Rule::Manual => "manual",
         }
@@ -74,6 +77,7 @@ impl Rule {
             | Rule::Scatter
             | Rule::BalanceLeaders
             | Rule::BalanceRegions
+            | Rule::HotRegion
             | Rule::MergeSmall
             | Rule::Manual => false,
         }
@@ -162,6 +166,8 @@ pub enum Why {
     TooLarge,
     /// The region was cut lately.
     CutLately,
+    /// The region is hot.
+    Hot,
     /// It has not exactly what it wants, all of it healthy and left to the rules.
     NotSettled,
     /// Enough merges are under way on one of the stores.
@@ -191,6 +197,7 @@ impl fmt::Display for Why {
             Why::NotSmall => f.write_str("not small"),
             Why::TooLarge => f.write_str("too large together"),
             Why::CutLately => f.write_str("cut lately"),
+            Why::Hot => f.write_str("hot"),
             Why::NotSettled => f.write_str("not settled"),
             Why::EnoughMerges => f.write_str("enough merges on its stores"),
         }

@@ -6,6 +6,7 @@ mod draining;
 mod driving;
 mod evicting;
 mod exchanging;
+mod heat;
 mod isolation;
 mod manual;
 mod merging;

@@ -34,7 +34,7 @@ impl placement::placement_server::Placement for Service {
         let coordinator = leadership.coordinator();
         let view = coordinator.view();
         let regions = if request.with_regions {
-            list_regions(&state, view, &request)
+            list_regions(&state, view, &request, now)
         } else {
             Vec::new()
         };
@@ -196,6 +196,7 @@ fn list_regions(
     state: &State,
     view: &ClusterView,
     request: &placement::OverviewRequest,
+    now: Duration,
 ) -> Vec<placement::RegionStatus> {
     let limit = match request.limit as usize {
         0 => REGIONS_MAX,
@@ -208,6 +209,7 @@ fn list_regions(
         .take(limit)
         .map(|region| {
             let known = now_known(&region.id);
+            let flow = known.map(|known| known.flow.at(now)).unwrap_or_default();
             placement::RegionStatus {
                 region: region_to_proto(region, Asker::Stored),
                 leader: known.and_then(|known| known.leader).map(peer_to_proto),
@@ -216,6 +218,10 @@ fn list_regions(
                 approximate_size: known.map_or(0, |known| known.stats.size_bytes),
                 approximate_keys: known.map_or(0, |known| known.stats.keys),
                 complete: known.is_some_and(|known| is_complete(view, known)),
+                read_bytes_per_s: flow.read.bytes,
+                read_keys_per_s: flow.read.keys,
+                written_bytes_per_s: flow.written.bytes,
+                written_keys_per_s: flow.written.keys,
             }
         })
         .collect()

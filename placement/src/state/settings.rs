@@ -49,6 +49,9 @@ pub struct Settings {
     /// What two regions may have together that become one. MiB; well below the stores'
     /// `--region-split-size`, or they would be split again.
     pub merged_mib_max: u32,
+    /// Moves and transfers of hot regions running at once in the whole cluster; 0: hot regions are
+    /// like others.
+    pub hot_limit: u32,
     /// For so long after a split, and after a member began to lead placement, a region is not
     /// merged unless by hand. Milliseconds.
     pub split_merge_interval_ms: u64,
@@ -72,6 +75,7 @@ impl Default for Settings {
             merge_mib_max: 20,
             merge_keys_max: 200_000,
             merged_mib_max: 64,
+            hot_limit: 4,
             split_merge_interval_ms: 60 * 60 * 1_000,
         }
     }
@@ -154,7 +158,7 @@ impl Place<'_> {
 
 impl Settings {
     /// All settings by name, in the order in which they are shown.
-    pub const NAMES: [&str; 16] = [
+    pub const NAMES: [&str; 17] = [
         "replica_count",
         "disconnected_after_ms",
         "down_after_ms",
@@ -171,6 +175,7 @@ impl Settings {
         "merge_keys_max",
         "merged_mib_max",
         "split_merge_interval_ms",
+        "hot_limit",
     ];
 
     /// So many of them have fixed places in an encoding. The others follow by name, so that a
@@ -197,6 +202,7 @@ impl Settings {
             "merge_mib_max" => Place::Count(&mut self.merge_mib_max, 1..=MIB_MAX),
             "merge_keys_max" => Place::Count(&mut self.merge_keys_max, 1..=u32::MAX),
             "merged_mib_max" => Place::Count(&mut self.merged_mib_max, 1..=MIB_MAX),
+            "hot_limit" => Place::Count(&mut self.hot_limit, 0..=COUNT_MAX),
             "split_merge_interval_ms" => {
                 Place::Millis(&mut self.split_merge_interval_ms, 0..=MILLIS_MAX)
             }

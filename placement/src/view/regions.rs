@@ -7,6 +7,8 @@ use thiserror::Error;
 use tinykv_raft::{GroupId, PeerId, Term};
 use tinykv_replica::{Peer, PeerRole, Region, StoreId};
 
+use super::flow::{Counted, Flow};
+
 /// A region as the leader of placement knows it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct RegionView {
@@ -26,8 +28,10 @@ pub struct RegionView {
     pub pending: BTreeSet<PeerId>,
     /// Peers that do not answer their leader, and for how long.
     pub down: BTreeMap<PeerId, Duration>,
-    /// Sizes and flows.
+    /// Sizes, and what was counted last.
     pub stats: RegionStats,
+    /// What is read and written.
+    pub flow: Flow,
 }
 
 /// What a heartbeat says about the data of a region.
@@ -37,10 +41,8 @@ pub struct RegionStats {
     pub size_bytes: u64,
     /// Approximate number of keys.
     pub keys: u64,
-    /// Bytes written since the last heartbeat.
-    pub written_bytes: u64,
-    /// Bytes read since the last heartbeat.
-    pub read_bytes: u64,
+    /// What was read and written lately, unless nothing is said of that.
+    pub counted: Option<Counted>,
 }
 
 /// One heartbeat of a region's leader.
@@ -85,6 +87,7 @@ impl RegionView {
             pending: BTreeSet::new(),
             down: BTreeMap::new(),
             stats: RegionStats::default(),
+            flow: Flow::default(),
         }
     }
 
@@ -108,6 +111,9 @@ impl RegionView {
         self.pending = report.pending;
         self.down = report.down;
         self.stats = report.stats;
+        if let Some(counted) = report.stats.counted {
+            self.flow.hear(counted, now);
+        }
         Ok(())
     }
 

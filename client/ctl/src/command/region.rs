@@ -1,4 +1,4 @@
-//! `region list | show | find`, and the orders of [`operate`].
+//! `region list | show | find | hot`, and the orders of [`operate`].
 
 use clap::Subcommand;
 use tinykv_keys::Bounds;
@@ -18,6 +18,8 @@ pub(crate) enum RegionCommand {
         /// The region
         id: u64,
     },
+    /// Regions by what is read and written lately, the most first
+    Hot(Hot),
     /// The region that holds a key
     Find {
         /// The key, as `--format` says
@@ -55,6 +57,22 @@ pub(crate) struct List {
     limit: Option<usize>,
 }
 
+#[derive(Debug, clap::Args)]
+#[command(after_help = "\
+Bytes count, and each key as much as 256 bytes. Stores tell what they served every ten seconds or \
+sooner; what is shown is an average over about half a minute.")]
+pub(crate) struct Hot {
+    /// By what is read alone
+    #[arg(long, conflicts_with = "write")]
+    read: bool,
+    /// By what is written alone
+    #[arg(long)]
+    write: bool,
+    /// At most so many
+    #[arg(long, value_name = "N", default_value_t = 10)]
+    limit: usize,
+}
+
 impl RegionCommand {
     pub(crate) async fn run(self, global: &Global) -> Result<(), Failure> {
         match self {
@@ -80,6 +98,7 @@ impl RegionCommand {
                 show(global.output(), region);
                 Ok(())
             }
+            RegionCommand::Hot(hot) => hot.run(global).await,
             RegionCommand::Split(split) => split.run(global).await,
             RegionCommand::Merge(merge) => merge.run(global).await,
             RegionCommand::TransferLeader(transfer) => transfer.run(global).await,
@@ -110,6 +129,52 @@ impl List {
         regions.truncate(self.limit.unwrap_or(usize::MAX));
         print(global.output(), &regions);
         Ok(())
+    }
+}
+
+/// What serving a key costs beside its bytes, as bytes; placement weighs likewise.
+const KEY_COST: u64 = 256;
+
+impl Hot {
+    async fn run(self, global: &Global) -> Result<(), Failure> {
+        let mut regions = overview_with_regions(&global.link()).await?.region_list;
+        regions.retain(|region| self.load(region) > 0);
+        regions.sort_by_key(|region| (std::cmp::Reverse(self.load(region)), region.id));
+        regions.truncate(self.limit);
+        let header = [
+            "region",
+            "from",
+            "to",
+            "stores",
+            "read/s",
+            "keys/s",
+            "written/s",
+            "keys/s",
+        ];
+        output::list(global.output(), &regions, &header, |region| {
+            vec![
+                region.id.to_string(),
+                bound(&region.start_key),
+                bound(&region.end_key),
+                region.peers_line(),
+                output::size(region.read_bytes_per_s),
+                region.read_keys_per_s.to_string(),
+                output::size(region.written_bytes_per_s),
+                region.written_keys_per_s.to_string(),
+            ]
+        });
+        Ok(())
+    }
+
+    fn load(&self, region: &Region) -> u64 {
+        let load = |bytes: u64, keys: u64| bytes.saturating_add(keys.saturating_mul(KEY_COST));
+        let read = load(region.read_bytes_per_s, region.read_keys_per_s);
+        let written = load(region.written_bytes_per_s, region.written_keys_per_s);
+        match (self.read, self.write) {
+            (true, _) => read,
+            (_, true) => written,
+            _ => read.saturating_add(written),
+        }
     }
 }
 

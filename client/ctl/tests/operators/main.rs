@@ -461,6 +461,33 @@ async fn each_order_says_what_it_is() {
 }
 
 #[tokio::test]
+async fn hot_regions_are_listed_by_what_is_asked_for() {
+    let fake = Fake::start().await;
+    {
+        let mut world = fake.world();
+        world.regions[0].read_bytes_per_s = 5 << 20;
+        world.regions[1].written_bytes_per_s = 1 << 20;
+        world.regions[1].written_keys_per_s = 1_000_000;
+    }
+    let ids = async |flags: &[&str]| {
+        let ran = fake.ctl(&[&["region", "hot"], flags].concat()).await;
+        assert_eq!(ran.code, Some(0), "{ran:?}");
+        let words = ran.out.lines().skip(1);
+        let ids = words.filter_map(|line| line.split_whitespace().next());
+        ids.collect::<Vec<_>>().join(" ")
+    };
+    let (first, second) = {
+        let world = fake.world();
+        let id = |at: usize| world.regions[at].region.as_ref().map_or(0, |it| it.id);
+        (id(0), id(1))
+    };
+    assert_eq!(ids(&[]).await, format!("{second} {first}"), "keys count");
+    assert_eq!(ids(&["--read"]).await, first.to_string());
+    assert_eq!(ids(&["--write"]).await, second.to_string());
+    assert_eq!(ids(&["--limit", "1"]).await, second.to_string());
+}
+
+#[tokio::test]
 async fn without_waiting_an_order_ends_when_it_is_admitted() {
     let fake = Fake::start().await;
     let ran = fake.ctl(&["region", "split", "k"]).await;
