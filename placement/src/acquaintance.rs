@@ -7,6 +7,9 @@
 //! refused, on every connection and in both directions. The founding members therefore have to be
 //! up together once.
 //!
+//! A member that joined later (`crate::membership`) was told of all the others, and they know it by the
+//! replicated state.
+//!
 //! The file `MEMBERS` in the data directory holds what is known, and whether the member has taken
 //! part in the group: if it has and its log is gone, it does not start.
 
@@ -21,11 +24,13 @@ use tinykv_env::Env;
 use tinykv_node::failure::Failure;
 use tinykv_raft::PeerId;
 
+use crate::config::FirstMember;
+
 const FILE: &str = "MEMBERS";
 const NEW: &str = "MEMBERS.new";
 
 /// The layout of the file; a higher number is refused.
-const FORMAT: u32 = 1;
+const FORMAT: u32 = 2;
 
 /// Far above anything written here; a longer file is not ours.
 const FILE_BYTES_MAX: u64 = 1 << 20;
@@ -46,6 +51,53 @@ struct Known {
     took_part: bool,
     /// The incarnations of the other members, by id; empty until all of them were met.
     incarnations: BTreeMap<u64, u64>,
+    /// What a member that joined was told; absent in a founding member's.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    joined: Option<Told>,
+}
+
+/// The group as it was told to a member that joined it.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Told {
+    group: u64,
+    own: (u64, String, String),
+    members: Vec<(u64, String, String)>,
+}
+
+/// The group that a member joined.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Joined {
+    /// What its members share.
+    pub(crate) group: u64,
+    /// The member that joined.
+    pub(crate) own: FirstMember,
+    /// Those that were there.
+    pub(crate) members: Vec<FirstMember>,
+}
+
+impl Told {
+    fn of(joined: &Joined) -> Told {
+        let told = |it: &FirstMember| (it.id.0, it.name.clone(), it.address.clone());
+        Told {
+            group: joined.group,
+            own: told(&joined.own),
+            members: joined.members.iter().map(told).collect(),
+        }
+    }
+
+    fn read(&self) -> Joined {
+        let member = |(id, name, address): &(u64, String, String)| FirstMember {
+            id: PeerId(*id),
+            name: name.clone(),
+            address: address.clone(),
+        };
+        Joined {
+            group: self.group,
+            own: member(&self.own),
+            members: self.members.iter().map(member).collect(),
+        }
+    }
 }
 
 impl Acquaintance {
@@ -58,6 +110,7 @@ impl Acquaintance {
             format: FORMAT,
             took_part: false,
             incarnations: BTreeMap::new(),
+            joined: None,
         });
         Ok(Acquaintance {
             env,
@@ -74,6 +127,27 @@ impl Acquaintance {
     /// Whether an entry of the group was applied here, now or before a restart.
     pub(crate) fn took_part(&self) -> bool {
         self.known.lock().took_part
+    }
+
+    /// The group this member joined; `None` for a founding one.
+    pub(crate) fn joined(&self) -> Option<Joined> {
+        self.known.lock().joined.as_ref().map(Told::read)
+    }
+
+    /// This member was told whom it joins, and the incarnations of those.
+    ///
+    /// # Errors
+    /// The file cannot be written.
+    pub(crate) fn remember_joining(
+        &self,
+        joined: &Joined,
+        incarnations: BTreeMap<PeerId, u64>,
+    ) -> io::Result<()> {
+        self.change(|known| {
+            known.joined = Some(Told::of(joined));
+            let incarnations = incarnations.into_iter();
+            known.incarnations = incarnations.map(|(id, number)| (id.0, number)).collect();
+        })
     }
 
     /// All the others were met.
@@ -100,6 +174,7 @@ impl Acquaintance {
         let mut known = self.known.lock();
         let mut changed = known.clone();
         edit(&mut changed);
+        changed.format = FORMAT;
         let body = serde_json::to_string(&changed)?;
         let text = format!("{body}\n{}\n", checksum(&body));
         let new = self.dir.join(NEW);

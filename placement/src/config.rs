@@ -41,15 +41,26 @@ pub struct Args {
     #[arg(long, value_name = "NAME=http://HOST:PORT", value_delimiter = ',')]
     pub(crate) initial_cluster: Vec<String>,
 
+    /// Members of a group that this one was added to (`tinykv-ctl member add`), instead of
+    /// --initial-cluster
+    #[arg(
+        long,
+        value_name = "HOST:PORT",
+        value_delimiter = ',',
+        conflicts_with = "initial_cluster"
+    )]
+    pub(crate) join: Vec<String>,
+
     /// Added to every port
     #[arg(long, value_name = "N", default_value_t = 0)]
     pub(crate) port_offset: u16,
 }
 
-/// A first member, as `--initial-cluster` names it.
+/// A member that this one knows from the start.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct FirstMember {
-    /// Its id in the group: its rank by name, from 1. Every member counts the same.
+    /// Its id in the group. Of those that `--initial-cluster` names: its rank by name, from 1, which
+    /// every member counts the same.
     pub id: PeerId,
     /// Its name.
     pub name: String,
@@ -64,13 +75,16 @@ impl FirstMember {
     }
 }
 
-/// Who founds the group.
+/// Whom a member knows from the start: those that found the group with it, or those that were there
+/// when it joined.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct InitialCluster {
     /// In order of their ids.
     members: Vec<FirstMember>,
     /// Which of them is this one.
     own: PeerId,
+    group: u64,
+    is_founding: bool,
 }
 
 impl Args {
@@ -96,14 +110,36 @@ impl Args {
     /// # Errors
     /// [`Failure::Configuration`] with one sentence that names the flag.
     pub fn initial_cluster(&self, bound: SocketAddr) -> Result<InitialCluster, Failure> {
-        let own_address = match &self.advertise_addr {
+        let own_address = self.own_address(bound)?;
+        InitialCluster::parse(&self.name, &own_address, &self.initial_cluster)
+    }
+
+    /// Where others reach this member, which listens at `bound`.
+    ///
+    /// # Errors
+    /// [`Failure::Configuration`] with one sentence that names the flag.
+    pub fn own_address(&self, bound: SocketAddr) -> Result<String, Failure> {
+        match &self.advertise_addr {
             Some(address) => {
                 check_address(address, "--advertise-addr")?;
-                address.clone()
+                Ok(address.clone())
             }
-            None => bound.to_string(),
-        };
-        InitialCluster::parse(&self.name, &own_address, &self.initial_cluster)
+            None => Ok(bound.to_string()),
+        }
+    }
+
+    /// Whom to ask about the group that this member joins; none: it founds one.
+    ///
+    /// # Errors
+    /// [`Failure::Configuration`] with one sentence that names the flag.
+    pub fn contacts(&self) -> Result<Vec<String>, Failure> {
+        let addresses = self.join.iter().map(|url| {
+            let address = url.strip_prefix("http://").unwrap_or(url);
+            let address = address.strip_suffix('/').unwrap_or(address);
+            check_address(address, "--join")?;
+            Ok(address.to_owned())
+        });
+        addresses.collect()
     }
 }
 
@@ -150,11 +186,35 @@ impl InitialCluster {
                 own.address
             )));
         }
-        let own = own.id;
-        Ok(InitialCluster { members, own })
+        let (own, group) = (own.id, fingerprint(&members));
+        Ok(InitialCluster {
+            members,
+            own,
+            group,
+            is_founding: true,
+        })
     }
 
-    /// The first members, in order of their ids.
+    /// Those that were there when this member joined, whose `group` it is.
+    pub(crate) fn joined(group: u64, own: FirstMember, others: Vec<FirstMember>) -> InitialCluster {
+        let id = own.id;
+        let mut members = others;
+        members.push(own);
+        members.sort_by_key(|member| member.id);
+        InitialCluster {
+            members,
+            own: id,
+            group,
+            is_founding: false,
+        }
+    }
+
+    /// Whether this member is one of those that found the group.
+    pub fn is_founding(&self) -> bool {
+        self.is_founding
+    }
+
+    /// All of them, in order of their ids.
     pub fn members(&self) -> &[FirstMember] {
         &self.members
     }
@@ -164,28 +224,27 @@ impl InitialCluster {
         self.members
             .iter()
             .find(|member| member.id == self.own)
-            .expect("parse found it")
+            .expect("it is among them")
     }
 
-    /// A number that members started with the same list share: what keeps two groups that are
-    /// being set up from talking to each other. Not the cluster's id, which is random and agreed
-    /// on in the log. Never 0.
+    /// A number that the members of a group share: what keeps two groups that are being set up from
+    /// talking to each other. Made of the list that founded it, and told to those that join. Not the
+    /// cluster's id, which is random and agreed on in the log. Never 0.
     pub fn fingerprint(&self) -> u64 {
-        // FNV-1a: fixed for ever, because it stands in data directories.
-        let mut hash = 0xcbf2_9ce4_8422_2325_u64;
-        for member in &self.members {
-            for byte in member
-                .name
-                .bytes()
-                .chain([0])
-                .chain(member.address.bytes())
-                .chain([0])
-            {
-                hash = (hash ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3);
-            }
-        }
-        hash.max(1)
+        self.group
     }
+}
+
+fn fingerprint(members: &[FirstMember]) -> u64 {
+    // FNV-1a: fixed for ever, because it stands in data directories.
+    let mut hash = 0xcbf2_9ce4_8422_2325_u64;
+    for member in members {
+        let (name, address) = (member.name.bytes(), member.address.bytes());
+        for byte in name.chain([0]).chain(address).chain([0]) {
+            hash = (hash ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3);
+        }
+    }
+    hash.max(1)
 }
 
 fn parse_entry(entry: &str) -> Result<(String, String), Failure> {
@@ -200,7 +259,7 @@ fn parse_entry(entry: &str) -> Result<(String, String), Failure> {
     Ok((name.to_owned(), address.to_owned()))
 }
 
-fn check_address(address: &str, flag: &str) -> Result<(), Failure> {
+pub(crate) fn check_address(address: &str, flag: &str) -> Result<(), Failure> {
     let good = address.rsplit_once(':').is_some_and(|(host, port)| {
         !host.is_empty() && !host.contains('/') && port.parse::<u16>().is_ok_and(|port| port != 0)
     });

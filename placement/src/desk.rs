@@ -11,11 +11,13 @@ use std::time::Duration;
 
 use arc_swap::ArcSwapOption;
 use tinykv_node::process::Stop;
+use tinykv_raft::PeerId;
 use tokio::sync::watch;
 
 use crate::group::{Group, ProposeError};
 use crate::ids;
 use crate::leadership::Leadership;
+use crate::membership::{Step, next_step};
 use crate::schedule::OperatorIds;
 use crate::state::{Command, IDS_PER_COMMAND_MAX, MemberRecord, Reply, StoreLife};
 use crate::timestamps::{Draw, Oracle, Timestamp};
@@ -249,6 +251,7 @@ impl Desk {
         if let Err(error) = self.raise_bound(leadership).await {
             tracing::debug!("the timestamp bound was not raised: {error}");
         }
+        self.settle_members(leadership).await;
         let settings = *self.group.state().read().settings();
         let now = self.group.now();
         leadership.nudge(&settings, now);
@@ -263,6 +266,29 @@ impl Desk {
             };
             leadership.admit(decision, ids, &settings, self.group.now());
         }
+    }
+
+    /// Brings the membership of the group nearer to what is wanted.
+    async fn settle_members(&self, leadership: &Leadership) {
+        let Some(step) = self.next_member_step().await else {
+            return;
+        };
+        match self.group.change_members(step, leadership.term).await {
+            Ok(()) => tracing::info!("the placement group has changed: {step:?}"),
+            Err(why) => tracing::debug!("the placement group does not change yet: {why}"),
+        }
+    }
+
+    async fn next_member_step(&self) -> Option<Step> {
+        let region = self.group.region()?;
+        let own = self.member.id;
+        let step = |is_caught_up: &dyn Fn(PeerId) -> bool| {
+            next_step(&self.group.state().read(), &region, own, is_caught_up)
+        };
+        // Mostly there is none, whoever is caught up; only otherwise the shard is asked.
+        step(&|_| true)?;
+        let status = self.group.status().await?;
+        step(&|id| !status.pending_peers.contains(&id))
     }
 
     /// Stores that were drained become tombstones.

@@ -7,9 +7,12 @@ use thiserror::Error;
 use tinykv_env::Env;
 use tinykv_node::handle::{NodeHandle, Target};
 use tinykv_raft::{GroupId, PeerId, Term};
-use tinykv_replica::{Answer, Command as Envelope, Outcome, Refusal};
+use tinykv_replica::{
+    AdminAction, Answer, Command as Envelope, GroupStatus, Outcome, Refusal, Region,
+};
 
 use crate::machine::{Machine, SharedState};
+use crate::membership::Step;
 use crate::state::{Command, Reply};
 
 /// The one group of a placement process.
@@ -17,6 +20,9 @@ pub(crate) const GROUP: GroupId = GroupId(1);
 
 /// A proposal is answered by then.
 const PROPOSE_TIME_MAX: Duration = Duration::from_secs(3);
+
+/// A step of a change of members is taken by then; the leader has other things to do.
+const CHANGE_TIME_MAX: Duration = Duration::from_secs(1);
 
 /// Why a command has no reply.
 #[derive(Clone, Debug, PartialEq, Eq, Error)]
@@ -93,6 +99,41 @@ impl Group {
                     leads: view.leads,
                 }
             }
+        }
+    }
+
+    /// The group as a region, as applied here: who its members are to Raft.
+    pub(crate) fn region(&self) -> Option<Region> {
+        let entry = self.node.directory().group(GROUP)?;
+        Some(entry.view().state.as_ref()?.region.clone())
+    }
+
+    /// The group as its shard sees it.
+    pub(crate) async fn status(&self) -> Option<GroupStatus> {
+        self.node.status(GROUP).await
+    }
+
+    /// Takes one step of a change of members.
+    ///
+    /// # Errors
+    /// Why it was not taken, as a clause; it may be taken again.
+    pub(crate) async fn change_members(&self, step: Step, term: Term) -> Result<(), String> {
+        let region = self.region().ok_or("there is no group yet")?;
+        if self.office().term != term {
+            return Err("another term has begun".to_owned());
+        }
+        let action = match step {
+            Step::HandOver => AdminAction::TransferLeader { to: None },
+            Step::Change(change) => AdminAction::ChangePeers {
+                epoch: region.epoch,
+                changes: vec![change],
+            },
+        };
+        let deadline = self.now() + CHANGE_TIME_MAX;
+        match self.node.admin(GROUP, action, deadline).await {
+            Outcome::Ok(_) => Ok(()),
+            Outcome::DefinitelyNot(refusal) => Err(format!("{refusal:?}")),
+            Outcome::Undetermined(doubt) => Err(format!("{doubt:?}")),
         }
     }
 

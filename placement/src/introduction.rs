@@ -1,4 +1,5 @@
-//! How a member comes to take part in the group: it meets the others, is born, and registers.
+//! How a member comes to take part in the group: it meets the others, is born, and registers. One that
+//! joins was told of the others, registers, and is called into life by the leader.
 //!
 //! [`Acquaintance`] says why. Whatever is refused here is refused for good: the process ends with
 //! the exit code of storage, because it is the data directory that may not take part.
@@ -14,13 +15,15 @@ use tinykv_raft::PeerId;
 use tinykv_replica::Birth;
 
 use crate::acquaintance::Acquaintance;
-use crate::group::Group;
+use crate::group::{GROUP, Group};
 use crate::machine::Machine;
 use crate::neighbours::Neighbours;
 use crate::state::{Command, MemberRecord, Reply};
 
 /// Between two rounds of questions.
 const PAUSE: Duration = Duration::from_millis(100);
+/// Between two looks whether this member was removed.
+const REMOVAL_PAUSE: Duration = Duration::from_secs(1);
 /// Rounds after which the log says whom this member waits for.
 const ROUNDS_UNTIL_TOLD: u32 = 30;
 
@@ -34,6 +37,8 @@ pub(crate) struct Introduction {
     pub(crate) record: MemberRecord,
     /// The group's first state, if this member is not born yet.
     pub(crate) birth: Option<Birth>,
+    /// Whether it joins, or joined, a group that others founded.
+    pub(crate) is_joining: bool,
 }
 
 impl Introduction {
@@ -48,6 +53,10 @@ impl Introduction {
         if let Some(birth) = self.birth.take() {
             self.node.create(birth);
         }
+        if self.is_joining && !self.acquaintance.took_part() {
+            // Nobody speaks to it before.
+            self.register(stop).await?;
+        }
         if !self.acquaintance.took_part() {
             while self.group.state().read().cluster_id().is_none() {
                 if !pause(stop).await {
@@ -58,7 +67,35 @@ impl Introduction {
                 .remember_taking_part()
                 .map_err(|error| cannot_write(&error))?;
         }
-        self.register(stop).await
+        self.register(stop).await?;
+        self.watch_for_removal(stop).await
+    }
+
+    /// Looks now and then whether the peer here was removed, which destroys it.
+    async fn watch_for_removal(&self, stop: &Stop) -> Result<(), Failure> {
+        loop {
+            tokio::select! {
+                () = tokio::time::sleep(REMOVAL_PAUSE) => {}
+                () = stop.requested() => return Ok(()),
+            }
+            if self.was_removed().await && !stop.is_requested() {
+                return Err(self.removed());
+            }
+        }
+    }
+
+    /// Whether the peer that took part lives here no more.
+    async fn was_removed(&self) -> bool {
+        let is_gone = self.node.directory().group(GROUP).is_none();
+        is_gone && self.acquaintance.took_part() && self.node.status(GROUP).await.is_none()
+    }
+
+    fn removed(&self) -> Failure {
+        Failure::storage(format!(
+            "member {} was removed from the placement group: its data directory may be deleted; to \
+             come back it must be added anew, with an empty one",
+            self.record.name
+        ))
     }
 
     fn has_met_all(&self) -> bool {
@@ -127,6 +164,9 @@ impl Introduction {
             if !pause(stop).await {
                 return Ok(());
             }
+            if self.was_removed().await {
+                return Err(self.removed());
+            }
         }
     }
 
@@ -141,10 +181,19 @@ impl Introduction {
                 Err(_) => None,
             };
         }
-        let answer = self.neighbours.register(office.leader?, &self.record).await;
-        answer
-            .inspect_err(|status| tracing::debug!("not registered yet: {}", status.message()))
-            .ok()
+        // Who has yet to join knows of no leader: one of those it knows is.
+        let candidates: Vec<PeerId> = match office.leader {
+            Some(leader) => vec![leader],
+            None if self.is_joining => self.neighbours.ids().collect(),
+            None => Vec::new(),
+        };
+        for candidate in candidates {
+            match self.neighbours.register(candidate, &self.record).await {
+                Ok(answer) => return Some(answer),
+                Err(status) => tracing::debug!("not registered yet: {}", status.message()),
+            }
+        }
+        None
     }
 }
 

@@ -10,7 +10,7 @@
 //! Around them: [`machine`] puts the state under the replication driver; `desk` begins and ends
 //! leaderships, plans, and hands things out; `service` and `pages` are gRPC and HTTP on one port;
 //! [`config`] and [`process`] make a process of it; `acquaintance`, `neighbours` and `introduction`
-//! are how its members know each other.
+//! are how its members know each other, `membership` and `joining` how they come and go.
 //!
 //! # Invariants
 //!
@@ -39,9 +39,12 @@ mod acquaintance;
 mod desk;
 mod group;
 mod introduction;
+mod joining;
 mod leadership;
+mod membership;
 mod neighbours;
 mod pages;
+mod resolver;
 mod service;
 
 use std::ffi::OsString;

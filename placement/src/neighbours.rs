@@ -3,14 +3,18 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
+use parking_lot::Mutex;
 use tinykv_node::failure::Failure;
 use tinykv_proto::placement::members_client::MembersClient;
-use tinykv_proto::placement::{GreetRequest, GreetResponse, RegisterRequest};
+use tinykv_proto::placement::{
+    GreetRequest, GreetResponse, JoinRequest, JoinResponse, RegisterRequest,
+};
 use tinykv_raft::PeerId;
 use tonic::Status;
 use tonic::transport::{Channel, Endpoint};
 
 use crate::config::InitialCluster;
+use crate::machine::SharedState;
 use crate::state::MemberRecord;
 
 /// A member that is alive answers within this: it is asked about nothing but what it has in
@@ -23,48 +27,69 @@ const REGISTRATION_TIME_MAX: Duration = Duration::from_secs(4);
 pub(crate) struct Neighbours {
     group: u64,
     own: PeerId,
-    channels: BTreeMap<PeerId, Channel>,
+    /// Those known from the start, by URL.
+    first: BTreeMap<PeerId, String>,
+    /// Knows those that came later.
+    state: SharedState,
+    channels: Mutex<BTreeMap<PeerId, (String, Channel)>>,
 }
 
 impl Neighbours {
-    /// All the other members of the group.
+    /// The other members of the group: those known from the start, and whoever `state` names.
     ///
     /// # Errors
     /// [`Failure::Configuration`] for an address that is none.
-    pub(crate) fn new(cluster: &InitialCluster) -> Result<Neighbours, Failure> {
+    pub(crate) fn new(cluster: &InitialCluster, state: SharedState) -> Result<Neighbours, Failure> {
         let own = cluster.own().id;
-        let mut channels = BTreeMap::new();
+        let mut first = BTreeMap::new();
         for member in cluster.members().iter().filter(|member| member.id != own) {
-            let endpoint = Endpoint::from_shared(member.url()).map_err(|_| {
+            if Endpoint::from_shared(member.url()).is_err() {
                 let address = &member.address;
-                Failure::configuration(format!(
+                return Err(Failure::configuration(format!(
                     "invalid --initial-cluster: `{address}` is no address"
-                ))
-            })?;
-            let endpoint = endpoint.connect_timeout(GREETING_TIME_MAX);
-            channels.insert(member.id, endpoint.connect_lazy());
+                )));
+            }
+            first.insert(member.id, member.url());
         }
         Ok(Neighbours {
             group: cluster.fingerprint(),
             own,
-            channels,
+            first,
+            state,
+            channels: Mutex::default(),
         })
     }
 
-    /// The number that members with the same `--initial-cluster` share.
+    /// The number that the members share.
     pub(crate) fn group(&self) -> u64 {
         self.group
     }
 
-    /// Their ids.
+    /// The ids of those known from the start.
     pub(crate) fn ids(&self) -> impl Iterator<Item = PeerId> {
-        self.channels.keys().copied()
+        self.first.keys().copied()
+    }
+
+    fn url(&self, member: PeerId) -> Option<String> {
+        let known = self.state.read().members().get(&member).cloned();
+        let known = known.map(|record| record.url);
+        known.or_else(|| self.first.get(&member).cloned())
     }
 
     fn client(&self, member: PeerId) -> Result<MembersClient<Channel>, Status> {
-        let channel = self.channels.get(&member);
-        let channel = channel.ok_or_else(|| Status::not_found("there is no such member"))?;
-        Ok(MembersClient::new(channel.clone()))
+        let unknown = || Status::not_found("there is no such member");
+        let url = self.url(member).ok_or_else(unknown)?;
+        let mut channels = self.channels.lock();
+        let channel = match channels.get(&member) {
+            Some((known, channel)) if *known == url => channel.clone(),
+            _ => {
+                let endpoint = Endpoint::from_shared(url.clone()).map_err(|_| unknown())?;
+                let channel = endpoint.connect_timeout(GREETING_TIME_MAX).connect_lazy();
+                channels.insert(member, (url, channel.clone()));
+                channel
+            }
+        };
+        Ok(MembersClient::new(channel))
     }
 
     /// Who is there. Fails soon if nobody is.
@@ -77,6 +102,19 @@ impl Neighbours {
         let mut client = self.client(member)?;
         let answer = tokio::time::timeout(GREETING_TIME_MAX, client.greet(request));
         match answer.await {
+            Ok(answer) => Ok(answer?.into_inner()),
+            Err(_) => Err(Status::deadline_exceeded("no answer in time")),
+        }
+    }
+
+    /// Asks another member on behalf of one that is to join.
+    pub(crate) async fn join(
+        &self,
+        leader: PeerId,
+        request: JoinRequest,
+    ) -> Result<JoinResponse, Status> {
+        let mut client = self.client(leader)?;
+        match tokio::time::timeout(REGISTRATION_TIME_MAX, client.join(request)).await {
             Ok(answer) => Ok(answer?.into_inner()),
             Err(_) => Err(Status::deadline_exceeded("no answer in time")),
         }

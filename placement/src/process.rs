@@ -3,7 +3,6 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use futures::future::BoxFuture;
 use tinykv_engine::EngineOptions;
 use tinykv_env::{Env, OsEnv};
 use tinykv_node::failure::Failure;
@@ -14,7 +13,6 @@ use tinykv_node::process::Stop;
 use tinykv_node::server::{self, DECODE_BYTES_MAX, Listener};
 use tinykv_node::spawn::{Fatal, Tasks};
 use tinykv_node::storage::Storage;
-use tinykv_node::transport::{Destination, Resolver};
 use tinykv_proto::keyspacepb::keyspace_server::KeyspaceServer;
 use tinykv_proto::pdpb::pd_server::PdServer;
 use tinykv_proto::placement::members_server::MembersServer;
@@ -29,9 +27,11 @@ use crate::config::{Args, InitialCluster};
 use crate::desk::Desk;
 use crate::group::{GROUP, Group};
 use crate::introduction::Introduction;
+use crate::joining::find_group;
 use crate::machine::{Machine, SharedState};
 use crate::neighbours::Neighbours;
 use crate::pages;
+use crate::resolver::Members;
 use crate::service::Service;
 use crate::state::MemberRecord;
 
@@ -60,14 +60,16 @@ impl Member {
     /// for a directory that is in use, damaged or somebody else's.
     pub async fn start(args: &Args, fatal: Fatal) -> Result<Member, Failure> {
         let listener = Listener::bind(args.listen_address()?).await?;
-        let cluster = args.initial_cluster(listener.address())?;
+        let founders = founders(args, &listener)?;
         let env: Arc<dyn Env> = OsEnv::shared();
-        let dir = open_directory(&env, args, &cluster)?;
-        let identity = dir.identity().expect("the directory was established");
-        let storage = Storage::open(&dir, EngineOptions::default())?;
-        let neighbours = Arc::new(Neighbours::new(&cluster)?);
+        let mut dir = DataDir::open(Arc::clone(&env), &args.data_dir, Role::Placement)?;
         let acquaintance = Acquaintance::open(Arc::clone(&env), dir.path())?;
         let acquaintance = Arc::new(acquaintance);
+        let cluster = find_cluster(args, founders, &listener, &dir, &acquaintance).await?;
+        let identity = establish(&mut dir, args, &cluster)?;
+        let storage = Storage::open(&dir, EngineOptions::default())?;
+        let state = SharedState::default();
+        let neighbours = Arc::new(Neighbours::new(&cluster, state.clone())?);
         let is_new = storage.is_empty();
         if is_new && acquaintance.took_part() {
             return Err(Failure::storage(format!(
@@ -76,7 +78,6 @@ impl Member {
                 args.data_dir.display()
             )));
         }
-        let state = SharedState::default();
         let seen_by_machine = state.clone();
         let tasks = Tasks::new(Handle::current(), fatal.clone());
         let node = Node::start(NodeParts {
@@ -109,7 +110,8 @@ impl Member {
                 group,
                 node: node.handle(),
                 record,
-                birth: is_new.then(|| birth(&cluster)),
+                birth: (is_new && cluster.is_founding()).then(|| birth(&cluster)),
+                is_joining: !cluster.is_founding(),
             },
             listener,
             node,
@@ -197,7 +199,11 @@ async fn drain_for(drain: impl Future<Output = Result<(), Failure>>) -> Result<(
 
 /// Runs a member in this process until it is asked to stop.
 pub(crate) async fn run(args: Args, stop: Stop) -> Result<(), Failure> {
-    let member = Member::start(&args, Fatal::exit_process()).await?;
+    let member = tokio::select! {
+        member = Member::start(&args, Fatal::exit_process()) => member?,
+        // One that joins waits for somebody to answer.
+        () = stop.requested() => return Ok(()),
+    };
     tracing::info!(
         address = %member.address(),
         name = args.name,
@@ -208,31 +214,56 @@ pub(crate) async fn run(args: Args, stop: Stop) -> Result<(), Failure> {
     member.serve(stop).await
 }
 
-/// Opens the directory and makes it this member's at its first start.
-fn open_directory(
-    env: &Arc<dyn Env>,
+/// A group that this member founds with others has these members, unless the directory says that it
+/// joined one.
+fn founders(args: &Args, listener: &Listener) -> Result<Option<InitialCluster>, Failure> {
+    match args.contacts()?.is_empty() {
+        true => args.initial_cluster(listener.address()).map(Some),
+        false => Ok(None),
+    }
+}
+
+/// The group that this member founds with others, or joins.
+async fn find_cluster(
+    args: &Args,
+    founders: Option<InitialCluster>,
+    listener: &Listener,
+    dir: &DataDir,
+    acquaintance: &Acquaintance,
+) -> Result<InitialCluster, Failure> {
+    match founders {
+        None => {
+            let own = args.own_address(listener.address())?;
+            find_group(dir, acquaintance, (&args.name, &own), &args.contacts()?).await
+        }
+        Some(_) if acquaintance.joined().is_some() => Err(Failure::storage(format!(
+            "the data directory {} is that of a member that joined: start it with --join, not with \
+             --initial-cluster",
+            args.data_dir.display()
+        ))),
+        Some(founders) => Ok(founders),
+    }
+}
+
+/// Makes the directory this member's at its first start.
+fn establish(
+    dir: &mut DataDir,
     args: &Args,
     cluster: &InitialCluster,
-) -> Result<DataDir, Failure> {
-    let mut dir = DataDir::open(Arc::clone(env), &args.data_dir, Role::Placement)?;
+) -> Result<Identity, Failure> {
     let own = cluster.own();
     match dir.identity() {
-        None => {
-            dir.establish(cluster.fingerprint(), own.id.0)?;
-        }
-        Some(identity) if identity.member_id != own.id.0 => {
-            return Err(Failure::storage(format!(
-                "the data directory {} belongs to member {} of its placement group, but {} is \
+        None => dir.establish(cluster.fingerprint(), own.id.0),
+        Some(identity) if identity.member_id != own.id.0 => Err(Failure::storage(format!(
+            "the data directory {} belongs to member {} of its placement group, but {} is \
                  member {} of --initial-cluster",
-                args.data_dir.display(),
-                identity.member_id,
-                own.name,
-                own.id
-            )));
-        }
-        Some(_) => {}
+            args.data_dir.display(),
+            identity.member_id,
+            own.name,
+            own.id
+        ))),
+        Some(identity) => Ok(identity),
     }
-    Ok(dir)
 }
 
 /// The group's first state; all founding members make the same.
@@ -267,30 +298,5 @@ fn record(cluster: &InitialCluster, identity: Identity) -> MemberRecord {
         url: own.url(),
         incarnation: identity.incarnation,
         start_number: identity.start_number,
-    }
-}
-
-/// Where the other members are: as configured. Who they are: as they were met, and as they
-/// registered; nobody else speaks for them, and nobody else is spoken to (D9, M12).
-struct Members {
-    cluster: InitialCluster,
-    acquaintance: Arc<Acquaintance>,
-    state: SharedState,
-}
-
-impl Resolver for Members {
-    fn resolve(&self, store: StoreId) -> BoxFuture<'_, Option<Destination>> {
-        let mut members = self.cluster.members().iter();
-        let found = members.find(|member| member.id.0 == store.0);
-        let destination = found.map(|member| {
-            let state = self.state.read();
-            let registered = state.members().get(&member.id);
-            Destination {
-                address: member.address.clone(),
-                incarnation: self.acquaintance.incarnation(member.id),
-                start_number: registered.map(|record| record.start_number),
-            }
-        });
-        Box::pin(std::future::ready(destination))
     }
 }

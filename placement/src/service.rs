@@ -29,7 +29,7 @@ use tinykv_raft::PeerId;
 use tonic::Status;
 
 use crate::acquaintance::Acquaintance;
-use crate::config::InitialCluster;
+use crate::config::{FirstMember, InitialCluster};
 use crate::desk::Desk;
 use crate::group::ProposeError;
 use crate::leadership::Leadership;
@@ -68,7 +68,8 @@ struct Shared {
     desk: Arc<Desk>,
     neighbours: Arc<Neighbours>,
     acquaintance: Arc<Acquaintance>,
-    members: Vec<pdpb::Member>,
+    /// Members known from the start.
+    first: Vec<FirstMember>,
     askers: Askers,
 }
 
@@ -84,7 +85,7 @@ impl Service {
                 desk,
                 neighbours,
                 acquaintance,
-                members: members::members(cluster),
+                first: cluster.members().to_vec(),
                 askers: Askers::default(),
             }),
         }
@@ -189,7 +190,9 @@ fn refusal(header: pdpb::ResponseHeader, refusal: &Refusal) -> pdpb::ResponseHea
         Refusal::NotBootstrapped => pdpb::ErrorType::NotBootstrapped,
         Refusal::TombstoneStore { .. } => pdpb::ErrorType::StoreTombstone,
         Refusal::AddressTaken { .. } => pdpb::ErrorType::DuplicatedEntry,
-        Refusal::UnknownStore { .. } => pdpb::ErrorType::EntryNotFound,
+        Refusal::UnknownStore { .. } | Refusal::UnknownMember { .. } => {
+            pdpb::ErrorType::EntryNotFound
+        }
         Refusal::UnknownRegion { .. } => pdpb::ErrorType::RegionNotFound,
         Refusal::BadBootstrap { .. }
         | Refusal::BadStore { .. }
@@ -199,6 +202,7 @@ fn refusal(header: pdpb::ResponseHeader, refusal: &Refusal) -> pdpb::ResponseHea
         | Refusal::NeededStore { .. }
         | Refusal::NoTombstone { .. }
         | Refusal::LastLeader { .. }
+        | Refusal::LastMember { .. }
         | Refusal::UnknownLevel { .. }
         | Refusal::HeldStore { .. }
         | Refusal::OutOfRange { .. } => pdpb::ErrorType::InvalidValue,

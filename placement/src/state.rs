@@ -12,6 +12,7 @@ mod codec;
 mod command;
 mod labels;
 mod levels;
+mod members;
 mod records;
 mod routes;
 mod rows;
@@ -29,6 +30,7 @@ use tinykv_replica::{PeerRole, Region, StoreId};
 pub use codec::DecodeError;
 pub use command::{Command, Refusal, Reply};
 pub use levels::{LEVELS_MAX, Level, Levels};
+pub use members::MEMBERS_MAX;
 pub use records::{MemberRecord, StoreLife, StoreRecord};
 pub use routes::{Replaced, Routes};
 pub use rows::{RestoreError, Row, RowChange};
@@ -58,7 +60,10 @@ pub struct State {
     forgotten: BTreeSet<StoreId>,
     /// Stores that are to lead nothing, until that is ended.
     evicted: BTreeSet<StoreId>,
+    /// Members of the group itself, invited ones among them.
     members: BTreeMap<PeerId, MemberRecord>,
+    /// Members that were removed: they never come back under their ids (D9).
+    removed_members: BTreeSet<PeerId>,
     routes: Routes,
 }
 
@@ -74,6 +79,7 @@ impl Default for State {
             forgotten: BTreeSet::new(),
             evicted: BTreeSet::new(),
             members: BTreeMap::new(),
+            removed_members: BTreeSet::new(),
             routes: Routes::default(),
         }
     }
@@ -121,7 +127,7 @@ impl State {
         life == Some(StoreLife::Tombstone) || self.forgotten.contains(&store)
     }
 
-    /// Members of the group as they announced themselves.
+    /// Members of the group as they announced themselves, or were announced.
     pub fn members(&self) -> &BTreeMap<PeerId, MemberRecord> {
         &self.members
     }
@@ -176,6 +182,8 @@ impl State {
         let result = match command {
             Command::Found { cluster_id } => Ok(self.found(cluster_id, changes)),
             Command::RegisterMember(member) => self.register_member(member, changes),
+            Command::InviteMember(member) => self.invite_member(member, changes),
+            Command::RemoveMember { member } => self.remove_member(member, changes),
             Command::ReserveIds { count } => self.reserve_ids(count, changes),
             Command::RaiseTimestampBound { bound_ms } => {
                 Ok(self.raise_timestamp_bound(bound_ms, changes))
@@ -207,33 +215,6 @@ impl State {
         Reply::Cluster {
             id: self.cluster_id,
         }
-    }
-
-    fn register_member(
-        &mut self,
-        member: MemberRecord,
-        changes: &mut Vec<RowChange>,
-    ) -> Result<Reply, Refusal> {
-        if let Some(known) = self.members.get(&member.id) {
-            let what = if known.incarnation != member.incarnation {
-                "its data directory is another one than it registered with"
-            } else if member.start_number < known.start_number {
-                "its data directory is an older copy of the one it registered with"
-            } else {
-                ""
-            };
-            if !what.is_empty() {
-                return Err(Refusal::BadMember {
-                    name: member.name,
-                    what: what.into(),
-                });
-            }
-        }
-        if self.members.get(&member.id) != Some(&member) {
-            changes.push(RowChange::put_member(&member));
-            self.members.insert(member.id, member);
-        }
-        Ok(Reply::Done)
     }
 
     fn reserve_ids(&mut self, count: u32, changes: &mut Vec<RowChange>) -> Result<Reply, Refusal> {

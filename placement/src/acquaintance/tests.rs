@@ -36,6 +36,6 @@ fn a_damaged_or_newer_file_is_refused() {
     for text in ["", "x", "{}\ncrc32c 00000000\n", &sealed("{}")] {
         assert!(refused(text).contains("is damaged"), "{text:?}");
     }
-    let newer = r#"{"format":2,"took_part":true,"incarnations":{}}"#;
+    let newer = r#"{"format":3,"took_part":true,"incarnations":{}}"#;
     assert!(refused(&sealed(newer)).contains("newer version"));
 }

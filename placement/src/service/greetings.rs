@@ -4,7 +4,7 @@ use tinykv_proto::placement;
 use tinykv_raft::PeerId;
 use tonic::{Request, Response, Status};
 
-use super::{Service, unavailable};
+use super::{Leader, Service, unavailable};
 use crate::state::{Command, MemberRecord, Reply};
 
 #[tonic::async_trait]
@@ -31,6 +31,21 @@ impl placement::members_server::Members for Service {
         }))
     }
 
+    async fn join(
+        &self,
+        request: Request<placement::JoinRequest>,
+    ) -> Result<Response<placement::JoinResponse>, Status> {
+        let request = request.into_inner();
+        match self.find_leader().await {
+            Some(Leader::Here(_)) => Ok(Response::new(self.admit(&request))),
+            Some(Leader::There(leader)) => {
+                let answer = self.shared.neighbours.join(leader, request).await;
+                answer.map(Response::new)
+            }
+            None => Err(Status::unavailable("the placement group has no leader now")),
+        }
+    }
+
     async fn register(
         &self,
         request: Request<placement::RegisterRequest>,
@@ -44,11 +59,12 @@ impl placement::members_server::Members for Service {
             incarnation: request.incarnation,
             start_number: request.start_number,
         };
-        let Some(known) = self.shared.acquaintance.incarnation(record.id) else {
+        let known = self.shared.acquaintance.incarnation(record.id);
+        if known.is_none() && !self.is_listed(record.id) {
             let sentence = "this member has not met all the others yet";
             return Err(Status::unavailable(sentence));
-        };
-        if known != record.incarnation {
+        }
+        if known.is_some_and(|known| known != record.incarnation) {
             return Ok(Response::new(placement::RegisterResponse {
                 refusal: format!(
                     "member {} is not the one that founded the placement group: its data \
@@ -71,12 +87,18 @@ impl placement::members_server::Members for Service {
 }
 
 impl Service {
+    /// Whether the state says what to think of a member that was not there from the start.
+    fn is_listed(&self, member: PeerId) -> bool {
+        let state = self.desk().group().state().read();
+        state.members().contains_key(&member) || state.has_removed_member(member)
+    }
+
     fn check_group(&self, group: u64) -> Result<(), Status> {
         if group == self.shared.neighbours.group() {
             return Ok(());
         }
         Err(Status::failed_precondition(
-            "this member was started with another --initial-cluster",
+            "this member belongs to another placement group, or was started with another --initial-cluster",
         ))
     }
 }

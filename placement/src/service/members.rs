@@ -1,25 +1,33 @@
 //! Who belongs to the placement group.
 
-use tinykv_proto::pdpb;
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use tinykv_proto::pdpb::ErrorType;
+use tinykv_proto::placement::MemberStanding;
+use tinykv_proto::placement::change_members_request::Change;
+use tinykv_proto::{pdpb, placement};
+use tinykv_raft::PeerId;
+use tinykv_replica::PeerRole;
 use tonic::Status;
 
-use super::{Leader, Service, success};
-use crate::config::InitialCluster;
+use super::{Leader, Service, failure, millis, success, unavailable};
+use crate::config::check_address;
+use crate::leadership::Leadership;
+use crate::state::{Command, MemberRecord};
 
-/// The members as clients are told, in order of their ids.
-pub(super) fn members(cluster: &InitialCluster) -> Vec<pdpb::Member> {
-    cluster
-        .members()
-        .iter()
-        .map(|member| pdpb::Member {
-            name: member.name.clone(),
-            member_id: member.id.0,
-            peer_urls: vec![member.url()],
-            client_urls: vec![member.url()],
-            binary_version: env!("CARGO_PKG_VERSION").into(),
-            ..pdpb::Member::default()
-        })
-        .collect()
+/// A voter silent for longer counts as away when another one is to leave.
+const SILENCE_MAX: Duration = Duration::from_secs(3);
+
+fn shown(id: PeerId, name: &str, url: String) -> pdpb::Member {
+    pdpb::Member {
+        name: name.to_owned(),
+        member_id: id.0,
+        peer_urls: vec![url.clone()],
+        client_urls: vec![url],
+        binary_version: env!("CARGO_PKG_VERSION").into(),
+        ..pdpb::Member::default()
+    }
 }
 
 impl Service {
@@ -32,18 +40,197 @@ impl Service {
             None => None,
         };
         let cluster_id = self.cluster_id()?;
+        let members = self.members();
         let leader = id.and_then(|id| {
-            let mut members = self.shared.members.iter();
-            members.find(|member| member.member_id == id.0)
+            let mut members = members.iter();
+            members.find(|member| member.member_id == id.0).cloned()
         });
-        let Some(leader) = leader.cloned() else {
+        let Some(leader) = leader else {
             return Err(Status::unavailable("the placement group has no leader now"));
         };
         Ok(pdpb::GetMembersResponse {
             header: Some(success(cluster_id)),
-            members: self.shared.members.clone(),
+            members,
             leader: Some(leader.clone()),
             etcd_leader: Some(leader),
         })
+    }
+
+    /// The members as clients are told, in order of their ids: those known from the start, and those
+    /// that joined.
+    pub(super) fn members(&self) -> Vec<pdpb::Member> {
+        let state = self.desk().group().state().read();
+        let first = self.shared.first.iter();
+        let first = first.filter(|it| !state.has_removed_member(it.id));
+        let mut members: BTreeMap<PeerId, pdpb::Member> = first
+            .map(|it| (it.id, shown(it.id, &it.name, it.url())))
+            .collect();
+        let came = state.members().values().filter(|it| !it.is_invited());
+        members.extend(came.map(|it| (it.id, shown(it.id, &it.name, it.url.clone()))));
+        members.into_values().collect()
+    }
+
+    /// Adds or removes a member, if asked to, and tells how all stand.
+    pub(super) async fn steer_members(
+        &self,
+        message: placement::ChangeMembersRequest,
+    ) -> Result<placement::ChangeMembersResponse, Status> {
+        let leadership = self.lead().await?;
+        let mut header = self.operator_header(message.header.as_ref())?;
+        let command = match message.change {
+            None => None,
+            Some(Change::Add(new)) => Some(self.invitation(&leadership, new).await?),
+            Some(Change::Remove(id)) => {
+                let member = PeerId(id);
+                if let Some(sentence) = self.why_needed(member).await {
+                    return Ok(placement::ChangeMembersResponse {
+                        header: Some(failure(header, ErrorType::InvalidValue, sentence)),
+                        members: Vec::new(),
+                    });
+                }
+                Some(Ok(Command::RemoveMember { member }))
+            }
+        };
+        match command {
+            None => {}
+            Some(Ok(command)) => header = self.change(header, &command).await?,
+            Some(Err(sentence)) => {
+                header = failure(header, ErrorType::InvalidValue, sentence);
+            }
+        }
+        Ok(placement::ChangeMembersResponse {
+            header: Some(header),
+            members: self.standings().await,
+        })
+    }
+
+    /// The entry that lets a member join, or what is wrong with it.
+    async fn invitation(
+        &self,
+        leadership: &Leadership,
+        new: placement::NewMember,
+    ) -> Result<Result<Command, String>, Status> {
+        let address = new.url.strip_prefix("http://").unwrap_or(&new.url);
+        if new.name.is_empty() || check_address(address, "the address").is_err() {
+            return Ok(Err(format!(
+                "a member is added by a name and an address HOST:PORT, not by `{}` and `{address}`",
+                new.name
+            )));
+        }
+        let ids = self.desk().take_ids(leadership, 1).await;
+        let ids = ids.map_err(|error| unavailable(&error))?;
+        Ok(Ok(Command::InviteMember(MemberRecord {
+            id: PeerId(ids.start),
+            name: new.name,
+            url: format!("http://{address}"),
+            incarnation: 0,
+            start_number: 0,
+        })))
+    }
+
+    /// Why the group could not work without a voter, if so.
+    async fn why_needed(&self, member: PeerId) -> Option<String> {
+        let group = self.desk().group();
+        let region = group.region()?;
+        let voters = region.peers.iter().filter(|it| it.role == PeerRole::Voter);
+        let staying: Vec<PeerId> = voters.map(|it| it.id).filter(|it| *it != member).collect();
+        region.peer(member)?;
+        let status = group.status().await?;
+        let silent = status.silent.iter().filter(|it| it.1 > SILENCE_MAX);
+        let silent = silent.filter(|it| staying.contains(&it.0)).count();
+        let is_enough = staying.len() - silent > staying.len() / 2;
+        (!is_enough && !staying.is_empty()).then(|| {
+            format!(
+                "of the {} members that would stay {silent} do not answer, and the group would stand \
+                 still: bring them back, or add others first",
+                staying.len()
+            )
+        })
+    }
+
+    /// How the members stand.
+    async fn standings(&self) -> Vec<placement::MemberStatus> {
+        let group = self.desk().group();
+        let silent = group.status().await.map(|status| status.silent);
+        let silent: BTreeMap<PeerId, Duration> = silent.into_iter().flatten().collect();
+        let leader = group.office().leader;
+        let region = group.region().unwrap_or_default();
+        let role = |id: PeerId| region.peer(id).map(|peer| peer.role);
+        let members = self.members();
+        let state = group.state().read();
+        let told = members.into_iter().map(|it| {
+            let id = PeerId(it.member_id);
+            let standing = match role(id) {
+                Some(PeerRole::Voter) => MemberStanding::Voting,
+                Some(_) | None => MemberStanding::Joining,
+            };
+            let url = it.client_urls.into_iter().next().unwrap_or_default();
+            (id, it.name, url, standing)
+        });
+        let invited = state.members().values().filter(|it| it.is_invited());
+        let invited = invited.map(|it| {
+            let standing = MemberStanding::Invited;
+            (it.id, it.name.clone(), it.url.clone(), standing)
+        });
+        let leaving = state.removed_members().filter(|it| role(*it).is_some());
+        let leaving = leaving.map(|id| {
+            let standing = MemberStanding::Leaving;
+            (id, String::new(), String::new(), standing)
+        });
+        let mut members: Vec<_> = told.chain(invited).chain(leaving).collect();
+        members.sort_by_key(|member| member.0);
+        let status = |(id, name, url, standing): (PeerId, String, String, MemberStanding)| {
+            placement::MemberStatus {
+                member_id: id.0,
+                name,
+                url,
+                standing: standing.into(),
+                leads: leader == Some(id),
+                silent_ms: silent.get(&id).copied().map_or(0, millis),
+            }
+        };
+        members.into_iter().map(status).collect()
+    }
+
+    /// Whom a process joins that was added under this name and address.
+    pub(super) fn admit(&self, request: &placement::JoinRequest) -> placement::JoinResponse {
+        let name = &request.name;
+        let state = self.desk().group().state().read();
+        let mut members = state.members().values();
+        let refusal = match members.find(|it| it.name == *name) {
+            None => format!(
+                "no member {name} was added to the placement group: `tinykv-ctl member add {name} \
+                 {}` does that",
+                request.url.trim_start_matches("http://")
+            ),
+            Some(member) if !member.is_invited() => format!(
+                "member {name} has joined already, with another data directory: bring that back, or \
+                 remove the member and add it anew"
+            ),
+            Some(member) if member.url != request.url => format!(
+                "member {name} was added with the address {}, but is reached at {} \
+                 (--advertise-addr)",
+                member.url, request.url
+            ),
+            Some(member) => {
+                let came = state.members().values().filter(|it| !it.is_invited());
+                let known = came.map(|it| placement::Acquaintance {
+                    member_id: it.id.0,
+                    name: it.name.clone(),
+                    url: it.url.clone(),
+                    incarnation: it.incarnation,
+                });
+                return placement::JoinResponse {
+                    refusal: String::new(),
+                    group: self.shared.neighbours.group(),
+                    member_id: member.id.0,
+                    members: known.collect(),
+                };
+            }
+        };
+        placement::JoinResponse {
+            refusal,
+            ..placement::JoinResponse::default()
+        }
     }
 }

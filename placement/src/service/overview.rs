@@ -41,7 +41,7 @@ impl placement::placement_server::Placement for Service {
         Ok(Response::new(placement::OverviewResponse {
             header: Some(header),
             settings: Some(settings(&state)),
-            members: self.shared.members.clone(),
+            members: self.members(),
             leader_member_id,
             stores: list_stores(view, state.settings(), now),
             regions,
@@ -119,6 +119,15 @@ impl placement::placement_server::Placement for Service {
         request: Request<placement::LabelStoreRequest>,
     ) -> Result<Response<placement::LabelStoreResponse>, Status> {
         self.set_labels(request.into_inner())
+            .await
+            .map(Response::new)
+    }
+
+    async fn change_members(
+        &self,
+        request: Request<placement::ChangeMembersRequest>,
+    ) -> Result<Response<placement::ChangeMembersResponse>, Status> {
+        self.steer_members(request.into_inner())
             .await
             .map(Response::new)
     }

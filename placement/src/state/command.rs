@@ -6,7 +6,7 @@
 use std::collections::BTreeMap;
 
 use bytes::Bytes;
-use tinykv_raft::GroupId;
+use tinykv_raft::{GroupId, PeerId};
 use tinykv_replica::{Region, StoreId};
 
 use super::codec::{DecodeError, Reader, Writer, unknown};
@@ -29,6 +29,13 @@ pub enum Command {
     },
     /// A member says who it is at its start.
     RegisterMember(MemberRecord),
+    /// A member may join: by name, address and an id that nobody had.
+    InviteMember(MemberRecord),
+    /// A member is to leave, for good.
+    RemoveMember {
+        /// Which.
+        member: PeerId,
+    },
     /// Hands out a run of ids to whoever proposed this, for ever, leader or not.
     ReserveIds {
         /// How many, at least 1.
@@ -100,7 +107,10 @@ impl Command {
         let mut out = Writer::new(VERSION, self.tag());
         match self {
             Command::Found { cluster_id } => out.u64(*cluster_id),
-            Command::RegisterMember(member) => member.encode(&mut out),
+            Command::RegisterMember(member) | Command::InviteMember(member) => {
+                member.encode(&mut out);
+            }
+            Command::RemoveMember { member } => out.u64(member.0),
             Command::ReserveIds { count } => out.u32(*count),
             Command::RaiseTimestampBound { bound_ms } => out.u64(*bound_ms),
             Command::Bootstrap { store, regions } => {
@@ -173,6 +183,10 @@ impl Command {
                 store: StoreId(from.u64("store id")?),
                 labels: decode_labels(&mut from)?,
             },
+            15 => Command::InviteMember(MemberRecord::decode(&mut from)?),
+            16 => Command::RemoveMember {
+                member: PeerId(from.u64("member id")?),
+            },
             other => return Err(unknown("command tag", other)),
         };
         from.finish()?;
@@ -195,6 +209,8 @@ impl Command {
             Command::EvictLeaders { .. } => 12,
             Command::AdmitLeaders { .. } => 13,
             Command::SetLabels { .. } => 14,
+            Command::InviteMember(_) => 15,
+            Command::RemoveMember { .. } => 16,
         }
     }
 }
@@ -362,6 +378,20 @@ pub enum Refusal {
         name: String,
         /// What does not fit.
         what: String,
+    },
+    /// No such member of the placement group.
+    #[error(
+        "there is no member {member} of the placement group: list the members for those there are"
+    )]
+    UnknownMember {
+        /// The id asked for.
+        member: PeerId,
+    },
+    /// Somebody must be there.
+    #[error("{name} is the last member of the placement group: add another one first")]
+    LastMember {
+        /// Its name.
+        name: String,
     },
     /// A region descriptor that no region can have.
     #[error("region {region} is malformed: {what}")]

@@ -48,11 +48,11 @@ pub enum StoreLife {
 pub struct MemberRecord {
     /// Its peer id in the group.
     pub id: PeerId,
-    /// Its name in `--initial-cluster`.
+    /// Its name, for people.
     pub name: String,
     /// Where clients and members reach it, `http://host:port`.
     pub url: String,
-    /// The random number its data directory was made with (D9).
+    /// The random number its data directory was made with (D9); 0 until its process has registered.
     pub incarnation: u64,
     /// How often that directory was started (D9).
     pub start_number: u64,
@@ -130,6 +130,11 @@ impl StoreLife {
 }
 
 impl MemberRecord {
+    /// Whether its process has yet to register.
+    pub fn is_invited(&self) -> bool {
+        self.incarnation == 0
+    }
+
     pub(crate) fn encode(&self, out: &mut Writer) {
         out.u64(self.id.0);
         out.text(&self.name);

@@ -9,12 +9,13 @@
 //! | `m` + member id | a member |
 //! | `r` + region id | a region |
 //! | `s` + store id | a store |
+//! | `x` + member id | a member that was removed: its id |
 //!
 //! Ids are big-endian, so rows of a kind are in order. Every value has a format version.
 
 use bytes::Bytes;
 use thiserror::Error;
-use tinykv_raft::GroupId;
+use tinykv_raft::{GroupId, PeerId};
 use tinykv_replica::{Region, StoreId};
 
 use super::codec::{DecodeError, Reader, Writer};
@@ -31,6 +32,7 @@ const SETTINGS: u8 = b'g';
 const MEMBER: u8 = b'm';
 const REGION: u8 = b'r';
 const STORE: u8 = b's';
+const REMOVED_MEMBER: u8 = b'x';
 
 /// One stored row.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -70,6 +72,16 @@ impl RowChange {
 
     pub(super) fn put_member(member: &MemberRecord) -> RowChange {
         put(MEMBER, Some(member.id.0), |out| member.encode(out))
+    }
+
+    pub(super) fn delete_member(id: PeerId) -> RowChange {
+        RowChange::Delete {
+            key: key(MEMBER, Some(id.0)),
+        }
+    }
+
+    pub(super) fn put_removed_member(id: PeerId) -> RowChange {
+        put(REMOVED_MEMBER, Some(id.0), |out| out.u64(id.0))
     }
 
     pub(super) fn put_region(region: &Region) -> RowChange {
@@ -155,6 +167,9 @@ impl State {
             MEMBER => {
                 let member = MemberRecord::decode(&mut from)?;
                 self.members.insert(member.id, member);
+            }
+            REMOVED_MEMBER => {
+                self.removed_members.insert(PeerId(from.u64("member id")?));
             }
             REGION => {
                 self.routes.insert(decode_region(&mut from)?);

@@ -6,6 +6,7 @@ mod drains;
 mod failover;
 mod hand;
 mod heartbeats;
+mod joining;
 mod labels;
 mod members;
 mod merges;

@@ -139,7 +139,7 @@ pub(crate) async fn get_members(address: &str) -> Option<pdpb::GetMembersRespons
 }
 
 /// Runs a process that ends by itself; its status and what it said.
-async fn ended(command: Command) -> (ExitStatus, String) {
+pub(crate) async fn ended(command: Command) -> (ExitStatus, String) {
     let mut command = tokio::process::Command::from(command);
     let ended = command.kill_on_drop(true).output();
     let ended = tokio::time::timeout(LIMIT, ended).await;

@@ -52,7 +52,15 @@ impl Drain {
         if self.wait {
             let not_yet = format!("store {id} has not left");
             let look = async || ask(&link, id, Leaving::Look).await;
-            progress = watch(global, &not_yet, progress, Progress::stage, look).await?;
+            progress = watch(
+                global,
+                &not_yet,
+                "store list",
+                progress,
+                Progress::stage,
+                look,
+            )
+            .await?;
         }
         match global.output() {
             Output::Json => output::json(&progress),

@@ -44,7 +44,15 @@ impl EvictLeader {
         if self.wait {
             let not_yet = format!("store {id} still leads regions");
             let look = async || ask(&link, id, Eviction::Look).await;
-            progress = watch(global, &not_yet, progress, Progress::stage, look).await?;
+            progress = watch(
+                global,
+                &not_yet,
+                "store list",
+                progress,
+                Progress::stage,
+                look,
+            )
+            .await?;
         }
         match global.output() {
             Output::Json => output::json(&progress),

@@ -10,6 +10,7 @@ mod import;
 mod label;
 mod lifetime;
 mod member;
+mod membership;
 mod operate;
 mod operator;
 mod progress;

@@ -53,7 +53,15 @@ impl Scatter {
         if self.wait {
             let look = async || ask(global, ids, false, began.elapsed()).await;
             let not_yet = "the regions are not spread";
-            progress = watch(global, not_yet, progress, Progress::stage, look).await?;
+            progress = watch(
+                global,
+                not_yet,
+                "store list",
+                progress,
+                Progress::stage,
+                look,
+            )
+            .await?;
         }
         match global.output() {
             Output::Json => output::json(&progress),

@@ -22,10 +22,12 @@ pub(super) enum Stage {
     CalledOff(String),
 }
 
-/// Looks again and again until it is done; `not_yet` begins the sentence that the time is over.
+/// Looks again and again until it is done; `not_yet` begins the sentence that the time is over, and
+/// `see` is the command that shows more.
 pub(super) async fn watch<P>(
     global: &Global,
     not_yet: &str,
+    see: &str,
     mut progress: P,
     stage: impl Fn(&P) -> Stage,
     look: impl AsyncFn() -> Result<P, Failure>,
@@ -46,7 +48,7 @@ pub(super) async fn watch<P>(
         if global.timeout.is_some_and(|patience| waited >= patience) {
             let left = shown.first().map_or("", String::as_str);
             return Err(Failure::Unreachable(format!(
-                "{not_yet} after {waited:.0?}: {left}; it goes on, see `store list`"
+                "{not_yet} after {waited:.0?}: {left}; it goes on, see `{see}`"
             )));
         }
         sleep(POLL).await;

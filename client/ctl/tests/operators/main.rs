@@ -37,6 +37,8 @@ struct World {
     /// Looks after which the leader forgets it, as after a fail-over.
     forgets_after: Option<u32>,
     regions: Vec<placement::RegionStatus>,
+    /// The member that comes or goes, and what it will be told to be, the last first.
+    seat: Option<(&'static str, Vec<placement::MemberStanding>)>,
 }
 
 #[derive(Clone)]
@@ -215,6 +217,49 @@ impl Placement for Member {
                 name: "transfers_max".to_owned(),
                 value,
             }],
+        }))
+    }
+
+    /// A member comes nearer to voting with every look; one that was removed is gone at the second.
+    async fn change_members(
+        &self,
+        request: Request<placement::ChangeMembersRequest>,
+    ) -> Result<Response<placement::ChangeMembersResponse>, Status> {
+        use placement::MemberStanding::{Invited, Joining, Leaving, Voting};
+        use placement::change_members_request::Change;
+        let mut world = self.lead()?;
+        let change = request.into_inner().change;
+        match &change {
+            Some(Change::Add(_)) => world.seat = Some(("new", vec![Voting, Joining, Invited])),
+            Some(Change::Remove(3)) => world.seat = Some(("old", vec![Leaving])),
+            Some(Change::Remove(_)) | None => {}
+        }
+        let there = members(&world).into_iter();
+        let mut told: Vec<placement::MemberStatus> = there
+            .map(|it| placement::MemberStatus {
+                member_id: it.member_id,
+                name: it.name,
+                url: it.client_urls[0].clone(),
+                standing: Voting.into(),
+                leads: it.member_id == 2,
+                silent_ms: 0,
+            })
+            .collect();
+        let (name, next) = match &mut world.seat {
+            None => ("old", Some(Voting)),
+            Some(("new", standings)) if standings.len() == 1 => ("new", Some(standings[0])),
+            Some((name, standings)) => (*name, standings.pop()),
+        };
+        told.extend(next.map(|standing| placement::MemberStatus {
+            member_id: 3,
+            name: name.into(),
+            url: format!("http://{name}:1"),
+            standing: standing.into(),
+            ..placement::MemberStatus::default()
+        }));
+        Ok(Response::new(placement::ChangeMembersResponse {
+            header: header(change.and_then(|_| world.refusal.take())),
+            members: told,
         }))
     }
 

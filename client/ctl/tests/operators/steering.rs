@@ -161,3 +161,40 @@ async fn settings_are_shown_set_and_refused() {
         "{refused:?}"
     );
 }
+
+#[tokio::test]
+async fn a_member_is_added_and_waited_for() {
+    let fake = Fake::start().await;
+    let ran = fake.ctl(&["member", "add", "new", "new:1", "--wait"]).await;
+    assert_eq!(ran.code, Some(0), "{ran:?}");
+    assert_eq!(ran.out, "new votes as member 3\n");
+    let lines: Vec<&str> = ran.err.lines().collect();
+    let start = "start it with: tinykv-placement --name new --addr new:1 --data-dir DIR --join ";
+    assert!(lines[0].starts_with(start), "{lines:?}");
+    assert_eq!(
+        lines[1..],
+        ["the process of new has not come yet", "new gets the log"]
+    );
+    let listed = fake.ctl(&["member", "list"]).await;
+    assert!(
+        listed.out.contains("new") && listed.out.contains("follower"),
+        "{listed:?}"
+    );
+}
+
+#[tokio::test]
+async fn a_member_is_removed_by_name_or_refused() {
+    let fake = Fake::start().await;
+    let nobody = fake.ctl(&["member", "remove", "x"]).await;
+    assert_eq!(nobody.code, Some(1), "{nobody:?}");
+    assert!(nobody.err.contains("there is no member x"), "{nobody:?}");
+    fake.world().refusal = Some("the group would stand still");
+    let refused = fake.ctl(&["member", "remove", "old"]).await;
+    assert_eq!(refused.code, Some(1), "{refused:?}");
+    assert!(refused.err.contains("stand still"), "{refused:?}");
+    let fake = Fake::start().await;
+    let ran = fake.ctl(&["member", "remove", "old", "--wait"]).await;
+    assert_eq!(ran.code, Some(0), "{ran:?}");
+    assert!(ran.out.starts_with("old is removed"), "{ran:?}");
+    assert_eq!(ran.err, "old is leaving\n");
+}

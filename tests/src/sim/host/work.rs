@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use tinykv_engine::EngineError;
-use tinykv_raft::{GroupId, MessageBody};
+use tinykv_raft::{GroupId, MessageBody, PeerId};
 use tinykv_replica::{
     Effects, EntryFetch, Event, Heartbeat, Outcome, PeerBody, PeerMessage, ReadError, StateMachine,
     StoreId, ValueFetch, WaiterId,
@@ -256,7 +256,17 @@ impl<S: StateMachine> Host<S> {
         if let Some(running) = &mut self.running {
             running.flush_wanted |= !effects.flushes.is_empty();
         }
-        for (group, peer, error) in &effects.damaged {
+        self.check_damaged(context, &effects.damaged)?;
+        self.start_sync(context)
+    }
+
+    /// D6: who takes no part any more has a reason to.
+    fn check_damaged(
+        &self,
+        context: &mut Context,
+        damaged: &[(GroupId, PeerId, ReadError)],
+    ) -> Result<(), Trouble> {
+        for (group, peer, error) in damaged {
             // Nothing is known of it, and the log may have lost it.
             let is_kept = context.invariants.is_kept(self.id, *group, *peer);
             let called = self.config.log_was_damaged && !is_kept;
@@ -277,7 +287,7 @@ impl<S: StateMachine> Host<S> {
             ));
             context.invariants.on_damaged(*group, *peer);
         }
-        self.start_sync(context)
+        Ok(())
     }
 
     /// The pool does it when it gets to it.
