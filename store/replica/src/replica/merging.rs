@@ -254,7 +254,8 @@ impl<S: StateMachine> Replica<S> {
     pub(super) fn tick_merge(&mut self, run: &mut Run<'_, S::Reply>) {
         if self.freeze().is_some() {
             self.merging.frozen_ticks = self.merging.frozen_ticks.saturating_add(1);
-            if self.merging.frozen_ticks.is_multiple_of(ASK_TICKS) {
+            let is_impatient = planted(Mutant::RolledBackUndecided);
+            if self.merging.frozen_ticks.is_multiple_of(ASK_TICKS) || is_impatient {
                 self.plead(run);
             }
         }
