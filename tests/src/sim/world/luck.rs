@@ -1,8 +1,8 @@
 //! Bad luck, as the plan of the seed has it.
 
 use tinykv_env::CrashMode;
-use tinykv_raft::Willingness;
-use tinykv_replica::{PeerRole, StoreId};
+use tinykv_raft::{GroupId, Willingness};
+use tinykv_replica::{Peer, PeerRole, StoreId};
 
 use super::super::faults::Fault;
 use super::super::happening::{Happening, client_address};
@@ -144,9 +144,23 @@ impl World {
         let is_safe = regions.iter().all(|(id, region)| {
             let voters = region.peers.iter().filter(|peer| is_voter(peer.role));
             let removal = self.removals.get(id);
-            voters.count() > 2 && removal.is_none_or(|asked| *asked < region.epoch.conf_ver)
+            let are_there = voters.clone().all(|peer| !self.may_be_lost(*id, peer));
+            are_there
+                && voters.count() > 2
+                && removal.is_none_or(|asked| *asked < region.epoch.conf_ver)
         });
         !hurt && is_safe
+    }
+
+    /// Whether a peer will be called damaged when it is called, because damage of the log may have taken
+    /// all there was of it.
+    fn may_be_lost(&self, group: GroupId, peer: &Peer) -> bool {
+        let store = self.stores.iter().find(|it| it.host.id == peer.store);
+        store.is_some_and(|store| {
+            let running = store.host.running.as_ref();
+            let lives = running.and_then(|running| running.shard.peer(group));
+            store.host.config.log_was_damaged && lives.is_none_or(|lives| lives.id != peer.id)
+        })
     }
 
     /// Whether acknowledged data of a store may be lost, or it is down.
