@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use tinykv_mutants::{Mutant, planted};
 use tinykv_raft::GroupId;
 use tinykv_wal::Record;
 
@@ -70,7 +71,7 @@ impl Grave {
         self.stage = Stage::Dropping;
         let region = self.record.leftover.clone().map(Arc::new);
         // What is another region's now stays.
-        let is_own = self.record.merged_into.is_none();
+        let is_own = self.record.merged_into.is_none() || planted(Mutant::MergedDataDropped);
         let own = region.iter().filter(|_| is_own);
         let drop = own.flat_map(|region| S::ranges(region));
         run.effects.destroys.push(Destroy {

@@ -10,7 +10,7 @@ use crate::region::{
     Peer, Region, RegionEpoch, RegionState, decode_peer, decode_region, encode_peer, encode_region,
 };
 
-const FORMAT_BIRTH: u8 = 2;
+const FORMAT_BIRTH: u8 = 3;
 const FORMAT_TOMBSTONE: u8 = 3;
 const FORMAT_INSTALLING: u8 = 2;
 
@@ -33,6 +33,9 @@ pub struct BirthRecord {
     /// The epoch at which it was a member for certain: of its first state, or of the message that
     /// called it into life.
     pub epoch: RegionEpoch,
+    /// The first key of its region at that epoch. It leaves the region only in a merge: whoever holds it
+    /// later knows what became of the region.
+    pub start: Bytes,
     /// Its first state; `None` for a peer that a leader's message called into life and that waits
     /// for a snapshot.
     pub state: Option<RegionState>,
@@ -56,6 +59,7 @@ impl BirthRecord {
         encode_peer(self.peer, &mut to);
         to.u64(self.epoch.conf_ver);
         to.u64(self.epoch.version);
+        to.bytes(&self.start);
         match &self.state {
             None if self.may_have_lived => to.u8(NO_STATE_ANY_MORE),
             None => to.u8(NO_STATE),
@@ -76,6 +80,7 @@ impl BirthRecord {
             conf_ver: from.u64()?,
             version: from.u64()?,
         };
+        let start = from.bytes()?;
         let (state, may_have_lived) = match from.u8()? {
             NO_STATE => (None, false),
             STATE => (Some(RegionState::decode_from(&mut from)?), false),
@@ -87,6 +92,7 @@ impl BirthRecord {
         Ok(BirthRecord {
             peer,
             epoch,
+            start,
             state,
             parent,
             may_have_lived,

@@ -134,6 +134,17 @@ pub enum Mutant {
     ResentInDoubt,
     /// A scan goes on just above the border of two regions, and misses the key that stands there.
     ScanSkipsBorder,
+    /// The source of a merge goes on serving and accepting after its freeze was proposed and applied.
+    FreezeForgotten,
+    /// A merge is committed though a peer of the source lacks a part of its log.
+    MergedBeforeAllHaveIt,
+    /// The target takes over the source's keys here without waiting until the source here has applied
+    /// its log.
+    MergedWithoutSource,
+    /// The source thaws because its target has not committed the merge yet: both may come to pass.
+    RolledBackUndecided,
+    /// A peer that was merged into another is buried with the data, which is the other's by now.
+    MergedDataDropped,
 }
 
 impl Mutant {
@@ -194,6 +205,11 @@ impl Mutant {
         Mutant::StaleHeartbeatTaken,
         Mutant::ResentInDoubt,
         Mutant::ScanSkipsBorder,
+        Mutant::FreezeForgotten,
+        Mutant::MergedBeforeAllHaveIt,
+        Mutant::MergedWithoutSource,
+        Mutant::RolledBackUndecided,
+        Mutant::MergedDataDropped,
     ];
 
     /// The promises it breaks, by their ids in the contract.
@@ -246,6 +262,11 @@ impl Mutant {
             Mutant::BatchTorn => "C1, L1",
             Mutant::ResentInDoubt => "K2, K4",
             Mutant::ScanSkipsBorder => "C4",
+            Mutant::FreezeForgotten => "M3, M5",
+            Mutant::MergedBeforeAllHaveIt
+            | Mutant::MergedWithoutSource
+            | Mutant::RolledBackUndecided
+            | Mutant::MergedDataDropped => "M5",
         }
     }
 }

@@ -173,6 +173,7 @@ fn begin_installation(dir: &DataDir, wal: &mut Wal) {
         peer: learner(),
         state: None,
         epoch: RegionEpoch::FIRST,
+        start: Bytes::new(),
         parent: None,
         may_have_lived: false,
     };

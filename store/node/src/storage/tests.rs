@@ -62,6 +62,7 @@ fn begin_installation(path: &Path) {
         peer: learner,
         state: None,
         epoch: RegionEpoch::FIRST,
+        start: Bytes::new(),
         parent: None,
         may_have_lived: false,
     };

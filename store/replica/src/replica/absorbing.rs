@@ -3,6 +3,7 @@
 
 use std::collections::BTreeSet;
 
+use tinykv_mutants::{Mutant, planted};
 use tinykv_raft::{EntryId, GroupId, PeerId};
 
 use super::Replica;
@@ -167,6 +168,10 @@ impl<S: StateMachine> Replica<S> {
             is_ready: false,
             ticks: 0,
         };
+        if planted(Mutant::MergedWithoutSource) {
+            let answer = self.absorb(absorbing, run)?;
+            return Ok(Progress::Done(Ok(Some(answer))));
+        }
         self.forget_arrival(run);
         self.ask_to_yield(&absorbing, run);
         self.merging.absorbing = Some(absorbing);

@@ -21,7 +21,7 @@ use crate::event::Birth;
 use crate::machine::{ReadError, StateMachine};
 use crate::outcome::{Doubt, Outcome, Refusal};
 use crate::record::{BirthRecord, TombstoneRecord};
-use crate::region::{FIRST_ENTRY, Peer, Region, RegionEpoch, RegionState};
+use crate::region::{FIRST_ENTRY, Peer, Region, RegionState};
 use crate::run::{Durable, Run};
 use crate::shard::RecoveredReplica;
 
@@ -30,11 +30,11 @@ impl<S: StateMachine> Replica<S> {
     pub(crate) fn found(birth: Birth, machine: S, run: &mut Run<'_, S::Reply>) -> Replica<S> {
         let Birth { peer, state } = birth;
         let group = state.region.id;
-        let epoch = state.region.epoch;
         let initial = founding(&state, run.now);
         let record = BirthRecord {
             peer,
-            epoch,
+            epoch: state.region.epoch,
+            start: state.region.start.clone(),
             state: Some(state.clone()),
             parent: None,
             may_have_lived: false,
@@ -45,7 +45,7 @@ impl<S: StateMachine> Replica<S> {
             hard_state: initial.hard_state,
             truncated: FIRST_ENTRY,
         });
-        let mut replica = Replica::with(group, peer, epoch, initial, machine, run.config);
+        let mut replica = Replica::with(group, &record, initial, machine, run.config);
         replica.await_durable(Durable::Birth, run);
         replica.set_state(state);
         replica.is_state_dirty = true;
@@ -68,8 +68,7 @@ impl<S: StateMachine> Replica<S> {
             hard_state: initial.hard_state,
             truncated: initial.truncated,
         });
-        let (peer, epoch) = (birth.peer, birth.epoch);
-        let mut replica = Replica::with(group, peer, epoch, initial, machine, run.config);
+        let mut replica = Replica::with(group, birth, initial, machine, run.config);
         replica.await_durable(Durable::Birth, run);
         if let Err(error) = check_new(birth) {
             replica.on_damage(error, run);
@@ -80,14 +79,14 @@ impl<S: StateMachine> Replica<S> {
     /// A peer found by a restart. What cannot be right makes it damaged; the others go on.
     pub(crate) fn recover(
         found: RecoveredReplica,
-        birth: BirthRecord,
+        mut birth: BirthRecord,
         split_floor: LogIndex,
         machine: S,
         run: &mut Run<'_, S::Reply>,
     ) -> Replica<S> {
-        let (group, peer, epoch, parent) = (found.group, birth.peer, birth.epoch, birth.parent);
+        let (group, parent) = (found.group, birth.parent);
         let is_new = check_new(&birth);
-        let known = known_state::<S>(&found, birth.state, run);
+        let known = known_state::<S>(&found, birth.state.take(), run);
         let left = known.as_ref().ok().cloned().flatten();
         let recovered = known.and_then(|state| {
             let mut log = found.log;
@@ -112,7 +111,7 @@ impl<S: StateMachine> Replica<S> {
             Ok(recovered) => recovered,
             Err(error) => {
                 let initial = Initial::new(Configuration::default(), run.now);
-                let mut replica = Replica::with(group, peer, epoch, initial, machine, run.config);
+                let mut replica = Replica::with(group, &birth, initial, machine, run.config);
                 replica.birth_is_durable = true;
                 replica.parent = parent;
                 replica.split_floor = split_floor;
@@ -130,7 +129,7 @@ impl<S: StateMachine> Replica<S> {
                 return replica;
             }
         };
-        let mut replica = Replica::with(group, peer, epoch, initial, machine, run.config);
+        let mut replica = Replica::with(group, &birth, initial, machine, run.config);
         replica.birth_is_durable = true;
         replica.parent = parent;
         replica.split_floor = split_floor;
@@ -160,13 +159,13 @@ impl<S: StateMachine> Replica<S> {
 
     pub(super) fn with(
         group: GroupId,
-        peer: Peer,
-        birth_epoch: RegionEpoch,
+        birth: &BirthRecord,
         initial: Initial,
         machine: S,
         config: &ShardConfig,
     ) -> Replica<S> {
         let truncated = initial.truncated;
+        let peer = birth.peer;
         let raft = Raft::new(raft_config(group, peer, config), initial);
         let applied = raft.applied();
         let term = raft.term_at(applied).unwrap_or_default();
@@ -174,10 +173,11 @@ impl<S: StateMachine> Replica<S> {
             group,
             peer,
             birth_is_durable: false,
-            birth_epoch,
+            birth_epoch: birth.epoch,
             state: None,
             region: Arc::new(Region {
                 id: group,
+                start: birth.start.clone(),
                 ..Region::default()
             }),
             is_state_dirty: false,

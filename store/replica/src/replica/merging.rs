@@ -1,6 +1,7 @@
 //! A merge as its source sees it: frozen, waiting for its fate, stopped or thawed. What both sides mean
 //! to each other is the shard's part (`shard/merging.rs`), where the reasoning stands.
 
+use tinykv_mutants::{Mutant, planted};
 use tinykv_raft::{EntryId, GroupId, LogIndex, PeerId, Term};
 
 use super::Replica;
@@ -96,9 +97,11 @@ impl<S: StateMachine> Replica<S> {
         let target = target.clone();
         let entry = self.propose_command(epoch, &AdminCommand::PrepareMerge { target }, run)?;
         self.merging.proposed_freeze = Some(entry);
-        // Before anybody can know of the freeze, nobody reads here.
-        self.void_lease(run);
-        self.refuse_reads(run);
+        if !planted(Mutant::FreezeForgotten) {
+            // Before anybody can know of the freeze, nobody reads here.
+            self.void_lease(run);
+            self.refuse_reads(run);
+        }
         Ok(entry)
     }
 
@@ -154,7 +157,7 @@ impl<S: StateMachine> Replica<S> {
             .merging
             .proposed_freeze
             .is_some_and(|entry| self.is_ahead(entry));
-        is_proposed || self.freeze().is_some()
+        (is_proposed || self.freeze().is_some()) && !planted(Mutant::FreezeForgotten)
     }
 
     /// The freeze as applied.
@@ -195,9 +198,11 @@ impl<S: StateMachine> Replica<S> {
         if !state.open {
             return Err(Refusal::NotOpen);
         }
-        self.void_lease(run);
-        run.effects.leases.retain(|cell| cell.group != self.group);
-        self.refuse_reads(run);
+        if !planted(Mutant::FreezeForgotten) {
+            self.void_lease(run);
+            run.effects.leases.retain(|cell| cell.group != self.group);
+            self.refuse_reads(run);
+        }
         self.merging.frozen_ticks = 0;
         self.merging.asked_in = None;
         self.change_state(merge::frozen(&state, target, entry), run);
@@ -248,6 +253,7 @@ impl<S: StateMachine> Replica<S> {
         others.all(|peer| {
             let has = peers.get(&peer.id).map(|it| it.matched);
             has.is_some_and(|has| has >= freeze.prepared.index)
+                || planted(Mutant::MergedBeforeAllHaveIt)
         })
     }
 

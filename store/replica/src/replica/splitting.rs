@@ -241,14 +241,14 @@ impl<S: StateMachine> Replica<S> {
     ) -> Replica<S> {
         let Birth { peer, state } = birth;
         let group = state.region.id;
-        let epoch = state.region.epoch;
         let initial = Initial {
             birth: tinykv_raft::Birth::Split,
             ..founding(&state, run.now)
         };
         let record = BirthRecord {
             peer,
-            epoch,
+            epoch: state.region.epoch,
+            start: state.region.start.clone(),
             state: Some(state.clone()),
             parent: Some(parent),
             may_have_lived: false,
@@ -259,7 +259,7 @@ impl<S: StateMachine> Replica<S> {
             hard_state: initial.hard_state,
             truncated: FIRST_ENTRY,
         });
-        let mut replica = Replica::with(group, peer, epoch, initial, machine, run.config);
+        let mut replica = Replica::with(group, &record, initial, machine, run.config);
         replica.parent = Some(parent);
         replica.awaits_parent = true;
         replica.await_durable(Durable::Birth, run);

@@ -3,6 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use bytes::Bytes;
 use tinykv_raft::{EntryId, PeerId, Role, Status};
 
 use super::Replica;
@@ -20,6 +21,8 @@ pub struct GroupStatus {
     /// The newest epoch at which this peer is known to have been a member: of the region, or, while
     /// that is not known, of the message that called the peer into life.
     pub epoch: RegionEpoch,
+    /// The first key of its region at that epoch. Only a merge takes it from the region.
+    pub start: Bytes,
     /// The last applied entry.
     pub applied: EntryId,
     /// The Raft core's own picture: role, leader, term, and, of a leader, how far its peers are.
@@ -65,6 +68,7 @@ impl<S: StateMachine> Replica<S> {
             peer: self.peer,
             state: self.state.clone(),
             epoch: self.epoch(),
+            start: self.region.start.clone(),
             applied: self.applied,
             pending_peers,
             silent,

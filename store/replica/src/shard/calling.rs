@@ -61,6 +61,7 @@ impl<S: StateMachine> Shard<S> {
         let birth = BirthRecord {
             peer: message.to,
             epoch: message.epoch,
+            start: range.start.clone(),
             state: None,
             parent: None,
             may_have_lived,

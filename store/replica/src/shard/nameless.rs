@@ -36,6 +36,7 @@ impl<S: StateMachine> Shard<S> {
         Some(BirthRecord {
             peer,
             epoch: region.epoch,
+            start: region.start,
             state: None,
             parent: None,
             may_have_lived: true,

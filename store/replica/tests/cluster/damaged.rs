@@ -104,6 +104,7 @@ fn founded() -> BirthRecord {
     BirthRecord {
         peer: HERE,
         epoch: RegionEpoch::FIRST,
+        start: state(&[HERE, OTHER]).region.start,
         state: Some(state(&[HERE, OTHER])),
         parent: None,
         may_have_lived: false,
@@ -291,6 +292,7 @@ fn family() -> (Single, Effects<Vec<u32>>) {
     let birth = BirthRecord {
         peer: CHILD_HERE,
         epoch: child_state().region.epoch,
+        start: child_state().region.start,
         state: Some(child_state()),
         parent: Some(SPLIT),
         may_have_lived: false,

@@ -85,15 +85,14 @@ async fn ask(reporting: &Reporting, group: GroupId, is_meant: impl Fn(&GroupStat
         return;
     };
     let peer = status.peer.id;
-    let is_orphan = match GroupId(known.id) == group {
-        true => went_on_without(peer, status.epoch.conf_ver, &known),
-        // Who has its keys by now may yet need the peer, if it lives here, and looks after it.
-        false => {
-            let heir = reporting.node.directory().group(GroupId(known.id));
-            heir.is_none() && has_taken_over(status.epoch.version, &known)
-        }
+    let directory = reporting.node.directory();
+    // A peer that has no region yet is behind.
+    let version_here = |other| {
+        let view = directory.group(other)?.view();
+        let state = view.state.as_ref();
+        Some(state.map_or(0, |state| state.region.epoch.version))
     };
-    if status.raft.leader.is_none() && is_orphan {
+    if is_orphan(group, &status, &known, version_here) {
         tracing::info!(%group, %peer, "the region went on without this peer; it is destroyed");
         reporting.node.destroy(group, peer);
     }
@@ -108,23 +107,40 @@ async fn look_up(
     if known.is_some() {
         return Ok(known);
     }
-    let status = reporting.node.status(group).await;
-    match status.and_then(|status| status.state) {
-        Some(state) => reporting.placement.region_at(&state.region.start).await,
+    match reporting.node.status(group).await {
+        Some(status) => reporting.placement.region_at(&status.start).await,
         None => Ok(None),
     }
 }
 
+/// Whether a peer has no leader because the region went on without it. `known` is what placement
+/// knows of its region, or, if it knows no such region, of the one that holds its first key. Where that
+/// one lives on this store and has yet to come to that version, it may need the peer, and looks after it.
+pub fn is_orphan(
+    group: GroupId,
+    status: &GroupStatus,
+    known: &metapb::Region,
+    version_here: impl Fn(GroupId) -> Option<u64>,
+) -> bool {
+    let heir = GroupId(known.id);
+    status.raft.leader.is_none()
+        && match heir == group {
+            true => went_on_without(status.peer.id, status.epoch.conf_ver, known),
+            false => has_taken_over(status.epoch.version, known, version_here(heir)),
+        }
+}
+
 /// Whether another region, which holds the first key of one that was at version `seen`, got it after
-/// that: then that one was merged.
-pub fn has_taken_over(seen: u64, known: &metapb::Region) -> bool {
-    known.region_epoch.is_some_and(|epoch| epoch.version > seen)
+/// that (then that one was merged), and, if it lives here, at version `here`, knows that, too.
+fn has_taken_over(seen: u64, known: &metapb::Region, here: Option<u64>) -> bool {
+    let version = known.region_epoch.map_or(0, |epoch| epoch.version);
+    version > seen && here.is_none_or(|here| here >= version)
 }
 
 /// Whether the region as placement knows it no longer has the peer, by a change of membership
 /// later than `seen`, at which the peer was a member for certain. Placement may be behind: what it
 /// knows may be from before the peer was added.
-pub fn went_on_without(peer: PeerId, seen: u64, known: &metapb::Region) -> bool {
+fn went_on_without(peer: PeerId, seen: u64, known: &metapb::Region) -> bool {
     let newer = known
         .region_epoch
         .is_some_and(|epoch| epoch.conf_ver > seen);
@@ -171,8 +187,10 @@ mod tests {
             }
             region
         };
-        assert!(has_taken_over(5, &at(6)));
-        assert!(!has_taken_over(5, &at(5)), "a sibling of a split");
-        assert!(!has_taken_over(5, &at(4)), "placement is behind");
+        assert!(has_taken_over(5, &at(6), None));
+        assert!(!has_taken_over(5, &at(5), None), "a sibling of a split");
+        assert!(!has_taken_over(5, &at(4), None), "placement is behind");
+        assert!(!has_taken_over(5, &at(7), Some(6)), "it may need the peer");
+        assert!(has_taken_over(5, &at(7), Some(7)));
     }
 }

@@ -14,7 +14,7 @@ use tinykv_replica::{
 };
 use tinykv_store::command::Reply as Applied;
 use tinykv_store::reporting::order::{Order, Task, order};
-use tinykv_store::reporting::orphans::went_on_without;
+use tinykv_store::reporting::orphans::is_orphan;
 use tinykv_store::reporting::regions::heartbeat;
 use tinykv_store::service::convert::region_to_proto;
 use tinykv_store::splitting::Places;
@@ -41,6 +41,8 @@ const ORDER_TIME_MAX: Duration = Duration::from_secs(2);
 const SPLITS_MAX: usize = 64;
 /// How long a peer has no leader before placement is asked about it.
 const LEADERLESS_FOR: Duration = Duration::from_secs(3);
+/// Marks a call about whoever has the first key of a group, whose id is the rest of the number.
+const OF_HEIR: u64 = 1 << 63;
 
 /// The connection of a store to placement.
 #[derive(Debug, Default)]
@@ -214,7 +216,19 @@ impl Store {
                 region_id: group.0,
                 ..pdpb::GetRegionByIdRequest::default()
             };
-            self.ask(context, Question::Region(request));
+            self.call(context, group.0, Question::Region(request));
+        }
+    }
+
+    /// A region that placement does not know may have become a part of the one that has its first key.
+    fn ask_for_heir(&mut self, context: &mut Context, group: GroupId) {
+        let running = self.host.running.as_ref();
+        if let Some(status) = running.and_then(|running| running.shard.status(group)) {
+            let request = pdpb::GetRegionRequest {
+                region_key: status.start,
+                ..pdpb::GetRegionRequest::default()
+            };
+            self.call(context, group.0 | OF_HEIR, Question::Locate(request));
         }
     }
 
@@ -240,11 +254,11 @@ impl Store {
             Reply::Order(response) => self.obey(context, &response),
             Reply::FreshId(response) => self.on_new_peers(context, PeerId(response.id)),
             Reply::SplitIds(response) => self.split(context, call, &response.ids),
-            Reply::Region(response) => {
-                if let Some(region) = response.region {
-                    self.on_orphan(context, &region);
-                }
-            }
+            Reply::Region(response) => match response.region {
+                Some(region) => self.on_orphan(context, GroupId(call & !OF_HEIR), &region),
+                None if call & OF_HEIR == 0 => self.ask_for_heir(context, GroupId(call)),
+                None => {}
+            },
             Reply::Timestamps(_) | Reply::Command(_) => {}
         }
     }
@@ -407,14 +421,25 @@ impl Store {
     }
 
     /// A peer without a leader is destroyed if its region went on without it.
-    pub(in crate::sim) fn on_orphan(&mut self, context: &mut Context, known: &metapb::Region) {
-        let running = self.host.running.as_ref();
-        let group = GroupId(known.id);
-        let Some(status) = running.and_then(|running| running.shard.status(group)) else {
+    pub(in crate::sim) fn on_orphan(
+        &mut self,
+        context: &mut Context,
+        group: GroupId,
+        known: &metapb::Region,
+    ) {
+        let Some(running) = self.host.running.as_ref() else {
+            return;
+        };
+        let Some(status) = running.shard.status(group) else {
             return;
         };
         let peer = status.peer.id;
-        if status.raft.leader.is_none() && went_on_without(peer, status.epoch.conf_ver, known) {
+        // A peer that has no region yet is behind.
+        let version_here = |other| {
+            let status = running.shard.status(other)?;
+            Some(status.state.map_or(0, |state| state.region.epoch.version))
+        };
+        if is_orphan(group, &status, known, version_here) {
             context.report.probe("orphan_destroyed");
             self.host.post(context, Event::Destroy { group, peer });
         }

@@ -157,13 +157,20 @@ impl World {
         }
         let newest = self.newest_regions();
         for store in &mut self.stores {
-            for region in newest.values() {
-                let running = store.host.running.as_ref();
-                let status = running.and_then(|running| running.shard.status(region.id));
-                let is_lost = status.is_some_and(|it| it.damaged && it.state.is_none());
-                if is_lost && let Some(known) = region_to_proto(region, Asker::Stored) {
-                    store.on_orphan(&mut self.context, &known);
-                }
+            let Some(running) = &store.host.running else {
+                continue;
+            };
+            let groups = running.shard.groups();
+            let statuses = groups.filter_map(|it| Some((it, running.shard.status(it)?)));
+            let lost = statuses.filter(|(_, it)| it.damaged && it.state.is_none());
+            let told = lost.filter_map(|(group, status)| {
+                let heir = || newest.values().find(|it| it.contains(&status.start));
+                let region = newest.get(&group).or_else(heir)?;
+                Some((group, region_to_proto(region, Asker::Stored)?))
+            });
+            let told: Vec<_> = told.collect();
+            for (group, known) in told {
+                store.on_orphan(&mut self.context, group, &known);
             }
         }
     }
