@@ -19,6 +19,15 @@ use crate::version::TableFile;
 /// A stretch that holds more than this part of all bytes is cut finer.
 const FINENESS: u64 = 64;
 
+/// What tables hold of a range of keys, about.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Contents {
+    /// Bytes on disk.
+    pub bytes: u64,
+    /// Entries: each version of a key, and each removal of one.
+    pub entries: u64,
+}
+
 /// About how many bytes of the table hold `start..end`; an empty `end` is none.
 pub(crate) fn size_inside(file: &TableFile, start: &[u8], end: &[u8]) -> u64 {
     let range = &file.meta().range;

@@ -67,6 +67,7 @@ pub mod fuzzing;
 pub use batch::{AppliedChange, Operation, OriginId, WriteBatch};
 pub use compaction::CompactionFilter;
 pub use error::LsmError;
+pub use extent::Contents;
 pub use ingest::Ingest;
 pub use iter::Iter;
 pub use job::{Job, JobKind, JobReport};

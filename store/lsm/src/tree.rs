@@ -22,6 +22,7 @@ use tinykv_sync::ArcSwap;
 use tinykv_sync::{Condvar, Mutex};
 
 use crate::batch::{AppliedChange, OriginId, WriteBatch};
+use crate::extent::Contents;
 use crate::job::{self, Job, Jobs};
 use crate::key::{self, Sequence};
 use crate::memtable::Memtable;
@@ -263,11 +264,23 @@ impl Lsm {
     /// About how many bytes of tables hold `start..end` (an empty `end`: to the last key). What is
     /// in memory does not count. May read index blocks; what cannot be read counts whole.
     pub fn approximate_size(&self, start: &[u8], end: &[u8]) -> u64 {
+        self.approximate_contents(start, end).bytes
+    }
+
+    /// The same, with about how many entries of tables lie there: what newer ones hide and what
+    /// removes others counts, too. Of a table that reaches beyond the range, entries are taken to
+    /// be spread as its bytes are.
+    pub fn approximate_contents(&self, start: &[u8], end: &[u8]) -> Contents {
         let state = self.inner.state();
-        let files = state.version.files();
-        files
-            .map(|(_, file)| extent::size_inside(file, start, end))
-            .sum()
+        let mut contents = Contents::default();
+        for (_, file) in state.version.files() {
+            let bytes = extent::size_inside(file, start, end);
+            let (size, entries) = (file.meta().size.max(1), file.meta().entries);
+            let share = u128::from(entries) * u128::from(bytes) / u128::from(size);
+            contents.bytes += bytes;
+            contents.entries += u64::try_from(share).unwrap_or(entries);
+        }
+        contents
     }
 
     /// A key about in the middle of `start..end` (an empty `end`: to the last key) by bytes, those

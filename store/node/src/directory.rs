@@ -14,6 +14,7 @@ use tinykv_replica::{Region, RegionChange, RegionState};
 use tokio::sync::watch;
 
 use crate::lease::LeaseCell;
+use crate::traffic::Traffic;
 
 /// What is known of one group that lives here.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -35,6 +36,7 @@ pub struct RegionView {
 pub struct RegionEntry {
     group: GroupId,
     lease: LeaseCell,
+    traffic: Traffic,
     view: ArcSwap<RegionView>,
 }
 
@@ -47,6 +49,11 @@ impl RegionEntry {
     /// Where its lease is published.
     pub fn lease(&self) -> &LeaseCell {
         &self.lease
+    }
+
+    /// What is read and written of it here.
+    pub fn traffic(&self) -> &Traffic {
+        &self.traffic
     }
 
     /// What is known of it now.
@@ -120,7 +127,8 @@ impl Directory {
         others.map(|entry| entry.group).next()
     }
 
-    pub(crate) fn apply(&self, change: &RegionChange) {
+    /// Takes note of what a shard tells.
+    pub fn apply(&self, change: &RegionChange) {
         match change {
             RegionChange::Region { peer, state } => self.put_region(*peer, state),
             RegionChange::Leader {
@@ -186,6 +194,7 @@ impl Directory {
                 let entry = Arc::new(RegionEntry {
                     group,
                     lease: LeaseCell::new(),
+                    traffic: Traffic::default(),
                     view: ArcSwap::from_pointee(view),
                 });
                 tables.by_group.insert(group, Arc::clone(&entry));

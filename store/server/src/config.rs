@@ -10,6 +10,8 @@ use clap::Parser;
 use tinykv_node::failure::Failure;
 use tinykv_node::settings::CommonArgs;
 
+use crate::load_split::watch::Thresholds;
+
 /// A store of TinyKV: keeps replicas of regions, answers TiKV's raw calls and its own.
 ///
 /// A new store asks the placement driver for its identity and writes it into its data directory;
@@ -60,6 +62,16 @@ pub struct Settings {
     #[arg(long, value_name = "SIZE", default_value = "96MiB")]
     pub region_split_size: ByteSize,
 
+    /// Requests a second from which on a region is split where that divides them, once it has been so
+    /// busy for five seconds; each key of a batch is one; 0: never by requests
+    #[arg(long, value_name = "REQUESTS", default_value_t = 2500)]
+    pub region_split_qps: u64,
+
+    /// Bytes a second, read and written, from which on a region is split likewise: bytes, or a
+    /// number with KiB, MiB or GiB; 0: never by bytes
+    #[arg(long, value_name = "SIZE", default_value = "30MiB")]
+    pub region_split_flow: ByteSize,
+
     /// Seconds without a request after which a region goes to sleep: no heartbeats, no timers; the
     /// next request wakes it; 0: never
     #[arg(long, value_name = "SECONDS", default_value_t = 3)]
@@ -89,6 +101,21 @@ impl Settings {
                 SPLIT_SIZE_MIN >> 10
             )));
         }
+        if (1..SPLIT_QPS_MIN).contains(&self.region_split_qps) {
+            return Err(Failure::configuration(format!(
+                "--region-split-qps of {} requests a second is too small; at least \
+                 {SPLIT_QPS_MIN}, or 0 for never",
+                self.region_split_qps
+            )));
+        }
+        if (1..SPLIT_FLOW_MIN).contains(&self.region_split_flow.0) {
+            return Err(Failure::configuration(format!(
+                "--region-split-flow of {} bytes a second is too small; at least {} KiB, or 0 for \
+                 never",
+                self.region_split_flow.0,
+                SPLIT_FLOW_MIN >> 10
+            )));
+        }
         for (position, label) in self.labels.iter().enumerate() {
             if self.labels[..position]
                 .iter()
@@ -101,6 +128,14 @@ impl Settings {
             }
         }
         Ok(())
+    }
+
+    /// From which load on a region is split.
+    pub fn load_thresholds(&self) -> Thresholds {
+        Thresholds {
+            requests_per_s: self.region_split_qps,
+            bytes_per_s: self.region_split_flow.0,
+        }
     }
 
     /// After how many ticks of this length a region sleeps; `None` for never.
@@ -151,6 +186,9 @@ impl fmt::Display for Address {
 
 /// The smallest size at which regions are split: below, splits would cost more than they are worth.
 const SPLIT_SIZE_MIN: u64 = 64 << 10;
+/// The smallest loads at which regions are split: any store serves as much of one region.
+const SPLIT_QPS_MIN: u64 = 50;
+const SPLIT_FLOW_MIN: u64 = 64 << 10;
 
 /// A number of bytes, written with or without a unit.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -258,6 +296,19 @@ mod tests {
     }
 
     #[test]
+    fn busy_regions_are_split_from_a_load_on() {
+        let loads = |arguments: &[&str]| {
+            let loads = parse(arguments).expect("settings").load_thresholds();
+            (loads.requests_per_s, loads.bytes_per_s)
+        };
+        assert_eq!(loads(&[]), (2_500, 30 << 20));
+        let changed = ["--region-split-qps=50", "--region-split-flow=64KiB"];
+        assert_eq!(loads(&changed), (50, 64 << 10));
+        let never = ["--region-split-qps=0", "--region-split-flow=0"];
+        assert_eq!(loads(&never), (0, 0));
+    }
+
+    #[test]
     fn lists_are_split_and_schemes_are_dropped() {
         let settings = parse(&[
             "--placement=a:1,http://b:2/",
@@ -282,6 +333,10 @@ mod tests {
             ("--region-split-size=+1", "such as 96MiB"),
             ("--region-split-size=99999999999GiB", "such as 96MiB"),
             ("--region-split-size=1KiB", "at least 64 KiB"),
+            ("--region-split-qps=many", "--region-split-qps"),
+            ("--region-split-qps=49", "at least 50, or 0 for never"),
+            ("--region-split-flow=1KiB", "at least 64 KiB"),
+            ("--region-split-flow=30MB", "such as 96MiB"),
             ("--placement=host", "expected HOST:PORT"),
             ("--placement=host:0", "expected HOST:PORT"),
             ("--placement=:1", "expected HOST:PORT"),

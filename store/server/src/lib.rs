@@ -11,7 +11,8 @@
 //! * [`admission`], [`service`]: the calls of clients. Messages of the wire stop here.
 //! * [`resp`]: Redis's protocol, which asks the whole cluster through `tinykv-client`.
 //! * [`expiry`]: expired values leave the disk.
-//! * [`splitting`]: regions led here are cut, when asked to or when they are large.
+//! * [`splitting`], [`load_split`]: regions led here are cut, when asked to, when they are large, or
+//!   when they are busy.
 //! * [`bootstrap`], [`placement`], [`reporting`]: the link to the placement driver, both ways.
 //! * [`config`] and [`main()`]: a process of it.
 //!
@@ -48,6 +49,7 @@ pub mod service;
 
 pub mod resp;
 
+pub mod load_split;
 pub mod splitting;
 
 pub mod bootstrap;

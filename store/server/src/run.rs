@@ -28,9 +28,10 @@ use tonic_health::server::HealthReporter;
 use crate::clock::PlacementClock;
 use crate::config::Settings;
 use crate::expiry::{self, Expiry};
+use crate::load_split;
 use crate::machine::RawMachine;
 use crate::placement::{Placement, Stores};
-use crate::reporting::{self, News, Reporting, Told};
+use crate::reporting::{self, Flows, News, Reporting, Told};
 use crate::resp;
 use crate::service::Calls;
 use crate::splitting::Splitter;
@@ -100,6 +101,8 @@ struct Store {
     reporting: Reporting,
     /// Which values may leave the disk.
     expiry: Arc<Expiry>,
+    /// What becomes of busy regions.
+    load_splits: load_split::Figures,
     /// Reporting and orders: they end first.
     reporters: Tasks,
     /// Writes that are under way, and the server.
@@ -126,13 +129,11 @@ impl Store {
         let identity = dir.identity().expect("established before");
         let news = Arc::new(News::default());
         let stores = Stores::new(Arc::clone(&placement), Arc::clone(&env), &settings.data_dir);
-        let mut shard = ShardConfig::new(StoreId(identity.member_id), 0);
-        shard.hibernate_after_ticks = settings.hibernate_after_ticks(shard.tick);
         let node = Node::start(NodeParts {
             dir,
             storage,
             options: NodeOptions::default(),
-            shard,
+            shard: shard_config(&settings, StoreId(identity.member_id)),
             factory: Arc::new(|_| RawMachine),
             resolver: Arc::new(stores),
             hooks: Arc::<News>::clone(&news),
@@ -155,6 +156,7 @@ impl Store {
             told: Arc::clone(&told),
             splitter: Arc::clone(&splitter),
             sizes: Arc::new(Sizes::default()),
+            flows: Arc::new(Flows::default()),
             tasks: reporters.clone(),
             stop: stop.clone(),
             fatal: fatal.clone(),
@@ -173,22 +175,19 @@ impl Store {
             .routes()
             .add_service(node.peer_service().into_server())
             .add_service(health_service);
+        let load_splits = load_split::Figures::default();
         let mut registry = Registry::default();
         metrics::register(&mut registry, &node.handle());
         calls.register(&mut registry);
+        load_splits.register(&mut registry);
         if let Some(listener) = listeners.resp {
             let owner = resp::Owner {
                 store: identity.member_id,
                 cluster: identity.cluster_id,
                 random: env.random_u64(),
             };
-            open_resp(
-                listener,
-                &settings,
-                owner,
-                &mut registry,
-                (&servers, &serving),
-            );
+            let registry = &mut registry;
+            open_resp(listener, &settings, owner, registry, (&servers, &serving));
         }
         let pages = pages::router(move || health(&told), Arc::new(registry));
         let until = serving.clone();
@@ -214,6 +213,7 @@ impl Store {
             placement,
             reporting,
             expiry,
+            load_splits,
             reporters,
             servers,
             serving,
@@ -256,6 +256,9 @@ impl Store {
         let split_size = self.settings.region_split_size.0;
         self.reporters
             .spawn("sizes", sizes::run(self.reporting.clone(), split_size));
+        let (thresholds, figures) = (self.settings.load_thresholds(), self.load_splits.clone());
+        let looks = load_split::run(self.reporting.clone(), thresholds, figures);
+        self.reporters.spawn("load", looks);
         let expiry = Arc::clone(&self.expiry);
         self.reporters
             .spawn("expiry", expiry::run(self.reporting.clone(), expiry));
@@ -274,6 +277,12 @@ impl Store {
         self.servers.join(LAST_ANSWERS_TIME_MAX).await;
         tracing::info!("stopped");
     }
+}
+
+fn shard_config(settings: &Settings, store: StoreId) -> ShardConfig {
+    let mut shard = ShardConfig::new(store, 0);
+    shard.hibernate_after_ticks = settings.hibernate_after_ticks(shard.tick);
+    shard
 }
 
 /// Opens the RESP door. Its client finds the cluster by itself, and until it does commands wait.

@@ -2,10 +2,12 @@
 //!
 //! [`store`] sends a heartbeat of the store every second, [`regions`] one for each region that is
 //! led here: at once when its leader, epoch or peers changed, soon while something about it is
-//! under way, otherwise now and then. Orders come back on the same stream and are carried out by
+//! under way or it is busy, otherwise now and then; with what was read and written meanwhile
+//! ([`flows`]). Orders come back on the same stream and are carried out by
 //! the region's leader ([`order`]); placement sees their outcome in later heartbeats. Peers
 //! without a leader ask placement whether they still belong to their region ([`orphans`]).
 
+pub mod flows;
 mod news;
 pub mod order;
 pub mod orphans;
@@ -27,6 +29,7 @@ use crate::placement::Placement;
 use crate::splitting::Splitter;
 use crate::splitting::sizes::Sizes;
 
+pub use flows::Flows;
 pub use news::News;
 
 /// What reporting works with.
@@ -50,6 +53,8 @@ pub struct Reporting {
     pub splitter: Arc<Splitter>,
     /// How large the regions led here are.
     pub sizes: Arc<Sizes>,
+    /// What is read and written here.
+    pub flows: Arc<Flows>,
     /// Where orders are carried out.
     pub tasks: Tasks,
     /// Ends reporting.

@@ -15,6 +15,7 @@ use tokio_stream::wrappers::ReceiverStream;
 use tonic::Streaming;
 
 use super::Reporting;
+use super::flows::Telling;
 use super::order::{NotCarriedOut, Order, Task, order};
 use crate::service::{peer_to_proto, region_to_proto};
 use crate::splitting::sizes::measure;
@@ -26,6 +27,8 @@ const QUEUE_MAX: usize = 1024;
 const INTERVAL_AT_REST: Duration = Duration::from_secs(10);
 /// Time between heartbeats of a region about which something is under way.
 const INTERVAL_UNDER_WAY: Duration = Duration::from_millis(300);
+/// Time between heartbeats of a region that is busy.
+const INTERVAL_BUSY: Duration = Duration::from_secs(3);
 /// How often it is looked which heartbeats are due.
 const LOOK_INTERVAL: Duration = Duration::from_millis(100);
 /// A peer that is silent for longer is reported as down.
@@ -42,6 +45,7 @@ pub async fn run(reporting: Reporting) {
     let mut reporter = Reporter {
         due: BTreeMap::new(),
         ordered: BTreeMap::new(),
+        told: BTreeMap::new(),
         reporting,
     };
     while !reporter.reporting.stop.is_requested() {
@@ -76,6 +80,8 @@ struct Reporter {
     due: BTreeMap<GroupId, Duration>,
     /// When a region was last ordered something.
     ordered: BTreeMap<GroupId, Duration>,
+    /// What was told of the flow of each region led here.
+    told: BTreeMap<GroupId, Telling>,
 }
 
 type Heartbeats = mpsc::Sender<pdpb::RegionHeartbeatRequest>;
@@ -125,20 +131,24 @@ impl Reporter {
             let Some(status) = status.filter(|status| status.raft.role == Role::Leader) else {
                 self.due.remove(&group);
                 self.ordered.remove(&group);
+                self.told.remove(&group);
                 continue;
             };
-            let Some(heartbeat) = self.heartbeat(&status) else {
+            let Some(mut heartbeat) = self.heartbeat(&status) else {
                 self.due.remove(&group);
                 continue;
             };
+            let telling = self.tell_flow(group, now, &mut heartbeat);
             if heartbeats.try_send(heartbeat).is_err() {
                 // Full or broken; it stays due.
                 return;
             }
+            self.told.insert(group, telling);
             self.open_if_complete(&status);
             let ordered = self.ordered.get(&group).copied();
             let interval = match is_under_way(&status, ordered, now) {
                 true => INTERVAL_UNDER_WAY,
+                false if self.reporting.flows.is_busy(group) => INTERVAL_BUSY,
                 false => INTERVAL_AT_REST,
             };
             self.due.insert(group, now + interval);
@@ -148,11 +158,38 @@ impl Reporter {
     fn heartbeat(&self, status: &GroupStatus) -> Option<pdpb::RegionHeartbeatRequest> {
         let region = &status.state.as_ref()?.region;
         let known = self.reporting.sizes.of(region);
-        let size = known.unwrap_or_else(|| measure(self.reporting.node.lsm(), region));
+        let contents = known.unwrap_or_else(|| measure(self.reporting.node.lsm(), region));
         let mut heartbeat = heartbeat(status, region, DOWN_AFTER)?;
         heartbeat.header = Some(self.reporting.placement.header());
-        heartbeat.approximate_size = size;
+        heartbeat.approximate_size = contents.bytes;
+        heartbeat.approximate_keys = contents.entries;
         Some(heartbeat)
+    }
+
+    /// Adds what was read and written to a heartbeat; what was told once it is sent.
+    fn tell_flow(
+        &self,
+        group: GroupId,
+        now: Duration,
+        heartbeat: &mut pdpb::RegionHeartbeatRequest,
+    ) -> Telling {
+        let mut telling = self.told.get(&group).copied().unwrap_or_default();
+        let Some(entry) = self.reporting.node.directory().group(group) else {
+            return telling;
+        };
+        let flow = entry.traffic().flow();
+        let told = telling.tell(flow, now);
+        if let Some(told) = told {
+            heartbeat.bytes_written = told.flow.bytes_written;
+            heartbeat.keys_written = told.flow.keys_written;
+            heartbeat.bytes_read = told.flow.bytes_read;
+            heartbeat.keys_read = told.flow.keys_read;
+            heartbeat.interval = Some(told.to_proto(self.reporting.env.wall_clock()));
+        }
+        if told.is_some() || telling.is_new() {
+            telling.note(flow, now);
+        }
+        telling
     }
 
     fn obey(&mut self, response: &pdpb::RegionHeartbeatResponse) {

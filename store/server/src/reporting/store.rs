@@ -5,6 +5,7 @@ use std::time::Duration;
 use tinykv_proto::pdpb::{self, ErrorType};
 
 use super::Reporting;
+use super::flows::{Interval, Telling};
 use crate::placement::CallError;
 use crate::value::PlacementTime;
 
@@ -18,9 +19,15 @@ const INTERVAL_MAX: Duration = Duration::from_secs(30);
 pub async fn run(reporting: Reporting) {
     let started = reporting.env.wall_clock();
     let mut interval = INTERVAL;
+    let mut telling = Telling::default();
     loop {
-        let stats = stats(&reporting, started);
+        let (flow, now) = (reporting.flows.total(), reporting.node.now());
+        let told = telling.tell(flow, now);
+        let stats = stats(&reporting, started, told);
         let answer = reporting.placement.store_heartbeat(stats).await;
+        if answer.is_ok() && (told.is_some() || telling.is_new()) {
+            telling.note(flow, now);
+        }
         reporting.told.set_placement_hears(answer.is_ok());
         match answer {
             Ok(answer) => interval = hear(&reporting, &answer),
@@ -71,7 +78,7 @@ fn hear(reporting: &Reporting, answer: &pdpb::StoreHeartbeatResponse) -> Duratio
     }
 }
 
-fn stats(reporting: &Reporting, started: Duration) -> pdpb::StoreStats {
+fn stats(reporting: &Reporting, started: Duration, told: Option<Interval>) -> pdpb::StoreStats {
     let node = &reporting.node;
     let statistics = node.lsm().statistics();
     let used: u64 = statistics.levels.iter().map(|level| level.bytes).sum();
@@ -82,6 +89,7 @@ fn stats(reporting: &Reporting, started: Duration) -> pdpb::StoreStats {
             tracing::debug!("cannot tell the free space: {error}");
             0
         });
+    let flow = told.map(|told| told.flow).unwrap_or_default();
     let count = u32::try_from(node.directory().all().len()).unwrap_or(u32::MAX);
     pdpb::StoreStats {
         store_id: node.identity().member_id,
@@ -91,6 +99,11 @@ fn stats(reporting: &Reporting, started: Duration) -> pdpb::StoreStats {
         region_count: count,
         start_time: u32::try_from(started.as_secs()).unwrap_or(u32::MAX),
         is_busy: node.disk_is_low(),
+        bytes_written: flow.bytes_written,
+        keys_written: flow.keys_written,
+        bytes_read: flow.bytes_read,
+        keys_read: flow.keys_read,
+        interval: told.map(|told| told.to_proto(reporting.env.wall_clock())),
         damaged_regions_id: reporting.news.damaged(),
         is_stopping: reporting.stop.is_requested(),
         ..pdpb::StoreStats::default()

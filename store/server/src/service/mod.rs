@@ -9,6 +9,7 @@ mod batch;
 pub mod convert;
 mod deadline;
 mod figures;
+mod load;
 mod raw;
 mod read;
 mod split;

@@ -12,9 +12,10 @@ use tonic::{Request, Response, Status};
 use super::answer::told;
 use super::read::First;
 use super::tikv::open;
-use super::{Calls, Failed, Told, convert};
+use super::{Calls, Failed, Told, convert, load};
 use crate::command::{Conflict, Expiry};
 use crate::limits;
+use crate::raw::ranges::Range;
 use crate::raw::read::Counted;
 
 pub(super) fn server(calls: Calls) -> StoreServer<Calls> {
@@ -35,12 +36,17 @@ impl Calls {
         space.check_bound(&request.start_key)?;
         space.check_bound(&request.end_key)?;
         let (start, end) = (request.start_key.clone(), request.end_key.clone());
+        let asked = Range {
+            lower: start.clone(),
+            upper: end.clone(),
+        };
         self.read(
             &convert::target(context),
             deadline,
             First::Disk,
             |_| Ok(()),
             move |view| view.count(space, &start, &end),
+            |counted, traffic| load::on_sum(traffic, space, &[asked], counted.count, 0),
         )
         .await
     }

@@ -8,7 +8,7 @@ use tinykv_proto::kvrpcpb as pb;
 use tinykv_replica::Region;
 
 use super::read::First;
-use super::{Calls, Failed, convert};
+use super::{Calls, Failed, convert, load};
 use crate::checks::{RegionError, Target};
 use crate::command::{NewExpiry, Operation, Reply, Swap};
 use crate::limits::{self, Refused};
@@ -52,13 +52,17 @@ impl Calls {
             deadline,
         } = asked(context, column_family, deadline)?;
         space.check_key(&key)?;
-        let inside = key.clone();
+        let (inside, asked) = (key.clone(), key.clone());
         self.read(
             &target,
             deadline,
             First::Memory,
             move |region| inside_region(space, region, [&inside]),
             move |view| Ok(view.get(space, &key)?.map(|value| (value, view.now))),
+            |found, traffic| {
+                let value = found.as_ref().map(|(value, _)| &value.payload);
+                load::on_get(traffic, space, &asked, value);
+            },
         )
         .await
     }
@@ -84,6 +88,7 @@ impl Calls {
             First::Memory,
             move |region| inside_region(space, region, &inside),
             move |view| view.batch_get(space, &keys),
+            |found, traffic| load::on_batch_get(traffic, space, &request.keys, found),
         )
         .await
     }
@@ -121,6 +126,7 @@ impl Calls {
                 };
                 view.scan(space, &scan)
             },
+            |found, traffic| load::on_scan(traffic, space, &found.pairs),
         )
         .await
     }
@@ -148,6 +154,7 @@ impl Calls {
             First::Disk,
             |_| Ok(()),
             move |view| view.batch_scan(space, &ranges, each),
+            |found, traffic| load::on_scan(traffic, space, found),
         )
         .await
     }
@@ -166,12 +173,14 @@ impl Calls {
             return Err(Refused::ChecksumAlgorithm(request.algorithm).into());
         }
         let ranges = ranges(space, &request.ranges, Order::Forward)?;
+        let asked = ranges.clone();
         self.read(
             &target,
             deadline,
             First::Disk,
             |_| Ok(()),
             move |view| view.checksum(space, &ranges),
+            |sum, traffic| load::on_sum(traffic, space, &asked, sum.pairs, sum.bytes),
         )
         .await
     }

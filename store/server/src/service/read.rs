@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use tinykv_lsm::Snapshot;
 use tinykv_node::directory::RegionEntry;
+use tinykv_node::traffic::Traffic;
 use tinykv_replica::{Answer, Outcome, Region};
 
 use super::figures::Kind;
@@ -35,11 +36,13 @@ pub(super) enum First {
 struct Granted {
     snapshot: Snapshot,
     region: Arc<Region>,
+    /// Where the region's traffic is counted.
+    entry: Arc<RegionEntry>,
 }
 
 impl Calls {
     /// Reads a region as its leader. `inside` says whether what will be read lies in the region,
-    /// `work` reads.
+    /// `work` reads, `count` tells the region's traffic what was served.
     pub(super) async fn read<T: Send + 'static>(
         &self,
         target: &Target,
@@ -47,8 +50,11 @@ impl Calls {
         first: First,
         inside: impl Fn(&Arc<Region>) -> Result<(), RegionError>,
         work: impl Fn(&View<'_>) -> Result<T, Unanswered> + Clone + Send + 'static,
+        count: impl FnOnce(&T, &Traffic),
     ) -> Result<T, Failed> {
-        let outcome = self.try_read(target, deadline, first, inside, work).await;
+        let outcome = self
+            .try_read(target, deadline, first, inside, work, count)
+            .await;
         self.count(Kind::Read, &outcome);
         outcome
     }
@@ -60,9 +66,11 @@ impl Calls {
         first: First,
         inside: impl Fn(&Arc<Region>) -> Result<(), RegionError>,
         work: impl Fn(&View<'_>) -> Result<T, Unanswered> + Clone + Send + 'static,
+        count: impl FnOnce(&T, &Traffic),
     ) -> Result<T, Failed> {
         for _ in 0..TIME_MOVES_MAX {
             let granted = self.grant(target, deadline, &inside).await?;
+            let entry = Arc::clone(&granted.entry);
             match self.answer(granted, self.time(), first, work.clone()).await {
                 Err(Unanswered::TimeBehind(now)) => self.move_time(target, now, deadline).await?,
                 Err(Unanswered::GoingDown) => {
@@ -71,7 +79,11 @@ impl Calls {
                         leader: None,
                     }));
                 }
-                answer => return Ok(answer?),
+                answer => {
+                    let answer = answer?;
+                    count(&answer, entry.traffic());
+                    return Ok(answer);
+                }
             }
         }
         Err(Failed::Region(RegionError::Busy {
@@ -87,9 +99,13 @@ impl Calls {
         deadline: Duration,
         inside: &impl Fn(&Arc<Region>) -> Result<(), RegionError>,
     ) -> Result<Granted, Failed> {
-        self.check_here(target)?;
-        if let Some(granted) = self.grant_in_lease(target, inside) {
-            return Ok(granted);
+        let entry = self.check_here(target)?;
+        if let Some((snapshot, region)) = self.grant_in_lease(target, inside) {
+            return Ok(Granted {
+                snapshot,
+                region,
+                entry,
+            });
         }
         let outcome = self
             .shared
@@ -126,7 +142,11 @@ impl Calls {
             return Err(Failed::Region(self.epoch_not_match(target, &region)));
         }
         inside(&region)?;
-        Ok(Granted { snapshot, region })
+        Ok(Granted {
+            snapshot,
+            region,
+            entry,
+        })
     }
 
     /// The fast path. What is wrong with the request, if it is not in the lease, the slow path
@@ -135,7 +155,7 @@ impl Calls {
         &self,
         target: &Target,
         inside: &impl Fn(&Arc<Region>) -> Result<(), RegionError>,
-    ) -> Option<Granted> {
+    ) -> Option<(Snapshot, Arc<Region>)> {
         let region = RefCell::new(None);
         let snapshot = self.shared.node.read_in_lease(target.region, |lease| {
             let fits = lease.peer == target.peer
@@ -146,7 +166,7 @@ impl Calls {
         });
         let region = region.into_inner()?;
         let snapshot = snapshot.ok()?;
-        Some(Granted { snapshot, region })
+        Some((snapshot, region))
     }
 
     async fn answer<T: Send + 'static>(
@@ -156,7 +176,9 @@ impl Calls {
         first: First,
         work: impl Fn(&View<'_>) -> Result<T, Unanswered> + Send + 'static,
     ) -> Result<T, Unanswered> {
-        let Granted { snapshot, region } = granted;
+        let Granted {
+            snapshot, region, ..
+        } = granted;
         if first == First::Memory {
             let view = View {
                 snapshot: &snapshot,
@@ -195,8 +217,8 @@ impl Calls {
             .map(|_| ())
     }
 
-    /// Whether this store may be the one to ask.
-    pub(super) fn check_here(&self, target: &Target) -> Result<(), RegionError> {
+    /// Whether this store may be the one to ask; the region, if so.
+    pub(super) fn check_here(&self, target: &Target) -> Result<Arc<RegionEntry>, RegionError> {
         let entry = self.shared.node.directory().group(target.region);
         let here = entry.as_deref().and_then(here);
         match check_leader(target, self.shared.store, here.as_ref()) {
@@ -204,7 +226,8 @@ impl Calls {
                 Some(region) => self.epoch_not_match(target, region),
                 None => RegionError::EpochNotMatch { regions },
             }),
-            checked => checked.map_err(|error| self.sure(error)),
+            Err(error) => Err(self.sure(error)),
+            Ok(()) => Ok(entry.expect("nobody leads a region that is not here")),
         }
     }
 

@@ -11,7 +11,7 @@ use tokio::sync::oneshot;
 
 use super::figures::Kind;
 use super::read::addressed;
-use super::{Calls, Failed};
+use super::{Calls, Failed, load};
 use crate::admission::frees_space;
 use crate::checks::{RegionError, Target};
 use crate::command::{Command, Operation, Reply};
@@ -45,12 +45,17 @@ impl Calls {
         now: PlacementTime,
         deadline: Duration,
     ) -> Result<Reply, Failed> {
-        self.check_here(target)?;
+        let entry = self.check_here(target)?;
         if self.shared.node.disk_is_low() && !frees_space(&operation) {
             return Err(Failed::Region(RegionError::DiskFull {
                 store: self.shared.store,
             }));
         }
+        let keys = load::keys_written(&operation);
+        let spans = match entry.traffic().is_watched() {
+            true => load::spans_written(&operation),
+            false => Vec::new(),
+        };
         let command = Command { now, operation };
         let len = command.encoded_len();
         let patience = deadline.saturating_sub(self.shared.node.now());
@@ -67,7 +72,11 @@ impl Calls {
             let _unheard = answer.send(outcome);
         });
         match outcome.await {
-            Ok(Outcome::Ok(Answer::Applied { reply, .. })) => Ok(reply),
+            Ok(Outcome::Ok(Answer::Applied { reply, .. })) => {
+                entry.traffic().on_write(keys, len as u64);
+                entry.traffic().sample(spans);
+                Ok(reply)
+            }
             Ok(Outcome::Ok(_)) => unreachable!("a command is answered by its reply"),
             Ok(Outcome::DefinitelyNot(refusal)) => {
                 Err(Failed::Region(self.refused(refusal, target)))

@@ -10,7 +10,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use parking_lot::Mutex;
-use tinykv_lsm::{Lsm, OriginId};
+use tinykv_lsm::{Contents, Lsm, OriginId};
 use tinykv_raft::GroupId;
 use tinykv_replica::Region;
 
@@ -23,7 +23,7 @@ const LOOK_INTERVAL: Duration = Duration::from_secs(1);
 /// Splits begun in one look.
 const SPLITS_MAX: usize = 4;
 
-/// Approximate bytes on disk of the regions led here, as they were last looked at.
+/// Approximate contents, on disk, of the regions led here, as they were last looked at.
 #[derive(Debug, Default)]
 pub struct Sizes {
     known: Mutex<BTreeMap<GroupId, Looked>>,
@@ -34,15 +34,15 @@ pub struct Sizes {
 struct Looked {
     flushed: u64,
     version: u64,
-    bytes: u64,
+    contents: Contents,
 }
 
 impl Sizes {
-    /// Bytes of a region, if it was looked at since its range last changed.
-    pub fn of(&self, region: &Region) -> Option<u64> {
+    /// What a region holds, if it was looked at since its range last changed.
+    pub fn of(&self, region: &Region) -> Option<Contents> {
         let known = self.known.lock();
         let looked = known.get(&region.id)?;
-        (looked.version == region.epoch.version).then_some(looked.bytes)
+        (looked.version == region.epoch.version).then_some(looked.contents)
     }
 
     /// Those of the regions that are to be looked at; everything about others is forgotten.
@@ -68,11 +68,11 @@ impl Sizes {
         outdated
     }
 
-    fn note(&self, region: &Region, flushed: u64, bytes: u64) {
+    fn note(&self, region: &Region, flushed: u64, contents: Contents) {
         let looked = Looked {
             flushed,
             version: region.epoch.version,
-            bytes,
+            contents,
         };
         self.known.lock().insert(region.id, looked);
     }
@@ -83,12 +83,15 @@ impl Sizes {
     }
 }
 
-/// Bytes of tables that hold a region, about. May read index blocks.
-pub fn measure(lsm: &Lsm, region: &Region) -> u64 {
-    let ranges = space::ranges(region).into_iter();
-    ranges
-        .map(|range| lsm.approximate_size(&range.start, &range.end))
-        .sum()
+/// What tables hold of a region, about. May read index blocks.
+pub fn measure(lsm: &Lsm, region: &Region) -> Contents {
+    let mut sum = Contents::default();
+    for range in space::ranges(region) {
+        let contents = lsm.approximate_contents(&range.start, &range.end);
+        sum.bytes += contents.bytes;
+        sum.entries += contents.entries;
+    }
+    sum
 }
 
 /// Looks for regions of at least `split_size` bytes until it is told to stop, and splits them;
@@ -119,8 +122,8 @@ async fn look(reporting: &Reporting, split_size: u64) {
     let lsm = node.lsm().clone();
     let measured = node.pool().run(move || {
         let measured = outdated.into_iter().map(|(region, flushed)| {
-            let bytes = measure(&lsm, &region);
-            (region, flushed, bytes)
+            let contents = measure(&lsm, &region);
+            (region, flushed, contents)
         });
         measured.collect::<Vec<_>>()
     });
@@ -128,13 +131,14 @@ async fn look(reporting: &Reporting, split_size: u64) {
         return;
     };
     let mut begun = 0;
-    for (region, flushed, bytes) in measured {
+    for (region, flushed, contents) in measured {
+        let bytes = contents.bytes;
         let is_large = split_size > 0 && bytes >= split_size;
         if is_large && begun == SPLITS_MAX {
             // Not noted: its turn comes with the next look.
             continue;
         }
-        reporting.sizes.note(&region, flushed, bytes);
+        reporting.sizes.note(&region, flushed, contents);
         if is_large {
             begun += 1;
             begin(reporting, region, bytes);
@@ -176,6 +180,10 @@ mod tests {
         Arc::new(region)
     }
 
+    fn holding(bytes: u64) -> Contents {
+        Contents { bytes, entries: 1 }
+    }
+
     fn outdated(sizes: &Sizes, led: &[Arc<Region>], flushed: &[(u64, u64)]) -> Vec<u64> {
         let flushed = flushed.iter().map(|(id, index)| (OriginId(*id), *index));
         let outdated = sizes.outdated(led.to_vec(), &flushed.collect());
@@ -190,19 +198,19 @@ mod tests {
         let sizes = Sizes::default();
         let both = [region(1, 1), region(2, 1)];
         assert_eq!(outdated(&sizes, &both, &[]), [1, 2], "new here");
-        sizes.note(&both[0], 0, 10);
-        sizes.note(&both[1], 5, 20);
+        sizes.note(&both[0], 0, holding(10));
+        sizes.note(&both[1], 5, holding(20));
         assert_eq!(outdated(&sizes, &both, &[(2, 5)]), [0; 0]);
-        assert_eq!(sizes.of(&both[1]), Some(20));
+        assert_eq!(sizes.of(&both[1]), Some(holding(20)));
         assert_eq!(outdated(&sizes, &both, &[(2, 6)]), [2], "flushed");
-        sizes.note(&both[1], 6, 30);
+        sizes.note(&both[1], 6, holding(30));
         let split = [region(1, 2), region(2, 1)];
         assert_eq!(sizes.of(&split[0]), None, "of another range");
         assert_eq!(outdated(&sizes, &split, &[(2, 6)]), [1], "split");
-        sizes.note(&split[0], 0, 5);
+        sizes.note(&split[0], 0, holding(5));
         assert_eq!(outdated(&sizes, &split[..1], &[(2, 6)]), [0; 0]);
         assert_eq!(outdated(&sizes, &split, &[(2, 6)]), [2], "led here again");
-        sizes.note(&split[1], 6, 30);
+        sizes.note(&split[1], 6, holding(30));
         sizes.forget(GroupId(2));
         assert_eq!(outdated(&sizes, &split, &[(2, 6)]), [2], "asked for");
     }

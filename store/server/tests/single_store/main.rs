@@ -3,6 +3,7 @@
 
 mod batch;
 mod keyspaces;
+mod load;
 mod placement;
 mod ranges;
 mod splits;

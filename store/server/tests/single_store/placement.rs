@@ -17,6 +17,8 @@ use tokio_stream::wrappers::TcpListenerStream;
 use tonic::codegen::BoxStream;
 use tonic::{Request, Response, Status, Streaming};
 
+use super::load::Told;
+
 const CLUSTER: u64 = 77;
 
 /// What was told so far.
@@ -33,6 +35,10 @@ pub(crate) struct Known {
     pub(crate) damaged: Vec<u64>,
     /// Parts of splits that were reported.
     pub(crate) reported: Vec<Vec<metapb::Region>>,
+    /// Sums of what heartbeats of regions told about their flow.
+    pub(crate) regions_told: Told,
+    /// The same of the store's heartbeats.
+    pub(crate) store_told: Told,
 }
 
 #[derive(Debug)]
@@ -123,6 +129,7 @@ impl Placement {
     fn hear(&self, heartbeat: pdpb::RegionHeartbeatRequest) {
         let region = heartbeat.region.as_ref().map_or(0, |region| region.id);
         self.0.known.send_modify(|known| {
+            known.regions_told.add_region(&heartbeat);
             known.led.insert(region, heartbeat);
         });
     }
@@ -247,6 +254,7 @@ impl Pd for Placement {
         let stats = request.into_inner().stats.unwrap_or_default();
         self.0.known.send_modify(|known| {
             known.heartbeats += 1;
+            known.store_told.add_store(&stats);
             known.damaged = stats.damaged_regions_id;
         });
         Ok(Response::new(pdpb::StoreHeartbeatResponse {

@@ -8,7 +8,7 @@ use super::{Running, Setting, in_time, text};
 
 impl Setting {
     /// The context of a request for a plain key, as placement knows the regions now.
-    fn context(&self, key: &[u8]) -> Option<pb::Context> {
+    pub(super) fn context(&self, key: &[u8]) -> Option<pb::Context> {
         let known = self.placement.0.known.borrow();
         let mut regions = known.led.values().filter_map(|led| led.region.as_ref());
         let region = regions.find(|region| {
