@@ -167,6 +167,7 @@ pub fn stats_from_proto(stats: &pdpb::StoreStats) -> StoreStats {
         is_busy: stats.is_busy,
         is_stopping: stats.is_stopping,
         damaged_regions: stats.damaged_regions_id.clone(),
+        slow_score: stats.slow_score,
     }
 }
 
@@ -179,6 +180,7 @@ pub(crate) fn stats_to_proto(id: StoreId, stats: &StoreStats) -> pdpb::StoreStat
         is_busy: stats.is_busy,
         is_stopping: stats.is_stopping,
         damaged_regions_id: stats.damaged_regions.clone(),
+        slow_score: stats.slow_score,
         ..pdpb::StoreStats::default()
     }
 }

@@ -7,6 +7,7 @@
 //! A heartbeat never moves a leader back (M8): a lower term than heard before is refused here, an
 //! older epoch by [`Routes::check`](crate::state::Routes::check) before it gets here.
 
+mod allowance;
 mod flow;
 mod regions;
 mod stores;
@@ -22,6 +23,7 @@ use tinykv_replica::{Region, StoreId};
 use crate::schedule::{self, HANDS_OFF, Operators};
 use crate::state::{Settings, State, StoreRecord};
 
+pub use allowance::Allowance;
 pub use flow::{Amount, Counted, Flow};
 pub use regions::{RegionReport, RegionStats, RegionView, StaleTerm};
 pub use stores::{StoreState, StoreStats, StoreView};

@@ -55,6 +55,10 @@ pub(crate) struct Store {
     pub(crate) leaders: u32,
     /// Whether it is to lead nothing.
     pub(crate) is_evicted: bool,
+    /// 1 fine, 100 stuck, 0 not told.
+    pub(crate) slow_score: u64,
+    /// Peers that may be added to it at once.
+    pub(crate) additions_max: u32,
     pub(crate) used_bytes: u64,
     pub(crate) available_bytes: u64,
     pub(crate) capacity_bytes: u64,
@@ -299,6 +303,8 @@ fn store(status: &StoreStatus) -> Store {
         regions: status.regions,
         leaders: status.leaders,
         is_evicted: status.is_evicted,
+        slow_score: status.slow_score,
+        additions_max: status.additions_max,
         used_bytes: status.used_bytes,
         available_bytes: status.available_bytes,
         capacity_bytes: status.capacity_bytes,

@@ -56,7 +56,7 @@ struct Balancer<'a> {
     /// Regions per store.
     scales: Scales,
     /// Peers on their way to each store.
-    additions: Additions,
+    additions: Additions<'a>,
     locations: Locations<'a>,
     /// Regions that something is being done to.
     busy: BTreeSet<GroupId>,
@@ -157,8 +157,8 @@ impl<'a> Balancer<'a> {
                 Why::HasPeer
             } else if self.locations.is_closer(region, peer, store) {
                 Why::Isolation
-            } else if self.is_full(store) {
-                Why::EnoughAdditions
+            } else if let Some(why) = self.additions.why_enough(store, self.settings) {
+                why
             } else {
                 Why::Score(i64::from(regions))
             }

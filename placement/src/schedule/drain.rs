@@ -96,7 +96,8 @@ fn block(
         return None;
     }
     let Reason { facts, losers, .. } = replicas::why_stuck(view, settings, known, now)?;
-    if losers.iter().any(|loser| loser.why == Why::EnoughAdditions) {
+    let is_full = |why| matches!(why, Why::EnoughAdditions | Why::Slow(_));
+    if losers.iter().any(|loser| is_full(loser.why)) {
         return None;
     }
     let losers: Vec<String> = losers

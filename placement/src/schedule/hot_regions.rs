@@ -150,7 +150,7 @@ struct Spreader<'a> {
     /// Regions that something is being done to.
     busy: BTreeSet<GroupId>,
     locations: Locations<'a>,
-    additions: Additions,
+    additions: Additions<'a>,
     /// What is written on each store. KiB a second.
     peers: Scales,
     /// What is read and written through the leaders on each store. KiB a second.

@@ -59,7 +59,7 @@ struct Mender<'a> {
     locations: Locations<'a>,
     /// Regions per store that may take one.
     scales: Scales,
-    additions: Additions,
+    additions: Additions<'a>,
 }
 
 impl Mender<'_> {
@@ -123,8 +123,8 @@ impl Mender<'_> {
                 Why::HasPeer
             } else if after >= before {
                 Why::Isolation
-            } else if self.additions.are_enough(*store, self.settings) {
-                Why::EnoughAdditions
+            } else if let Some(why) = self.additions.why_enough(*store, self.settings) {
+                why
             } else {
                 fit.push((after, *regions, *store));
                 continue;

@@ -55,7 +55,7 @@ struct Merger<'a> {
     busy: BTreeSet<GroupId>,
     /// Merges that each store takes part in.
     merges: BTreeMap<StoreId, u32>,
-    additions: Additions,
+    additions: Additions<'a>,
     heat: Heat,
 }
 
@@ -175,8 +175,8 @@ impl<'a> Merger<'a> {
         }
         let moves = self.moves(source, target);
         for (_, to) in &moves {
-            if self.additions.are_enough(*to, self.settings) {
-                return Err(Why::EnoughAdditions);
+            if let Some(why) = self.additions.why_enough(*to, self.settings) {
+                return Err(why);
             }
         }
         Ok((moves.len(), target.stats.size_bytes))

@@ -148,6 +148,8 @@ pub enum Why {
     Busy,
     /// Enough peers are being added to it at once.
     EnoughAdditions,
+    /// Enough are, as slow as it is or was a moment ago; with its score.
+    Slow(u64),
     /// It was not heard long enough without a gap.
     NotSteady,
     /// Its peer of the region is not caught up, or does not vote.
@@ -188,6 +190,12 @@ impl fmt::Display for Why {
             Why::NotUp => f.write_str("not up"),
             Why::Busy => f.write_str("busy"),
             Why::EnoughAdditions => f.write_str("enough peers are being added to it"),
+            Why::Slow(score) => {
+                write!(
+                    f,
+                    "enough peers are being added to it while it is slow: {score} of 100"
+                )
+            }
             Why::NotSteady => f.write_str("not heard long enough"),
             Why::NotCurrent => f.write_str("its peer is no voter that is caught up"),
             Why::Evicted => f.write_str("is to lead nothing"),

@@ -19,6 +19,7 @@ use tinykv_replica::{Peer, StoreId};
 use super::locations::{Closeness, Locations};
 use super::reason::{Fact, Loser, Reason, Rule, Why};
 use super::safety::{is_damaged, is_healthy, may_remove};
+use super::scales::enough;
 use super::step::Step;
 use super::{Action, Decision};
 use crate::state::Settings;
@@ -353,8 +354,8 @@ impl Checker<'_> {
             Some(Why::NotUp)
         } else if known.stats.is_busy || known.stats.is_stopping {
             Some(Why::Busy)
-        } else if additions >= self.settings.additions_per_store_max {
-            Some(Why::EnoughAdditions)
+        } else if let Some(why) = enough(self.view, store, additions, self.settings) {
+            Some(why)
         } else if self.is_too_close(region, leaving, store) {
             Some(Why::Isolation)
         } else {

@@ -39,13 +39,17 @@ pub(super) fn gather(
     std::iter::from_fn(next).take(room).collect()
 }
 
-/// Peers that are being added to each store.
-pub(super) struct Additions(BTreeMap<StoreId, u32>);
+/// Peers that are being added to each store, and how many may be.
+pub(super) struct Additions<'a> {
+    view: &'a ClusterView,
+    counts: BTreeMap<StoreId, u32>,
+}
 
-impl Additions {
+impl<'a> Additions<'a> {
     /// By what running operators have not done yet.
-    pub(super) fn new(view: &ClusterView) -> Additions {
-        let mut additions = Additions(BTreeMap::new());
+    pub(super) fn new(view: &'a ClusterView) -> Additions<'a> {
+        let counts = BTreeMap::new();
+        let mut additions = Additions { view, counts };
         for step in view.operators.values().flat_map(Operator::remaining) {
             if let Step::AddLearner { store, .. } = step {
                 additions.add(*store);
@@ -56,14 +60,34 @@ impl Additions {
 
     /// One more.
     pub(super) fn add(&mut self, store: StoreId) {
-        *self.0.entry(store).or_default() += 1;
+        *self.counts.entry(store).or_default() += 1;
     }
 
     /// Whether the store gets no more at once.
     pub(super) fn are_enough(&self, store: StoreId, settings: &Settings) -> bool {
-        let additions = self.0.get(&store).copied().unwrap_or_default();
-        additions >= settings.additions_per_store_max
+        self.why_enough(store, settings).is_some()
     }
+
+    /// And why.
+    pub(super) fn why_enough(&self, store: StoreId, settings: &Settings) -> Option<Why> {
+        let additions = self.counts.get(&store).copied().unwrap_or_default();
+        enough(self.view, store, additions, settings)
+    }
+}
+
+/// Why a store that gets so many peers gets no more at once, if that is so.
+pub(super) fn enough(
+    view: &ClusterView,
+    store: StoreId,
+    additions: u32,
+    settings: &Settings,
+) -> Option<Why> {
+    let known = view.stores.get(&store)?;
+    let is_full = additions >= known.allowance.additions_max(settings);
+    is_full.then(|| match known.allowance.is_reduced(settings) {
+        true => Why::Slow(known.stats.slow_score),
+        false => Why::EnoughAdditions,
+    })
 }
 
 /// A store and what it has.

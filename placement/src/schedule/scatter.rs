@@ -56,7 +56,7 @@ struct Scatterer<'a> {
     peers: Scales,
     /// Of those, the ones led from it.
     leaders: Scales,
-    additions: Additions,
+    additions: Additions<'a>,
     /// Regions of the set that something can be done to.
     free: Vec<&'a RegionView>,
     /// Regions that this plan is about already.

@@ -74,6 +74,7 @@ impl World {
                 is_suspect: false,
                 stats: StoreStats::default(),
                 damaged: BTreeMap::new(),
+                allowance: crate::view::Allowance::default(),
             });
         known.record = record;
     }

@@ -196,6 +196,8 @@ fn list_stores(
                 capacity_bytes: store.stats.capacity_bytes,
                 available_bytes: store.stats.available_bytes,
                 is_evicted: view.evicted.contains(id),
+                slow_score: store.stats.slow_score,
+                additions_max: store.allowance.additions_max(settings),
             }
         })
         .collect()

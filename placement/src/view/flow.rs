@@ -1,7 +1,7 @@
 //! How much is read and written, per second, decayed over time.
 //!
 //! What a heartbeat counted over an interval outweighs what was known before, the more the longer
-//! the interval: after [`MEMORY`] both weigh the same. What is not heard of any more fades likewise.
+//! the interval: after `MEMORY` both weigh the same. What is not heard of any more fades likewise.
 //! Whole numbers throughout, so that equal reports give equal flows everywhere.
 
 use std::time::Duration;

@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use tinykv_raft::{GroupId, PeerId};
 
+use super::allowance::Allowance;
 use crate::state::{Settings, StoreLife, StoreRecord};
 
 /// A store as the leader knows it.
@@ -25,6 +26,8 @@ pub struct StoreView {
     /// Peers on it that it reported as damaged: those it had of these regions when it began to.
     /// Who takes the place of one later is not damaged by an older report (D6).
     pub damaged: BTreeMap<GroupId, PeerId>,
+    /// How many peers it may get at once.
+    pub allowance: Allowance,
 }
 
 /// What a store says of itself.
@@ -42,6 +45,8 @@ pub struct StoreStats {
     pub is_stopping: bool,
     /// Regions whose replica there is damaged and must be replaced (D6).
     pub damaged_regions: Vec<u64>,
+    /// How slow it is for those who wait for it: 1 fine, 100 stuck, 0 if it does not tell.
+    pub slow_score: u64,
 }
 
 /// What follows from a store's life and its silence.
@@ -73,6 +78,7 @@ impl StoreView {
             is_suspect: false,
             stats: StoreStats::default(),
             damaged: BTreeMap::new(),
+            allowance: Allowance::default(),
         }
     }
 
@@ -85,6 +91,7 @@ impl StoreView {
         }
         self.on_sign_of_life(now);
         self.heard_at = Some(now);
+        self.allowance.hear(stats.slow_score, now);
         self.stats = stats;
     }
 

@@ -82,7 +82,8 @@ async fn remove_tombstones(global: &Global, id: Option<u64>) -> Result<(), Failu
 
 pub(super) fn print(output: Output, stores: &[Store]) {
     let header = [
-        "store", "address", "state", "heard of", "regions", "leaders", "used", "free", "labels",
+        "store", "address", "state", "heard of", "slow", "adds", "regions", "leaders", "used",
+        "free", "labels",
     ];
     output::list(output, stores, &header, |store| {
         vec![
@@ -92,6 +93,11 @@ pub(super) fn print(output: Output, stores: &[Store]) {
             store.silent_ms.map_or("never".to_owned(), |ms| {
                 format!("{:.1} s ago", ms as f64 / 1e3)
             }),
+            match store.slow_score {
+                0 => "-".to_owned(),
+                score => score.to_string(),
+            },
+            store.additions_max.to_string(),
             store.regions.to_string(),
             match store.is_evicted {
                 true => format!("{} (evicted)", store.leaders),

@@ -289,3 +289,33 @@ fn leaders_do_not_move_to_where_they_would_not_be_well() {
         assert_eq!(moves.collect::<Vec<_>>(), [""; 0], "case {position}");
     }
 }
+
+#[test]
+fn a_slow_store_gets_one_peer_at_a_time_and_the_reason_says_so() {
+    let mut world = World::new(4, 3);
+    for id in 1..=6 {
+        world.region(id, &[1, 2]);
+    }
+    let adds = |world: &World, store: u64| {
+        let lines = world.planned();
+        let to = format!("add on {store} ");
+        lines.iter().filter(|line| line.contains(&to)).count()
+    };
+    assert_eq!((adds(&world, 3), adds(&world, 4)), (3, 3));
+    for second in 0..4 {
+        let stats = StoreStats {
+            slow_score: 40,
+            ..StoreStats::default()
+        };
+        let settings = world.settings;
+        let at = NOW - Duration::from_secs(5 * (3 - second));
+        world
+            .view
+            .on_store_heartbeat(StoreId(3), stats, &settings, at);
+    }
+    assert_eq!((adds(&world, 3), adds(&world, 4)), (1, 5));
+    let plan = world.plan();
+    let reason = plan.last().expect("six decisions").reason.to_string();
+    let slow = "store 3 (enough peers are being added to it while it is slow: 40 of 100)";
+    assert!(reason.contains(slow), "{reason}");
+}
