@@ -24,7 +24,7 @@ use crate::view::{ClusterView, RegionView};
 pub struct OperatorIds {
     /// The operator's own.
     pub operator: u64,
-    /// The first of [`PEERS_MAX`] that follow each other, for the peers it adds.
+    /// The first of those that follow each other, for the peers it adds.
     pub peer: PeerId,
 }
 
