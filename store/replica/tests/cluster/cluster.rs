@@ -16,6 +16,8 @@ mod asking;
 mod membership;
 mod merging;
 mod nemesis;
+mod post;
+mod scripts;
 mod settling;
 mod sleep;
 
@@ -67,6 +69,7 @@ pub(crate) struct Figures {
     pub(crate) slept: usize,
 }
 
+#[derive(Clone)]
 enum Packet {
     Message(PeerMessage),
     Snapshot(PeerMessage, Box<RegionState>, Vec<(Bytes, Bytes)>),
@@ -104,6 +107,8 @@ pub(crate) struct Cluster {
     cut: BTreeMap<(u64, u64), u64>,
     /// Stores that hear nothing of a group.
     deaf: BTreeSet<(u64, GroupId)>,
+    /// Messages that a script holds back, copies or loses.
+    post: post::Post,
     faults: Faults,
     /// A split was asked for: when and where the power goes.
     crash_soon: Option<(u64, u64)>,
@@ -193,6 +198,7 @@ impl Cluster {
             next_packet: 0,
             cut: BTreeMap::new(),
             deaf: BTreeSet::new(),
+            post: post::Post::default(),
             faults,
             crash_soon: None,
             patience: (100, 1_500),
@@ -427,7 +433,8 @@ impl Cluster {
     fn transmit(&mut self, from: u64, to: u64, packet: Packet) {
         self.figures.messages += usize::from(matches!(packet, Packet::Message(_)));
         let copies = 1 + u64::from(self.random.chance(self.faults.duplicate));
-        let is_lost = self.random.chance(self.faults.loss) || self.cut.contains_key(&(from, to));
+        let is_cut = self.cut.contains_key(&(from, to)) || self.post.loses(&packet);
+        let is_lost = self.random.chance(self.faults.loss) || is_cut;
         let status = |delivered: bool, packet: &Packet| match packet {
             Packet::Snapshot(message, ..) => Some(Event::SnapshotSent {
                 group: message.group,
@@ -449,14 +456,10 @@ impl Cluster {
                 self.random.between(1, 15)
             };
             self.next_packet += 1;
-            let packet = match &packet {
-                Packet::Message(message) => Packet::Message(message.clone()),
-                Packet::Heartbeat(from, to, it) => Packet::Heartbeat(*from, *to, *it),
-                Packet::Snapshot(..) if copy > 0 => continue,
-                Packet::Snapshot(message, state, data) => {
-                    Packet::Snapshot(message.clone(), state.clone(), data.clone())
-                }
-            };
+            if copy > 0 && matches!(packet, Packet::Snapshot(..)) {
+                continue;
+            }
+            let packet = packet.clone();
             self.packets
                 .insert((self.now + delay, self.next_packet), packet);
         }
@@ -465,28 +468,26 @@ impl Cluster {
     fn deliver(&mut self) {
         let later = self.packets.split_off(&(self.now + 1, 0));
         for (at, packet) in std::mem::replace(&mut self.packets, later) {
-            let (from, to) = match &packet {
-                Packet::Message(message) | Packet::Snapshot(message, ..) => {
-                    (message.from.store.0, message.to.store.0)
-                }
-                Packet::Heartbeat(from, to, _) => (from.0, to.0),
-            };
+            let (from, to) = packet.way();
             self.trace = Random::new(self.trace ^ at.0 ^ (from << 32) ^ (to << 48)).next();
-            let store = &mut self.stores[to as usize - 1];
-            let group = match &packet {
-                Packet::Message(message) | Packet::Snapshot(message, ..) => message.group,
-                Packet::Heartbeat(..) => GroupId(0),
-            };
-            let is_unheard = self.cut.contains_key(&(from, to)) || self.deaf.contains(&(to, group));
-            if !store.is_up() || is_unheard {
-                continue;
+            if let Some(packet) = self.post.pass(packet) {
+                self.hand_over(packet);
             }
-            match packet {
-                Packet::Message(message) => store.inbox.push(Event::Message(message)),
-                Packet::Heartbeat(from, _, it) => store.hear(from, it, self.now),
-                Packet::Snapshot(message, state, data) => {
-                    store.receive_snapshot(message, *state, data);
-                }
+        }
+    }
+
+    fn hand_over(&mut self, packet: Packet) {
+        let (from, to) = packet.way();
+        let store = &mut self.stores[to as usize - 1];
+        let is_deaf = self.deaf.contains(&(to, packet.group()));
+        if !store.is_up() || is_deaf || self.cut.contains_key(&(from, to)) {
+            return;
+        }
+        match packet {
+            Packet::Message(message) => store.inbox.push(Event::Message(message)),
+            Packet::Heartbeat(from, _, it) => store.hear(from, it, self.now),
+            Packet::Snapshot(message, state, data) => {
+                store.receive_snapshot(message, *state, data);
             }
         }
     }

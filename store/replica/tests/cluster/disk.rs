@@ -82,6 +82,10 @@ impl Contents {
             self.tombstones.insert(group, payload.clone());
             return;
         }
+        if let Record::ForgetTombstone { .. } = record {
+            self.tombstones.remove(&group);
+            return;
+        }
         let log = self
             .groups
             .get_mut(&group)

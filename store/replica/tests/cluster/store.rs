@@ -403,6 +403,13 @@ impl Store {
         self.jobs.push((at, job));
     }
 
+    /// All that is under way in the background ends with the next turn.
+    pub(crate) fn hurry_jobs(&mut self) {
+        for job in &mut self.jobs {
+            job.0 = 0;
+        }
+    }
+
     fn finish_job(&mut self, job: Job) {
         let event = match job {
             Job::Answer(event) => *event,

@@ -34,18 +34,18 @@ impl Cluster {
         cluster
     }
 
-    fn run_for(&mut self, ms: u64) {
+    pub(super) fn run_for(&mut self, ms: u64) {
         let end = self.now + ms;
         while self.now < end {
             self.step();
         }
     }
 
-    fn region_of(&self, group: GroupId) -> Region {
+    pub(super) fn region_of(&self, group: GroupId) -> Region {
         self.newest(group).expect("it lives").region.clone()
     }
 
-    fn merge_action(&self, source: GroupId, target: GroupId) -> AdminAction {
+    pub(super) fn merge_action(&self, source: GroupId, target: GroupId) -> AdminAction {
         AdminAction::Merge {
             epoch: self.region_of(source).epoch,
             target: self.region_of(target),
@@ -59,7 +59,7 @@ impl Cluster {
     }
 
     /// What the leader says to an event, at once.
-    fn answer(&mut self, leader: u64, event: Event) -> Option<Outcome<Vec<u32>>> {
+    pub(super) fn answer(&mut self, leader: u64, event: Event) -> Option<Outcome<Vec<u32>>> {
         let now = self.now;
         let store = &mut self.stores[leader as usize - 1];
         store.inbox.push(event);
@@ -78,7 +78,7 @@ impl Cluster {
         }
     }
 
-    fn admin_event(&self, leader: u64, group: GroupId, action: AdminAction) -> Event {
+    pub(super) fn admin_event(&self, leader: u64, group: GroupId, action: AdminAction) -> Event {
         let store = &self.stores[leader as usize - 1];
         Event::Admin(AdminRequest {
             group,
@@ -94,7 +94,7 @@ impl Cluster {
         self.refusal_to(leader, event)
     }
 
-    fn lives_anywhere(&self, group: GroupId) -> bool {
+    pub(super) fn lives_anywhere(&self, group: GroupId) -> bool {
         let shards = self.stores.iter().filter_map(|it| it.shard.as_ref());
         shards.into_iter().any(|shard| shard.peer(group).is_some())
     }
@@ -130,7 +130,7 @@ impl Cluster {
         child
     }
 
-    fn hand_to(&mut self, group: GroupId, store: u64) {
+    pub(super) fn hand_to(&mut self, group: GroupId, store: u64) {
         let to = self.region_of(group).peer_on(StoreId(store));
         let to = to.map(|peer| peer.id);
         let leader = self.leader_store(group).expect("it is led");
@@ -157,7 +157,7 @@ impl Cluster {
     }
 
     /// In the end everything is as it should be, whichever way the merge went.
-    fn conclude(&mut self) {
+    pub(super) fn conclude(&mut self) {
         self.heal();
         let healed = self.now;
         while self.now < healed + 3_000 {
