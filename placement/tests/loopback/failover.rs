@@ -223,9 +223,9 @@ async fn ids_rise_from_leader_to_leader() {
             assert!(last - 1 > largest, "{last} of {leader} after {largest}");
             largest = last;
         }
-        group.pause(leader, true);
+        group.pause(leader, true).await;
         assert_ne!(group.leader().await, leader);
-        group.pause(leader, false);
+        group.pause(leader, false).await;
     }
 }
 

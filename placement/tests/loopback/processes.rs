@@ -80,13 +80,20 @@ impl Processes {
     }
 
     /// Has the member stand still, or go on.
-    pub(crate) fn pause(&mut self, member: usize, paused: bool) {
+    pub(crate) async fn pause(&mut self, member: usize, paused: bool) {
         let child = self.members[member].as_ref().expect("it is up");
+        let state = format!("/proc/{}/stat", child.id());
         let signal = if paused { "STOP" } else { "CONT" };
         let sent = Command::new("sh")
             .args(["-c", &format!("kill -{signal} {}", child.id())])
             .status();
         assert!(sent.expect("there is a shell").success());
+        // On a busy machine its threads run on until one of them takes the signal.
+        eventually("it stands still, or goes on", async || {
+            let state = std::fs::read_to_string(&state).ok()?;
+            (state.contains(") T ") == paused).then_some(())
+        })
+        .await;
         self.paused[member] = paused;
     }
 
