@@ -21,6 +21,7 @@ use crate::lease::{Lease, NotInLease, read_in_lease};
 use crate::metrics::NodeMetrics;
 use crate::pool::Pool;
 use crate::shards::Shards;
+use crate::slowness::Latencies;
 use crate::transport::Transport;
 
 /// What a refused asker is told to wait when a shard has too many requests.
@@ -111,6 +112,11 @@ impl<S: StateMachine> NodeHandle<S> {
         &self.inner.pool
     }
 
+    /// What those who wait for commands and syncs see.
+    pub fn latencies(&self) -> &Latencies {
+        &self.inner.metrics.latencies
+    }
+
     /// Whether the disk is nearly full, so that writes which need space should be refused (D8).
     pub fn disk_is_low(&self) -> bool {
         self.inner.admission.disk_is_low()
@@ -136,6 +142,7 @@ impl<S: StateMachine> NodeHandle<S> {
                 return Outcome::DefinitelyNot(Refusal::Busy { reason, wait });
             }
         }
+        let begun = self.now();
         let request = |waiter| {
             Event::Propose(Proposal {
                 group: target.group,
@@ -146,7 +153,12 @@ impl<S: StateMachine> NodeHandle<S> {
                 waiter,
             })
         };
-        self.ask(target.group, request).await
+        let outcome = self.ask(target.group, request).await;
+        if matches!(outcome, Outcome::Ok(_)) {
+            let taken = self.now().saturating_sub(begun);
+            self.inner.metrics.latencies.on_command(taken);
+        }
+        outcome
     }
 
     /// Waits until a read outside the lease may be served (ReadIndex). On success take a snapshot

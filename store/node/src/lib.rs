@@ -42,6 +42,7 @@ pub mod lease;
 pub mod metrics;
 pub mod node;
 pub mod pool;
+pub mod slowness;
 pub mod traffic;
 pub mod transport;
 

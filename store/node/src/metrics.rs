@@ -6,6 +6,7 @@
 mod engine;
 
 use std::fmt;
+use std::sync::Arc;
 
 use prometheus_client::collector::Collector;
 use prometheus_client::encoding::{
@@ -20,6 +21,7 @@ use prometheus_client::registry::Registry;
 use tinykv_replica::StateMachine;
 
 use crate::handle::{NodeFigures, NodeHandle};
+use crate::slowness::Latencies;
 
 /// Counted by the threads of a node. Clones are the same figures.
 #[derive(Clone, Debug)]
@@ -30,6 +32,8 @@ pub struct NodeMetrics {
     pub(crate) log_batch_bytes: Histogram,
     /// Seconds of each run of a shard, its effects included.
     pub(crate) shard_run_seconds: Histogram,
+    /// What those who wait for commands and syncs see.
+    pub(crate) latencies: Arc<Latencies>,
     /// Replicas that are damaged and have yet to be replaced (D6).
     pub(crate) damaged_regions: Gauge,
     /// Messages that a shard did not process, by reason.
@@ -49,6 +53,7 @@ impl Default for NodeMetrics {
             log_sync_seconds: Histogram::new(exponential_buckets(0.000_05, 2.0, 18)),
             log_batch_bytes: Histogram::new(exponential_buckets(64.0, 4.0, 12)),
             shard_run_seconds: Histogram::new(exponential_buckets(0.000_01, 2.0, 18)),
+            latencies: Arc::default(),
             damaged_regions: Gauge::default(),
             unprocessed: Family::default(),
             refused: Family::default(),

@@ -84,11 +84,13 @@ impl WalThread {
         }
         if !merged.batch.is_empty() {
             let begun = self.env.now();
+            self.metrics.latencies.on_sync_begun(begun);
             self.append(&mut merged)?;
             if let Err(error) = self.wal.sync() {
                 return Err(self.stop(&error));
             }
             let taken = self.env.now().saturating_sub(begun);
+            self.metrics.latencies.on_sync_ended(taken);
             self.metrics.log_sync_seconds.observe(taken.as_secs_f64());
             self.metrics
                 .log_batch_bytes

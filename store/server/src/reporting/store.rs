@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use tinykv_node::slowness::Slowness;
 use tinykv_proto::pdpb::{self, ErrorType};
 
 use super::Reporting;
@@ -20,10 +21,12 @@ pub async fn run(reporting: Reporting) {
     let started = reporting.env.wall_clock();
     let mut interval = INTERVAL;
     let mut telling = Telling::default();
+    let mut slowness = Slowness::default();
     loop {
         let (flow, now) = (reporting.flows.total(), reporting.node.now());
         let told = telling.tell(flow, now);
-        let stats = stats(&reporting, started, told);
+        let mut stats = stats(&reporting, started, told);
+        stats.slow_score = slowness.look(reporting.node.latencies(), now);
         let answer = reporting.placement.store_heartbeat(stats).await;
         if answer.is_ok() && (told.is_some() || telling.is_new()) {
             telling.note(flow, now);

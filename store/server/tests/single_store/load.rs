@@ -83,6 +83,7 @@ async fn what_is_read_and_written_is_told_once() {
             assert!((60_000..70_000).contains(&told.bytes_read), "{told:?}");
             assert!((100_000..120_000).contains(&told.bytes_written), "{told:?}");
         }
+        assert!((1..=100).contains(&known.slow_score), "{known:?}");
         running.end().await;
         setting.end().await;
     })

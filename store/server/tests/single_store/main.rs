@@ -4,6 +4,7 @@
 mod batch;
 mod keyspaces;
 mod load;
+mod metrics;
 mod placement;
 mod ranges;
 mod splits;

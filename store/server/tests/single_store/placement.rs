@@ -37,6 +37,8 @@ pub(crate) struct Known {
     pub(crate) reported: Vec<Vec<metapb::Region>>,
     /// Sums of what heartbeats of regions told about their flow.
     pub(crate) regions_told: Told,
+    /// The slow score of the last heartbeat of the store.
+    pub(crate) slow_score: u64,
     /// The same of the store's heartbeats.
     pub(crate) store_told: Told,
 }
@@ -255,6 +257,7 @@ impl Pd for Placement {
         self.0.known.send_modify(|known| {
             known.heartbeats += 1;
             known.store_told.add_store(&stats);
+            known.slow_score = stats.slow_score;
             known.damaged = stats.damaged_regions_id;
         });
         Ok(Response::new(pdpb::StoreHeartbeatResponse {
