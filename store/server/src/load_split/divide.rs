@@ -2,8 +2,8 @@
 //!
 //! For each key of the sample: how many requests lie below a boundary before it, how many above,
 //! and how many reach over it, which both parts would have to serve. The busier part's share of the
-//! sample is the score; the smallest wins, and must not exceed [`SHARE_MAX`]. The same boundary must
-//! also divide the newer half of the sample ([`NEWER_SHARE_MAX`]): inserts of ever larger keys look
+//! sample is the score; the smallest wins, and must not exceed `SHARE_MAX`. The same boundary must
+//! also divide the newer half of the sample (`NEWER_SHARE_MAX`): inserts of ever larger keys look
 //! evenly spread, when looked at as a whole, but all that are to come lie above.
 
 use tinykv_keys::{Bounds, RoutingKey, engine};

@@ -14,7 +14,7 @@
 //!
 //! Everything that decides is pure: time, rates and the seed of the reservoir are passed in.
 //!
-//! Bounds: [`SAMPLES_MAX`] samples of a region that is watched; at most [`SPLITS_MAX`] splits are begun in
+//! Bounds: `SAMPLES_MAX` samples of a region that is watched; at most `SPLITS_MAX` splits are begun in
 //! a look.
 
 pub mod divide;
