@@ -1,6 +1,7 @@
 //! What is known about the members of the placement driver.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use tinykv_proto::pdpb;
 
@@ -9,6 +10,10 @@ use crate::retry::LookupFailure;
 
 /// Addresses of members kept at most.
 const ADDRESSES_MAX: usize = 64;
+
+/// Who leads is asked again after this long, though nothing failed: members come and go, and whoever
+/// knows none of those that are there finds placement no more.
+const LEADER_AGE_MAX: Duration = Duration::from_secs(5);
 
 /// The members.
 #[derive(Debug)]
@@ -19,6 +24,8 @@ pub(super) struct Members {
     next: usize,
     /// Where the leader is, if that is known.
     leader: Option<Arc<str>>,
+    /// When who leads was last asked, or is being asked.
+    asked: Duration,
     /// The cluster; 0 until a member told.
     cluster_id: u64,
 }
@@ -36,6 +43,7 @@ impl Members {
             addresses: bare,
             next: 0,
             leader: None,
+            asked: Duration::ZERO,
             cluster_id: 0,
         }
     }
@@ -45,9 +53,14 @@ impl Members {
         self.cluster_id
     }
 
-    /// Who leads, as far as is known.
-    pub(super) fn leader(&self) -> Option<Arc<str>> {
-        self.leader.clone()
+    /// Who leads, as far as is known. One of those that ask is told nothing when that is long ago, and
+    /// has to find out.
+    pub(super) fn leader(&mut self, now: Duration) -> Option<Arc<str>> {
+        let is_old = now.saturating_sub(self.asked) >= LEADER_AGE_MAX;
+        if is_old {
+            self.asked = now;
+        }
+        self.leader.clone().filter(|_| !is_old)
     }
 
     /// All members in the order to ask them; the next time another one is first.
@@ -112,4 +125,21 @@ impl Members {
 pub(super) fn bare_address(url: &str) -> Arc<str> {
     let address = url.strip_prefix("http://").unwrap_or(url);
     Arc::from(address.trim_end_matches('/'))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn who_leads_is_asked_again_after_a_while_by_one_of_those_that_ask() {
+        let mut members = Members::new(&["a:1".to_owned()]);
+        let now = Duration::from_secs(100);
+        assert_eq!(members.leader(now), None);
+        members.set_leader("a:1".into());
+        assert_eq!(members.leader(now).as_deref(), Some("a:1"));
+        let later = now + LEADER_AGE_MAX;
+        assert_eq!(members.leader(later), None, "this one has to find out");
+        assert_eq!(members.leader(later).as_deref(), Some("a:1"));
+    }
 }

@@ -137,7 +137,7 @@ impl Placement {
     where
         F: Future<Output = Result<Response<T>, Status>>,
     {
-        let known = self.members.lock().leader();
+        let known = self.members.lock().leader(self.clock.now());
         let mut address = match known {
             Some(leader) => leader,
             None => self.find_leader(deadline, None).await?,

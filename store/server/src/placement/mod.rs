@@ -18,6 +18,7 @@ use tinykv_node::identity::Identity;
 use tinykv_node::process::Stop;
 use tinykv_proto::pdpb::pd_client::PdClient;
 use tinykv_proto::{metapb, pdpb};
+use tokio::time::Instant;
 use tonic::transport::{Channel, Endpoint};
 use tonic::{Code, Response, Status};
 
@@ -29,6 +30,9 @@ const LOOK_TIME_MAX: Duration = Duration::from_millis(700);
 const CALL_TIME_MAX: Duration = Duration::from_secs(3);
 /// Time between two tries of [`Placement::insist`].
 const TRY_INTERVAL: Duration = Duration::from_millis(500);
+/// Who leads is asked again after this long, though nothing failed: members come and go, and whoever
+/// knows none of those that are there finds placement no more.
+const LEADER_AGE_MAX: Duration = Duration::from_secs(5);
 /// Members remembered beyond the configured ones.
 const MEMBERS_MAX: usize = 32;
 
@@ -88,10 +92,18 @@ struct State {
     /// Addresses members told of, beyond the configured ones.
     learned: Vec<String>,
     /// Who led when last looked for.
-    leader: Option<PdClient<Channel>>,
+    leader: Option<Leader>,
     /// 0 until a member told, or the identity is known.
     cluster_id: u64,
     identity: Option<Identity>,
+}
+
+/// A member that said that it leads, or of which another one did.
+#[derive(Debug)]
+struct Leader {
+    client: PdClient<Channel>,
+    address: String,
+    found: Instant,
 }
 
 impl Placement {
@@ -425,25 +437,26 @@ impl Placement {
     async fn leader(&self) -> Result<PdClient<Channel>, CallError> {
         let candidates = {
             let state = self.state.lock();
-            if let Some(leader) = &state.leader {
-                return Ok(leader.clone());
+            let known = state.leader.as_ref();
+            if let Some(leader) = known.filter(|it| it.found.elapsed() < LEADER_AGE_MAX) {
+                return Ok(leader.client.clone());
             }
-            let learned = state
-                .learned
-                .iter()
-                .filter(|address| !self.configured.contains(address));
-            self.configured
-                .iter()
-                .chain(learned)
-                .cloned()
-                .collect::<Vec<_>>()
+            let last = known.map(|leader| &leader.address).into_iter();
+            let mut candidates: Vec<String> = Vec::new();
+            for address in last.chain(&self.configured).chain(&state.learned) {
+                if !candidates.contains(address) {
+                    candidates.push(address.clone());
+                }
+            }
+            candidates
         };
         let mut reason = "no member is configured".to_owned();
         for address in candidates {
             match self.ask_for_leader(&address).await? {
                 Ok(leader) => {
-                    self.state.lock().leader = Some(leader.clone());
-                    return Ok(leader);
+                    let client = leader.client.clone();
+                    self.state.lock().leader = Some(leader);
+                    return Ok(client);
                 }
                 Err(why) => reason = why,
             }
@@ -453,10 +466,7 @@ impl Placement {
 
     /// Asks one member who leads and connects to that one. The inner error is why this member
     /// could not help.
-    async fn ask_for_leader(
-        &self,
-        address: &str,
-    ) -> Result<Result<PdClient<Channel>, String>, CallError> {
+    async fn ask_for_leader(&self, address: &str) -> Result<Result<Leader, String>, CallError> {
         let look = async {
             let mut client = connect(address).await?;
             let answer = client
@@ -479,11 +489,16 @@ impl Placement {
             return Ok(Err(format!("{address}: the leader has no address")));
         };
         let at = bare(url);
+        let leader = |client| Leader {
+            client,
+            address: at.to_owned(),
+            found: Instant::now(),
+        };
         if at == address {
-            return Ok(Ok(client));
+            return Ok(Ok(leader(client)));
         }
         match tokio::time::timeout(LOOK_TIME_MAX, connect(at)).await {
-            Ok(connected) => Ok(connected),
+            Ok(connected) => Ok(connected.map(leader)),
             Err(_) => Ok(Err(format!("{at}: no connection in time"))),
         }
     }
