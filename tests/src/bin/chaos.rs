@@ -7,6 +7,7 @@ use std::time::Duration;
 use clap::{Parser, ValueEnum};
 use serde::Serialize;
 use tinykv_tests::chaos::{self, End, Nemesis, Options, Report};
+use tinykv_tests::cluster::role_binary;
 use tinykv_tests::ledger;
 
 /// Strikes a cluster of three placement members and five stores, in network namespaces of their
@@ -67,15 +68,7 @@ fn main() -> ExitCode {
 }
 
 fn run(args: &Args) -> Result<ExitCode, String> {
-    // The processes are this program's neighbour, built by the same cargo call.
-    let here = std::env::current_exe().map_err(|error| error.to_string())?;
-    let binary = here.with_file_name("role");
-    if !binary.exists() {
-        let missing = binary.display();
-        return Err(format!(
-            "{missing} is not built: cargo build -p tinykv-tests"
-        ));
-    }
+    let binary = role_binary()?;
     let options = Options {
         nemeses: args.nemesis.concat(),
         time: Duration::from_secs(args.seconds),

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use clap::{Parser, Subcommand};
 use tinykv_tests::cluster::packages::Packages;
-use tinykv_tests::cluster::scenario;
+use tinykv_tests::cluster::{role_binary, scenario};
 use tinykv_tests::ledger;
 
 /// Kills real processes under load and checks that nothing acknowledged is lost.
@@ -91,15 +91,7 @@ fn main() -> ExitCode {
 }
 
 async fn run(args: &Args) -> Result<(), String> {
-    // The processes are this program's neighbour, built by the same cargo call.
-    let here = std::env::current_exe().map_err(|error| error.to_string())?;
-    let binary = here.with_file_name("role");
-    if !binary.exists() {
-        return Err(format!(
-            "{} is not built: cargo build -p tinykv-tests",
-            binary.display()
-        ));
-    }
+    let binary = role_binary()?;
     let (kind, figures) = match args.scenario {
         Scenario::Rolling { records, kills } => {
             let report = scenario::rolling(&binary, records, args.writers, kills).await?;

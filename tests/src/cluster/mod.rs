@@ -6,6 +6,7 @@
 //! [`Site`] puts a process elsewhere: into another network namespace, onto another disk, under
 //! another clock.
 
+mod binary;
 pub mod draw;
 mod ending;
 pub mod exact;
@@ -14,17 +15,22 @@ pub mod load;
 pub mod operator;
 pub mod packages;
 mod ports;
+pub mod records;
 pub mod resp;
 pub mod scenario;
 mod site;
+pub mod tally;
+mod usage;
 
 use std::fs::OpenOptions;
 use std::io;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Stdio};
 
+pub use binary::role_binary;
 pub use ports::free_ports;
 pub use site::Site;
+pub use usage::Usage;
 
 /// Which process of a cluster, counted from 0 within its role.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]

@@ -1,8 +1,10 @@
 //! What operators ask of placement: splits, moves, leader transfers, each awaited to its end.
 
+use std::collections::BTreeSet;
 use std::time::Duration;
 
 use bytes::Bytes;
+use tinykv_placement::schedule::SPLIT_KEYS_MAX;
 use tinykv_proto::placement::add_operator_request::Action;
 use tinykv_proto::placement::placement_client::PlacementClient;
 use tinykv_proto::placement::{
@@ -43,6 +45,39 @@ pub async fn split(placements: &[String], keys: &[&str], limit: Duration) -> Res
         until(placements, &wish, begins, deadline)
             .await
             .map_err(|problem| format!("no region begins at {key:?}: {problem}"))?;
+    }
+    Ok(())
+}
+
+/// Splits at ascending routing keys that lie in one region, as many at once as placement takes.
+///
+/// # Errors
+/// Where a region does not begin when the time is up, and why as far as it is known.
+pub async fn split_often(
+    placements: &[String],
+    keys: &[Bytes],
+    limit: Duration,
+) -> Result<(), String> {
+    let deadline = Instant::now() + limit;
+    for keys in keys.chunks(SPLIT_KEYS_MAX) {
+        let wish = AddOperatorRequest {
+            key: keys[0].clone(),
+            action: Some(Action::Split(SplitAtKeys {
+                keys: keys.to_vec(),
+            })),
+            ..AddOperatorRequest::default()
+        };
+        let begin = |whole: &OverviewResponse| {
+            let regions = whole
+                .regions
+                .iter()
+                .filter_map(|status| status.region.as_ref());
+            let starts: BTreeSet<&Bytes> = regions.map(|region| &region.start_key).collect();
+            keys.iter().all(|key| starts.contains(key))
+        };
+        until(placements, &wish, begin, deadline)
+            .await
+            .map_err(|problem| format!("regions do not begin at {:?}: {problem}", keys[0]))?;
     }
     Ok(())
 }

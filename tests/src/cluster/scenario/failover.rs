@@ -14,6 +14,7 @@ use tokio::time::Instant;
 
 use crate::cluster::health::store_at;
 use crate::cluster::load::{Load, client};
+use crate::cluster::tally::percentile;
 
 use super::{wait, whole_cluster};
 
@@ -70,14 +71,6 @@ impl fmt::Display for Distribution {
         row(f, "leader killed", &self.lost_leader)?;
         row(f, "leader elsewhere", &self.kept_leader)?;
         row(f, "all regions", &all)
-    }
-}
-
-/// The smallest value that is not exceeded by `percent` of the sorted values.
-fn percentile(sorted: &[u64], percent: usize) -> u64 {
-    match sorted.len() {
-        0 => 0,
-        len => sorted[(len * percent).div_ceil(100).clamp(1, len) - 1],
     }
 }
 
@@ -167,7 +160,8 @@ async fn time_until_written(
     (kill.elapsed(), lost)
 }
 
-fn busiest(overview: &OverviewResponse) -> Option<(u64, String)> {
+/// The store that leads most: its id and address.
+pub(super) fn busiest(overview: &OverviewResponse) -> Option<(u64, String)> {
     let leaders = |store: u64| {
         let leads = |region: &&RegionStatus| {
             region

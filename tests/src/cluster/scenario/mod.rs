@@ -1,13 +1,19 @@
 //! What the stores of a cluster go through while clients write.
 
+mod drain;
 mod failover;
+mod growth;
+mod idle;
 mod moves;
 mod packages;
 mod placement;
 mod power;
 mod rolling;
 
+pub use drain::{DrainReport, drain};
 pub use failover::{Distribution, failover};
+pub use growth::{GrowthReport, growth};
+pub use idle::{IdleReport, idle};
 pub use moves::{MovesReport, moves};
 pub use packages::{PackagesReport, packages};
 pub use placement::{PlacementReport, placement};
