@@ -169,8 +169,8 @@ async fn kill(
     let begin = Instant::now();
     cluster.kill(node).map_err(|error| error.to_string())?;
     let mut writes = JoinSet::new();
-    for key in keys.iter().cloned() {
-        let (client, turns) = (client.clone(), Arc::clone(&turns));
+    for key in keys {
+        let (client, key, turns) = (client.clone(), key.clone(), Arc::clone(&turns));
         writes.spawn(async move {
             while begin.elapsed() < CALL_LIMIT {
                 let turn = turns.acquire().await.map_err(|error| error.to_string())?;
