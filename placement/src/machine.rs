@@ -4,6 +4,8 @@
 //! restart or a snapshot finds it again. The shard thread is the only writer. Everybody else
 //! reads through [`SharedState`], whose lock is held for look-ups in memory and nothing else.
 
+use std::cell::Cell;
+use std::ops::Deref;
 use std::sync::Arc;
 
 use bytes::{BufMut, Bytes, BytesMut};
@@ -28,9 +30,44 @@ pub struct SharedState {
 }
 
 impl SharedState {
-    /// Looks at the state. Hold it briefly, and never across an await.
-    pub fn read(&self) -> RwLockReadGuard<'_, State> {
-        self.state.read()
+    /// Looks at the state. Hold it briefly, never across an await, and never look again meanwhile:
+    /// with the writer waiting in between, the second look would wait for it and it for the first.
+    ///
+    /// # Panics
+    /// In debug builds, if this thread looks already.
+    pub fn read(&self) -> StateGuard<'_> {
+        debug_assert!(
+            !LOOKS.replace(true),
+            "this thread looks at the state already: with a writer waiting, both wait for ever"
+        );
+        StateGuard {
+            state: self.state.read(),
+        }
+    }
+}
+
+thread_local! {
+    /// Whether this thread holds a [`StateGuard`].
+    static LOOKS: Cell<bool> = const { Cell::new(false) };
+}
+
+/// The state, which stays as it is while this is held.
+#[derive(Debug)]
+pub struct StateGuard<'a> {
+    state: RwLockReadGuard<'a, State>,
+}
+
+impl Deref for StateGuard<'_> {
+    type Target = State;
+
+    fn deref(&self) -> &State {
+        &self.state
+    }
+}
+
+impl Drop for StateGuard<'_> {
+    fn drop(&mut self) {
+        LOOKS.set(false);
     }
 }
 

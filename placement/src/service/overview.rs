@@ -28,7 +28,7 @@ impl placement::placement_server::Placement for Service {
         let header = self.operator_header(request.header.as_ref())?;
         let group = self.desk().group();
         let leader_member_id = group.office().leader.map_or(0, |leader| leader.0);
-        let now = group.now();
+        let (members, now) = (self.members(), group.now());
         // Always in this order: state, then coordinator.
         let state = group.state().read();
         let coordinator = leadership.coordinator();
@@ -41,7 +41,7 @@ impl placement::placement_server::Placement for Service {
         Ok(Response::new(placement::OverviewResponse {
             header: Some(header),
             settings: Some(settings(&state)),
-            members: self.members(),
+            members,
             leader_member_id,
             stores: list_stores(view, state.settings(), now),
             regions,
