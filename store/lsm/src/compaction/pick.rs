@@ -11,7 +11,10 @@
 //! # Order of choice
 //!
 //! Level 0 by its number of tables, the others by how far they are over their target, the worst
-//! first; in a level the table that drags the least of the next level along. When nothing is over
+//! first. But small tables of level 0 (a flush is forced by whoever needs one, such as a snapshot that
+//! is taken in) are merged with each other before anything else: going down they would drag along far
+//! more than they hold, and while that goes on back-pressure would come of nothing but their number.
+//! In a level the table that drags the least of the next level along. When nothing is over
 //! its target, tables with range tombstones or mostly deletes go down, so that what was deleted
 //! frees its space; and when nobody works, the levels above the last are emptied until they hold
 //! little beside it, for they may be newer versions of what is in it. Last of all, tables go through
@@ -28,6 +31,9 @@ use crate::version::{TableFile, Version};
 /// The levels above the last may hold one part in so many of what it holds, before they are emptied
 /// into it when nobody works.
 const LAST_LEVEL_PARTS: u64 = 8;
+
+/// A table of level 0 is small up to one part in so many of a memtable.
+const SMALL_PARTS: u64 = 16;
 
 /// What somebody works on; nothing that touches it may be chosen.
 #[derive(Clone, Debug)]
@@ -51,7 +57,8 @@ impl Busy {
 pub(crate) struct Choice {
     /// The upper level.
     pub(crate) from: usize,
-    /// The level the result goes to.
+    /// The level the result goes to; that of the inputs, too, where they are level 0's newest or the
+    /// last level's.
     pub(crate) to: usize,
     /// Tables to merge, with their level.
     pub(crate) inputs: Vec<(usize, Arc<TableFile>)>,
@@ -122,6 +129,9 @@ pub(crate) fn debt_bytes(version: &Version, options: &LsmOptions) -> u64 {
 
 /// The most urgent compaction that touches nothing busy.
 pub(crate) fn pick(version: &Version, options: &LsmOptions, busy: &[&Busy]) -> Option<Choice> {
+    if let Some(choice) = pick_small(version, options, busy) {
+        return Some(choice);
+    }
     let targets = targets(version, options);
     let last = version.level_count() - 1;
     let mut due: Vec<(f64, usize)> = Vec::new();
@@ -150,6 +160,34 @@ pub(crate) fn pick(version: &Version, options: &LsmOptions, busy: &[&Busy]) -> O
                 .find_map(|level| pick_in_level(version, options, &targets, busy, level, is_stale))
         })
         .or_else(|| pick_for_space(version, options, &targets, busy))
+}
+
+/// The newest tables of level 0 become one of that level, if they are many and small. Each is small
+/// or no larger than the newer ones together, so that little is not merged into much again and again,
+/// and together they are no more than a memtable. Tables older than these may be on their way down
+/// meanwhile: these stay above them.
+fn pick_small(version: &Version, options: &LsmOptions, busy: &[&Busy]) -> Option<Choice> {
+    let small = options.memtable_bytes_max / SMALL_PARTS;
+    let mut bytes = 0;
+    let fits = |file: &&Arc<TableFile>| {
+        let size = file.meta().size;
+        let is_little = size <= small.max(bytes);
+        bytes += size;
+        let number = file.meta().number;
+        let taken = busy.iter().any(|b| b.files.contains(&number));
+        is_little && bytes <= options.memtable_bytes_max && !taken
+    };
+    let files: Vec<_> = version.level(0).iter().take_while(fits).collect();
+    if files.len() < options.l0_compaction_files.max(2) {
+        return None;
+    }
+    Some(Choice {
+        from: 0,
+        to: 0,
+        range: KeyRange::hull_of(files.iter().map(|file| &file.meta().range))?,
+        inputs: files.into_iter().map(|file| (0, file.clone())).collect(),
+        is_move: false,
+    })
 }
 
 /// The lowest level above the last that holds anything goes down, if they all hold too much.

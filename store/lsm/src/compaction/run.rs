@@ -5,6 +5,7 @@
 //! Whoever is through with the last part installs the result of all in one edit, so for readers
 //! and crashes there is one compaction, whoever did how much of it.
 
+use std::ops::Range;
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
@@ -160,12 +161,11 @@ impl Compaction {
             }
         }
         let tombstones = Fragments::merge(parts.iter().map(Arc::as_ref), u64::MAX);
-        let below = choice.to + 1..self.version.level_count();
         let mut kept = tombstones.clone();
         kept.retain(|f| {
             let range = KeyRange::half_open(f.start.clone(), f.end.clone());
-            let mut below = below.clone();
-            below.any(|level| self.version.overlaps(level, &range))
+            let mut below = self.below();
+            !self.is_last_word() || below.any(|level| self.version.overlaps(level, &range))
         });
         let is_read = |file: &TableFile| {
             let meta = file.meta();
@@ -189,6 +189,16 @@ impl Compaction {
             kept,
             inputs,
         })
+    }
+
+    /// The levels below the one that the result goes to.
+    fn below(&self) -> Range<usize> {
+        self.choice.to + 1..self.version.level_count()
+    }
+
+    /// Whether older versions can only be in the levels below: level 0 may hold some, too.
+    fn is_last_word(&self) -> bool {
+        self.choice.to > 0
     }
 
     fn take(&self, plan: &Plan) -> Option<usize> {
@@ -219,7 +229,7 @@ impl Compaction {
             if outside {
                 continue;
             }
-            if *level == self.choice.to {
+            if *level == self.choice.to && *level > 0 {
                 sorted_run.push(file.clone());
             } else {
                 let run = LevelIter::new(vec![file.clone()], Fetch::ReadOnce);
@@ -227,11 +237,13 @@ impl Compaction {
             }
         }
         sources.push(Source::Level(LevelIter::new(sorted_run, Fetch::ReadOnce)));
-        let below = self.choice.to + 1..self.version.level_count();
         let output = Output {
             level: self.choice.to,
-            settings: TableSettings::new(&inner.options, below.is_empty()),
-            bytes_max: inner.options.table_bytes_max,
+            settings: TableSettings::new(&inner.options, self.below().is_empty()),
+            bytes_max: match self.choice.to {
+                0 => u64::MAX,
+                _ => inner.options.table_bytes_max,
+            },
             covering: &plan.tombstones,
             kept: &plan.kept,
             filter: inner.options.compaction_filter.as_deref(),
@@ -239,8 +251,8 @@ impl Compaction {
             end: end.map(Bytes::as_ref),
         };
         let nothing_below = |user: &[u8]| {
-            let mut below = below.clone();
-            below.all(|level| self.version.find(level, user).is_none())
+            let mut below = self.below();
+            self.is_last_word() && below.all(|level| self.version.find(level, user).is_none())
         };
         let mut wrote = |bytes| {
             let rate = pace::rate(&inner.state().version, &inner.options);

@@ -252,3 +252,63 @@ fn old_tables_are_revisited_down_to_the_last_level() {
     assert_eq!((last.from, last.to, numbers(&last)), (4, 4, vec![1]));
     assert!(!last.is_move);
 }
+
+/// Four tables make level 0 due, up to 10 bytes are small, and a memtable holds 160.
+fn many_small() -> LsmOptions {
+    LsmOptions {
+        l0_compaction_files: 4,
+        memtable_bytes_max: 160,
+        ..options()
+    }
+}
+
+#[test]
+fn many_small_tables_of_level_zero_are_merged_with_each_other_first() {
+    let last = (4, meta(1, "a-z", 5000));
+    let of = |sizes: &[u64]| {
+        let tables = sizes.iter().zip(2..);
+        let tables = tables.map(|(size, number)| (0, meta(number, "b-y", *size)));
+        version(&tables.chain([last.clone()]).collect::<Vec<_>>())
+    };
+    let choice = pick(&of(&[90, 9, 9, 9, 9]), &many_small(), &[]).expect("four small ones");
+    assert_eq!((choice.from, choice.to), (0, 0));
+    assert_eq!(
+        numbers(&choice),
+        [3, 4, 5, 6],
+        "the large one is not written again"
+    );
+    let choice = pick(&of(&[30, 30, 9, 9, 9]), &many_small(), &[]).expect("level 0 is due");
+    assert_eq!((choice.from, choice.to), (0, 2), "three are not many");
+    let choice = pick(&of(&[27, 9, 9, 9]), &many_small(), &[]).expect("as much as the others");
+    assert_eq!((choice.from, choice.to), (0, 0));
+    let choice = pick(&of(&[160, 80, 40, 20, 10, 10]), &many_small(), &[]).expect("five");
+    assert_eq!(
+        numbers(&choice),
+        [3, 4, 5, 6, 7],
+        "all were more than a memtable"
+    );
+}
+
+#[test]
+fn small_tables_are_merged_above_those_on_their_way_down() {
+    let tables: Vec<_> = (2..10).map(|number| (0, meta(number, "b-y", 9))).collect();
+    let version = version(&tables);
+    let down = Busy {
+        levels: (0, 4),
+        range: meta(0, "b-y", 0).range,
+        files: [2, 3, 4, 5].into(),
+    };
+    let choice = pick(&version, &many_small(), &[&down]).expect("the newer ones");
+    assert_eq!((choice.to, numbers(&choice)), (0, vec![6, 7, 8, 9]));
+    let busy = choice.busy();
+    assert!(pick(&version, &many_small(), &[&down, &busy]).is_none());
+    let oldest = &down.files | &[6].into();
+    let down = Busy {
+        files: oldest,
+        ..down
+    };
+    assert!(
+        pick(&version, &many_small(), &[&down]).is_none(),
+        "three are left"
+    );
+}

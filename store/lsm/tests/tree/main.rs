@@ -18,5 +18,6 @@ mod crash;
 mod limits;
 mod middle;
 mod model;
+mod small_tables;
 mod statistics;
 mod threads;
