@@ -124,8 +124,9 @@ const STORAGE: i32 = 3;
 pub(crate) fn what_next(status: ExitStatus, command_line: &str) -> String {
     match status.code() {
         Some(STORAGE) => {
-            "its data directory takes no part any more: the store was drained, or the \
-                          directory is damaged or another cluster's; its log says which"
+            "its data directory takes no part any more: the store was drained, the member \
+                          removed, or the directory is damaged or another cluster's; its log says \
+                          which"
                 .to_owned()
         }
         _ => format!("start it again with:\n  {command_line}"),
