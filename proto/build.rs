@@ -3,7 +3,7 @@
 use std::error::Error;
 
 /// Every .proto file, relative to the crate.
-const FILES: [&str; 10] = [
+const FILES: [&str; 11] = [
     "metapb.proto",
     "eraftpb.proto",
     "errorpb.proto",
@@ -11,6 +11,7 @@ const FILES: [&str; 10] = [
     "keyspacepb.proto",
     "kvrpcpb.proto",
     "tikvpb.proto",
+    "tinykv/check.proto",
     "tinykv/peer.proto",
     "tinykv/placement.proto",
     "tinykv/store.proto",

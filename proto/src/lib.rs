@@ -2,9 +2,10 @@
 //!
 //! Seven packages are TiKV's, so that the clients people already have work: [`metapb`],
 //! [`errorpb`], [`eraftpb`], [`pdpb`], [`keyspacepb`], [`kvrpcpb`] and [`tikvpb`], each with only
-//! the messages and fields that are served. Three are ours, for what TiKV's protocol cannot say:
+//! the messages and fields that are served. Four are ours, for what TiKV's protocol cannot say:
 //! [`peer`] (Raft messages and snapshots between processes), [`placement`] (operators ask the
-//! placement driver) and [`store`] (calls of our own on a store).
+//! placement driver), [`store`] (calls of our own on a store) and [`check`] (whether replicas hold the
+//! same).
 //!
 //! Rules that keep old and new processes talking:
 //!
@@ -37,5 +38,5 @@ pub const ASKER_RAW: &str = "raw";
 /// Value of [`ASKER_METADATA`]: keys and bounds are memcomparable encodings.
 pub const ASKER_ENCODED: &str = "encoded";
 
-pub use generated::tinykv::{peer, placement, store};
+pub use generated::tinykv::{check, peer, placement, store};
 pub use generated::{eraftpb, errorpb, keyspacepb, kvrpcpb, metapb, pdpb, tikvpb};

@@ -79,3 +79,12 @@ fn nothing_repeats_and_no_call_fails_while_placement_leaders_die() {
     assert_eq!(report.kills, 2, "{report:?}");
     assert!(report.drawn.ids > 0 && report.load.writes > 0, "{report:?}");
 }
+
+#[test]
+fn the_store_that_differs_is_named_and_nobody_else() {
+    let report = within_limit(scenario::difference(binary()));
+    println!("{report:?}");
+    assert!(report.regions > 0 && report.planted_on > 0, "{report:?}");
+    assert_eq!(report.codes, (Some(0), Some(1)), "{report:?}");
+    assert_eq!(report.odd, [report.planted_on], "{report:?}");
+}

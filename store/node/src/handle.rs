@@ -14,6 +14,7 @@ use tinykv_replica::{
 use tokio::sync::{oneshot, watch};
 
 use crate::admission::{Admission, Verdict};
+use crate::checksum::Checksums;
 use crate::directory::Directory;
 use crate::identity::Identity;
 use crate::inbox::Refused;
@@ -68,6 +69,7 @@ pub(crate) struct Inner<S: StateMachine> {
     pub(crate) env: Arc<dyn Env>,
     pub(crate) lsm: Lsm,
     pub(crate) pool: Pool,
+    pub(crate) checksums: Arc<Checksums>,
     pub(crate) directory: Arc<Directory>,
     pub(crate) admission: Arc<Admission>,
     pub(crate) shards: Arc<Shards<S>>,
@@ -110,6 +112,11 @@ impl<S: StateMachine> NodeHandle<S> {
     /// Threads for reads that wait for the disk.
     pub fn pool(&self) -> &Pool {
         &self.inner.pool
+    }
+
+    /// What the replicas here were summed up to, for checks.
+    pub fn checksums(&self) -> &Checksums {
+        &self.inner.checksums
     }
 
     /// What those who wait for commands and syncs see.

@@ -1,4 +1,5 @@
-//! What shards have done for them on the pool: reads of log and engine, snapshots, destruction.
+//! What shards have done for them on the pool: reads of log and engine, sums over replicas, snapshots,
+//! destruction.
 //!
 //! A full disk costs no replica (D8): what cannot be installed or dropped for lack of space takes
 //! another turn later. Nothing is lost meanwhile, because the log says durably what is to be done.
@@ -9,10 +10,11 @@ use bytes::Bytes;
 use tinykv_engine::{Engine, EngineError, ErrorKind};
 use tinykv_raft::GroupId;
 use tinykv_replica::{
-    Destroy, EntryFetch, Event, InstallError, SnapshotHandle, SnapshotInstall, SnapshotSend,
+    Check, Destroy, EntryFetch, Event, InstallError, SnapshotHandle, SnapshotInstall, SnapshotSend,
     StateMachine, ValueFetch,
 };
 
+use crate::checksum::{Checksums, NotSummed, Summing};
 use crate::directory::Directory;
 use crate::inbox::Inbox;
 use crate::install::{self, Ingestion};
@@ -32,6 +34,7 @@ pub(crate) struct Jobs<S: StateMachine> {
     pub(crate) snapshots: SnapshotSender,
     pub(crate) inbox: Arc<Inbox<S>>,
     pub(crate) directory: Arc<Directory>,
+    pub(crate) checksums: Arc<Checksums>,
     pub(crate) trouble: Trouble,
 }
 
@@ -89,6 +92,28 @@ impl<S: StateMachine> Jobs<S> {
                 delivered,
             });
         });
+    }
+
+    /// Sums a replica up, as the engine is now; turn by turn, so that others get to the disk.
+    pub(crate) fn check(&self, check: Check) {
+        if !self.checksums.begin(&check) {
+            return;
+        }
+        let snapshot = self.engine.lsm().snapshot();
+        let mut summing = Summing::new(&check, snapshot, S::is_content);
+        let sums = Arc::clone(&self.checksums);
+        self.pool.push_patient(Box::new(move || {
+            let result = match summing.turn() {
+                Ok(None) => return Turn::Again,
+                Ok(Some(sum)) => Ok(sum),
+                Err(error) => {
+                    tracing::error!(group = %check.group, "a replica cannot be summed up: {error}");
+                    Err(NotSummed::Unreadable(error.to_string()))
+                }
+            };
+            sums.end(&check, result);
+            Turn::Done
+        }));
     }
 
     pub(crate) fn install(&self, install: SnapshotInstall) {

@@ -36,6 +36,7 @@ pub mod identity;
 pub mod options;
 pub mod storage;
 
+pub mod checksum;
 pub mod directory;
 pub mod handle;
 pub mod lease;

@@ -14,6 +14,7 @@ use tokio::runtime::Handle;
 use tokio::sync::watch;
 
 use crate::admission::Admission;
+use crate::checksum::Checksums;
 use crate::directory::Directory;
 use crate::failure::Failure;
 use crate::handle::{Inner, NodeHandle};
@@ -98,6 +99,7 @@ struct Common<S: StateMachine> {
     identity: Identity,
     admission: Arc<Admission>,
     directory: Arc<Directory>,
+    checksums: Arc<Checksums>,
     shards: Arc<Shards<S>>,
     transport: Transport,
     wal: Arc<WalQueue>,
@@ -262,6 +264,7 @@ impl<S: StateMachine> Common<S> {
             wal: Arc::new(WalQueue::new(Arc::clone(&admission))),
             admission,
             directory: Arc::default(),
+            checksums: Arc::default(),
             shards,
             transport,
             pool: Pool::start(threads, parts.options.pool_threads)?,
@@ -339,6 +342,7 @@ impl<S: StateMachine> Common<S> {
                     snapshots: snapshots.clone(),
                     inbox: Arc::clone(inbox),
                     directory: Arc::clone(&self.directory),
+                    checksums: Arc::clone(&self.checksums),
                     trouble: self.trouble.clone(),
                 },
                 trouble: self.trouble.clone(),
@@ -395,6 +399,7 @@ impl<S: StateMachine> Common<S> {
                 env: Arc::clone(&self.env),
                 lsm: storage.lsm().clone(),
                 pool: self.pool.clone(),
+                checksums: Arc::clone(&self.checksums),
                 directory: Arc::clone(&self.directory),
                 admission: Arc::clone(&self.admission),
                 shards: Arc::clone(&self.shards),

@@ -234,6 +234,9 @@ impl<S: StateMachine> ShardThread<S> {
             self.jobs.fetch_values(fetch);
         }
         self.jobs.prefetch(effects.prefetches);
+        for check in effects.checks {
+            self.jobs.check(check);
+        }
         for send in effects.snapshot_sends {
             self.jobs.send_snapshot(send);
         }

@@ -26,6 +26,7 @@ const KIND_PREPARE_MERGE: u8 = 3;
 const KIND_COMMIT_MERGE: u8 = 4;
 const KIND_DECLINE_MERGE: u8 = 5;
 const KIND_ROLLBACK_MERGE: u8 = 6;
+const KIND_CHECK: u8 = 7;
 const HEADER_LEN: usize = 18;
 
 /// A command with its header, ready to be proposed.
@@ -74,6 +75,7 @@ impl Command {
                 let body = encode_merge(|to| encode_entry_id(*prepared, to));
                 (KIND_ROLLBACK_MERGE, body)
             }
+            AdminCommand::Check { id } => (KIND_CHECK, Bytes::copy_from_slice(&id.to_le_bytes())),
         };
         let mut out = header(epoch, kind, body.len());
         out.put_slice(&body);
@@ -146,6 +148,12 @@ pub enum AdminCommand {
         /// Which freeze.
         prepared: EntryId,
     },
+    /// Changes nothing: every replica sums up its state and data as of this entry
+    /// ([`crate::Effects::checks`]), so that the sums can be compared (F3).
+    Check {
+        /// Names the check; a random number.
+        id: u64,
+    },
 }
 
 /// What an entry turned out to say.
@@ -184,6 +192,14 @@ pub(crate) fn decode_entry(encoded: &Bytes) -> Result<Decoded, FormatError> {
             Ok(Decoded::Admin {
                 epoch,
                 command: decode_merge(kind, from)?,
+            })
+        }
+        KIND_CHECK => {
+            let id = from.u64()?;
+            from.end()?;
+            Ok(Decoded::Admin {
+                epoch,
+                command: AdminCommand::Check { id },
             })
         }
         _ => Err(from.error("unknown kind of command")),

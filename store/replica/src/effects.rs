@@ -47,6 +47,9 @@ pub struct Effects<R> {
     pub value_fetches: Vec<ValueFetch>,
     /// Engine keys to read into the cache when there is time.
     pub prefetches: Vec<Bytes>,
+    /// Sums to be worked out over snapshots to be taken now (as of `apply`). Whoever asked waits
+    /// elsewhere: no event answers.
+    pub checks: Vec<Check>,
     /// Snapshots to take now (as of `apply`) and to stream to other stores.
     pub snapshot_sends: Vec<SnapshotSend>,
     /// Snapshots whose `Installing` record is durable: to be ingested, after everything applied so
@@ -86,6 +89,7 @@ impl<R> Effects<R> {
             && self.entry_fetches.is_empty()
             && self.value_fetches.is_empty()
             && self.prefetches.is_empty()
+            && self.checks.is_empty()
             && self.snapshot_sends.is_empty()
             && self.snapshot_installs.is_empty()
             && self.snapshot_discards.is_empty()
@@ -230,6 +234,23 @@ pub struct ValueFetch {
     pub entry: EntryId,
     /// Engine keys.
     pub keys: Vec<Bytes>,
+}
+
+/// A region to be summed up as of an entry, which is the last that was applied to it.
+#[derive(Clone, Debug)]
+pub struct Check {
+    /// The group.
+    pub group: GroupId,
+    /// The peer that lives here.
+    pub peer: PeerId,
+    /// The entry.
+    pub entry: EntryId,
+    /// Names the check.
+    pub id: u64,
+    /// The region at that entry.
+    pub state: Arc<RegionState>,
+    /// Engine ranges that hold its data.
+    pub ranges: Vec<KeyRange>,
 }
 
 /// A snapshot to be streamed.

@@ -112,6 +112,14 @@
 //!   only once the target has left that epoch without it.
 //! * One batch holds the target's new range and the source's end. The source's log stays until that is
 //!   flushed; then its peer is buried, and its data stays.
+//!
+//! # Checks
+//!
+//! [`AdminCommand::Check`] changes nothing. Every replica that applies it asks the shell for a sum over
+//! its state and data as of that entry ([`Effects::checks`]), so that somebody can compare them (F3).
+//! The shell takes its snapshot when it has written the run's batch; therefore a group applies nothing
+//! after a check in the same run, and goes on in its next, which a tick brings about if nothing else
+//! does. A replay after a restart sums up again: nobody waits for that, and it does no harm.
 
 mod codec;
 
@@ -139,7 +147,7 @@ pub use codec::FormatError;
 pub use command::{AdminCommand, Command, PeerChange};
 pub use config::ShardConfig;
 pub use effects::{
-    Destroy, DropReason, Dropped, Effects, EntryFetch, LeaseCell, Observed, PersistToken,
+    Check, Destroy, DropReason, Dropped, Effects, EntryFetch, LeaseCell, Observed, PersistToken,
     RegionChange, SnapshotHandle, SnapshotInstall, SnapshotSend, ValueFetch,
 };
 pub use event::{

@@ -42,6 +42,12 @@ pub trait StateMachine: Sized + Send + 'static {
         true
     }
 
+    /// Whether a stored pair is part of what replicas have in common. What replicas may drop from
+    /// their disks each at its own time (values that expired) is not.
+    fn is_content(_state: &RegionState, _key: &[u8], _value: &Bytes) -> bool {
+        true
+    }
+
     /// What the machine keeps in the state of a region ([`ApplyContext::set_machine`]) that has just
     /// absorbed another, from what both kept. The default is for machines that keep nothing there.
     fn join(target: &Bytes, _source: &Bytes) -> Bytes {

@@ -69,6 +69,8 @@ pub struct Replica<S: StateMachine> {
     committed: VecDeque<Entry>,
     committed_bytes: usize,
     parked: Option<Parked>,
+    /// A check was applied in this run: nothing after it may be.
+    is_being_checked: bool,
     overlay: Overlay,
 
     requests: Requests,

@@ -102,6 +102,7 @@ impl<R> Default for Effects<R> {
             entry_fetches: Vec::new(),
             value_fetches: Vec::new(),
             prefetches: Vec::new(),
+            checks: Vec::new(),
             snapshot_sends: Vec::new(),
             snapshot_installs: Vec::new(),
             snapshot_discards: Vec::new(),

@@ -10,6 +10,7 @@
 //! * [`raw`]: requests become commands, snapshots become answers.
 //! * [`admission`], [`service`]: the calls of clients. Messages of the wire stop here.
 //! * [`resp`]: Redis's protocol, which asks the whole cluster through `tinykv-client`.
+//! * [`check`]: whether all replicas of a region hold the same.
 //! * [`expiry`]: expired values leave the disk.
 //! * [`splitting`], [`load_split`]: regions led here are cut, when asked to, when they are large, or
 //!   when they are busy.
@@ -56,6 +57,7 @@ pub mod bootstrap;
 pub mod placement;
 pub mod reporting;
 
+pub mod check;
 pub mod expiry;
 
 pub mod config;

@@ -20,11 +20,13 @@ use tinykv_node::process::{self, Stop};
 use tinykv_node::server::{self, Listener};
 use tinykv_node::spawn::{Fatal, Tasks};
 use tinykv_node::storage::Storage;
+use tinykv_node::transport::Resolver;
 use tinykv_replica::{ShardConfig, StoreId};
 use tokio::runtime::Handle;
 use tonic_health::ServingStatus;
 use tonic_health::server::HealthReporter;
 
+use crate::check::Checker;
 use crate::clock::PlacementClock;
 use crate::config::Settings;
 use crate::expiry::{self, Expiry};
@@ -33,7 +35,7 @@ use crate::machine::RawMachine;
 use crate::placement::{Placement, Stores};
 use crate::reporting::{self, Flows, News, Reporting, Told};
 use crate::resp;
-use crate::service::Calls;
+use crate::service::{self, Calls};
 use crate::splitting::Splitter;
 use crate::splitting::sizes::{self, Sizes};
 
@@ -129,13 +131,14 @@ impl Store {
         let identity = dir.identity().expect("established before");
         let news = Arc::new(News::default());
         let stores = Stores::new(Arc::clone(&placement), Arc::clone(&env), &settings.data_dir);
+        let stores: Arc<dyn Resolver> = Arc::new(stores);
         let node = Node::start(NodeParts {
             dir,
             storage,
             options: NodeOptions::default(),
             shard: shard_config(&settings, StoreId(identity.member_id)),
             factory: Arc::new(|_| RawMachine),
-            resolver: Arc::new(stores),
+            resolver: Arc::clone(&stores),
             hooks: Arc::<News>::clone(&news),
             runtime: Handle::current(),
             fatal: fatal.clone(),
@@ -171,14 +174,17 @@ impl Store {
             splitter,
         );
         let (grpc_health, health_service) = tonic_health::server::health_reporter();
+        let checker = Checker::new(node.handle(), Arc::clone(&env), stores);
         let services = calls
             .routes()
+            .add_service(service::check::server(checker.clone()))
             .add_service(node.peer_service().into_server())
             .add_service(health_service);
         let load_splits = load_split::Figures::default();
         let mut registry = Registry::default();
         metrics::register(&mut registry, &node.handle());
         calls.register(&mut registry);
+        checker.register(&mut registry);
         load_splits.register(&mut registry);
         if let Some(listener) = listeners.resp {
             let owner = resp::Owner {
@@ -194,9 +200,7 @@ impl Store {
         let until = async move { until.requested().await };
         let server = server::serve(listeners.grpc, services, pages, until);
         servers.spawn("server", async move {
-            if let Err(failure) = server.await {
-                fatal.report(failure);
-            }
+            server.await.unwrap_or_else(|failure| fatal.report(failure));
         });
         tracing::info!(
             store = identity.member_id,

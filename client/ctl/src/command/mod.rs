@@ -1,5 +1,6 @@
 //! The command line: what can be typed, and where it goes.
 
+mod check;
 mod config;
 mod data;
 mod drain;
@@ -138,6 +139,8 @@ enum Command {
     /// Regions: ranges of keys and where they live
     #[command(subcommand)]
     Region(region::RegionCommand),
+    /// Whether all replicas of regions hold the same
+    Check(check::Check),
     /// What is being done to regions
     #[command(subcommand)]
     Operator(operator::OperatorCommand),
@@ -173,6 +176,7 @@ impl Cli {
             Command::Import(import) => import.run(global).await,
             Command::Export(export) => export.run(global).await,
             Command::Region(region) => region.run(global).await,
+            Command::Check(check) => check.run(global).await,
             Command::Operator(operator) => operator.run(global).await,
             Command::Member(member) => member.run(global).await,
             Command::Store(store) => store.run(global).await,

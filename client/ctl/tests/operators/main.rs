@@ -1,8 +1,10 @@
 //! The commands for operators, as processes, against a placement driver that is a fake: two
 //! members, of which the second leads.
 
+mod check;
 mod steering;
 
+use std::collections::BTreeMap;
 use std::process::Output;
 use std::sync::{Arc, Mutex, MutexGuard};
 
@@ -37,6 +39,7 @@ struct World {
     /// Looks after which the leader forgets it, as after a fail-over.
     forgets_after: Option<u32>,
     regions: Vec<placement::RegionStatus>,
+    stores: Vec<placement::StoreStatus>,
     /// The member that comes or goes, and what it will be told to be, the last first.
     seat: Option<(&'static str, Vec<placement::MemberStanding>)>,
 }
@@ -140,14 +143,27 @@ fn members(world: &World) -> Vec<pdpb::Member> {
 impl Placement for Member {
     async fn overview(
         &self,
-        _: Request<placement::OverviewRequest>,
+        request: Request<placement::OverviewRequest>,
     ) -> Result<Response<placement::OverviewResponse>, Status> {
+        let placement::OverviewRequest {
+            start_key, limit, ..
+        } = request.into_inner();
+        let limit = match limit {
+            0 => usize::MAX,
+            limit => limit as usize,
+        };
         let world = self.lead()?;
+        let ends_after = |known: &&placement::RegionStatus| {
+            let end = known.region.as_ref().map(|it| &it.end_key);
+            end.is_some_and(|end| end.is_empty() || start_key < *end)
+        };
+        let regions = world.regions.iter().filter(ends_after).take(limit);
         Ok(Response::new(placement::OverviewResponse {
             header: header(None),
             members: members(&world),
             leader_member_id: 2,
-            regions: world.regions.clone(),
+            regions: regions.cloned().collect(),
+            stores: world.stores.clone(),
             ..placement::OverviewResponse::default()
         }))
     }

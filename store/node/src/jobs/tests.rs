@@ -88,6 +88,7 @@ impl Bench {
             snapshots: SnapshotSender::new(&transport, pool, 1 << 20),
             inbox: Arc::new(Inbox::new()),
             directory: Arc::default(),
+            checksums: Arc::default(),
             trouble: Trouble::new(env.shared(), dir.path().to_owned(), fatal),
         };
         Bench {

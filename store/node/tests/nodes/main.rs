@@ -1,5 +1,6 @@
 //! Nodes in one process over loopback sockets: real threads, files, streams.
 
+mod checks;
 mod cluster;
 mod faulty;
 mod map;

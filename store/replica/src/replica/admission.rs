@@ -197,7 +197,7 @@ impl<S: StateMachine> Replica<S> {
         if self.transfer.is_some() {
             return Err(busy(run.config, BusyReason::Transferring));
         }
-        if *command != AdminCommand::Open {
+        if !matches!(command, AdminCommand::Open | AdminCommand::Check { .. }) {
             let problem = "what decides a merge is proposed by the regions themselves";
             return Err(Refusal::Malformed { problem });
         }

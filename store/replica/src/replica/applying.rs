@@ -10,7 +10,7 @@ use tinykv_raft::{Entry, EntryId, Payload};
 
 use super::{Parked, Replica};
 use crate::command::{AdminCommand, Decoded, decode_entry};
-use crate::effects::{Observed, RegionChange, ValueFetch};
+use crate::effects::{Check, Observed, RegionChange, ValueFetch};
 use crate::machine::{ApplyContext, NeedsKeys, ReadError, Staged, StateMachine};
 use crate::outcome::{Answer, Outcome, Refusal};
 use crate::region::{RegionEpoch, RegionState};
@@ -35,6 +35,7 @@ impl<S: StateMachine> Replica<S> {
         while !self.is_leaving
             && !self.awaits_children()
             && !self.awaits_source()
+            && !self.is_being_checked
             && self.parked.as_ref().is_none_or(|parked| !parked.is_waiting)
         {
             let Some(entry) = self.committed.front().cloned() else {
@@ -157,8 +158,27 @@ impl<S: StateMachine> Replica<S> {
             }
             AdminCommand::DeclineMerge { .. } => self.apply_decline(epoch, run),
             AdminCommand::RollbackMerge { prepared } => self.apply_rollback(prepared, run),
+            AdminCommand::Check { id } => self.check_version(Some(epoch)).map(|()| {
+                self.begin_check(entry, id, run);
+                self.changed_answer()
+            }),
         };
         Ok(Progress::Done(outcome.map(Some)))
+    }
+
+    /// The shell takes its snapshot when this run is written, so the next entry waits for the next
+    /// run: a tick at the latest.
+    fn begin_check(&mut self, entry: EntryId, id: u64, run: &mut Run<'_, S::Reply>) {
+        let state = self.state.as_ref().expect("entries are applied to a state");
+        self.is_being_checked = true;
+        run.effects.checks.push(Check {
+            group: self.group,
+            peer: self.peer.id,
+            entry,
+            id,
+            state: state.clone(),
+            ranges: S::ranges(&self.region),
+        });
     }
 
     fn open(&mut self, run: &mut Run<'_, S::Reply>) {

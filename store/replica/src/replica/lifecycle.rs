@@ -195,6 +195,7 @@ impl<S: StateMachine> Replica<S> {
             committed: VecDeque::new(),
             committed_bytes: 0,
             parked: None,
+            is_being_checked: false,
             overlay: Overlay::default(),
             requests: Requests::default(),
             transfer: None,

@@ -44,6 +44,7 @@ impl<S: StateMachine> Replica<S> {
     /// The run's batch is complete: from the next one on it is read from the engine.
     pub(crate) fn end_run(&mut self) {
         self.overlay.clear();
+        self.is_being_checked = false;
     }
 
     fn take_ready(&mut self, ready: Ready, run: &mut Run<'_, S::Reply>) {

@@ -13,6 +13,7 @@ use tinykv_replica::{
 };
 
 mod asking;
+mod comparing;
 mod membership;
 mod merging;
 mod nemesis;
@@ -67,6 +68,8 @@ pub(crate) struct Figures {
     pub(crate) messages: usize,
     /// Groups that fell asleep.
     pub(crate) slept: usize,
+    /// Replicas that were compared with another at one entry.
+    pub(crate) compared: usize,
 }
 
 #[derive(Clone)]
@@ -280,6 +283,7 @@ impl Cluster {
             // A group whose founders die before their births are durable was never there.
             if self.now > FOUNDING_MS {
                 self.break_something();
+                self.order_checks();
             }
             self.change_something();
             for _ in 0..2 {
@@ -299,6 +303,7 @@ impl Cluster {
             self.step();
         }
         self.settle();
+        self.compare();
     }
 
     fn step(&mut self) {

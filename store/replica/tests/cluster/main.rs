@@ -53,6 +53,7 @@ fn clusters_keep_their_word() {
             total.children_waited,
             total.outdated,
             total.slept,
+            total.compared,
             total.joint_seen,
             total.frozen,
             total.merged,
@@ -126,6 +127,7 @@ fn add(total: &mut Figures, figures: &Figures) {
     total.outdated += figures.outdated;
     total.messages += figures.messages;
     total.slept += figures.slept;
+    total.compared += figures.compared;
     total.joint += figures.joint;
     total.joint_seen += figures.joint_seen;
     total.frozen += figures.frozen;

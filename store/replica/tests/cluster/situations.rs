@@ -5,13 +5,13 @@ use std::time::Duration;
 use bytes::Bytes;
 use tinykv_raft::{GroupId, LogIndex, PeerId};
 use tinykv_replica::{
-    AdminAction, AdminRequest, Answer, Birth, BusyReason, Command, Event, Outcome, Peer, Proposal,
-    ReadRequest, Refusal, Region, RegionEpoch, RegionState, SplitIds, SplitRefusal, StoreId,
-    WaiterId,
+    AdminAction, AdminCommand, AdminRequest, Answer, Birth, BusyReason, Command, Event, Outcome,
+    Peer, Proposal, ReadRequest, Refusal, Region, RegionEpoch, RegionState, SplitIds, SplitRefusal,
+    StoreId, WaiterId,
 };
 
 use crate::lists::encode_append;
-use crate::store::{Habits, Outbox, Store};
+use crate::store::{Checked, Habits, Outbox, Store};
 
 const PARENT: GroupId = GroupId(1);
 const CHILD: GroupId = GroupId(2);
@@ -129,6 +129,20 @@ impl Lone {
             command,
             deadline,
             waiter,
+        }));
+        waiter
+    }
+
+    fn ask_check(&mut self, epoch: RegionEpoch, id: u64) -> WaiterId {
+        let (waiter, deadline) = self.waiter();
+        self.store.inbox.push(Event::Admin(AdminRequest {
+            group: PARENT,
+            action: AdminAction::Command {
+                epoch,
+                command: AdminCommand::Check { id },
+            },
+            deadline,
+            waiter: Some(waiter),
         }));
         waiter
     }
@@ -357,4 +371,51 @@ fn a_parent_does_not_leave_its_children_waiting() {
     });
     lone.until("the child leads", |lone| lone.leads(CHILD));
     assert_eq!(lone.store.list(b"p"), [2, 4]);
+}
+
+#[test]
+fn a_check_sees_what_came_before_it_and_nothing_after() {
+    let mut lone = Lone::new(1 << 20, 1);
+    lone.append(PARENT, RegionEpoch::FIRST, "a", 1);
+    // All of it is proposed in one run, and committed together.
+    let before = lone.ask_append(PARENT, RegionEpoch::FIRST, "b", 2);
+    let checked = lone.ask_check(RegionEpoch::FIRST, 77);
+    let after = lone.ask_append(PARENT, RegionEpoch::FIRST, "c", 3);
+    for waiter in [before, checked, after] {
+        let ending = lone.ending(waiter);
+        assert!(matches!(ending, Outcome::Ok(_)), "{ending:?}");
+    }
+    let Checked { check: seen, data } = lone.store.checks.pop().expect("one check");
+    let keys = data.iter().map(|(key, _)| key.as_ref());
+    let keys: Vec<&[u8]> = keys.filter(|key| !key.contains(&b'~')).collect();
+    assert_eq!((seen.id, keys), (77, vec![&b"da"[..], b"db"]));
+    let stale = lone.ask_check(SECOND, 78);
+    let ending = lone.ending(stale);
+    assert!(
+        matches!(
+            ending,
+            Outcome::DefinitelyNot(Refusal::EpochNotMatch { .. })
+        ),
+        "{ending:?}"
+    );
+    assert!(lone.store.checks.is_empty());
+}
+
+#[test]
+fn a_replay_after_a_restart_checks_once_more_and_finds_the_same() {
+    let mut lone = Lone::new(1 << 20, 1);
+    lone.append(PARENT, RegionEpoch::FIRST, "a", 1);
+    let waiter = lone.ask_check(RegionEpoch::FIRST, 77);
+    let ending = lone.ending(waiter);
+    assert!(matches!(ending, Outcome::Ok(_)), "{ending:?}");
+    lone.append(PARENT, RegionEpoch::FIRST, "b", 2);
+    lone.restart();
+    lone.until("the group leads", |lone| lone.leads(PARENT));
+    assert_eq!(lone.store.list(b"b"), [2]);
+    let [before, after] = &lone.store.checks[..] else {
+        panic!("{} checks", lone.store.checks.len());
+    };
+    assert_eq!((before.check.id, after.check.id), (77, 77));
+    assert_eq!(before.check.entry, after.check.entry);
+    assert_eq!(before.data, after.data);
 }

@@ -8,8 +8,8 @@ use std::time::Duration;
 use bytes::Bytes;
 use tinykv_raft::{GroupId, LogIndex, PeerId};
 use tinykv_replica::{
-    BirthRecord, Destroy, Effects, EntryFetch, Event, Heartbeat, KeyRange, LeaseCell, LocalBody,
-    LocalMessage, NeighbourConfig, Neighbours, Outcome, PeerMessage, PersistToken,
+    BirthRecord, Check, Destroy, Effects, EntryFetch, Event, Heartbeat, KeyRange, LeaseCell,
+    LocalBody, LocalMessage, NeighbourConfig, Neighbours, Outcome, PeerMessage, PersistToken,
     ReceivedSnapshot, RecoveredReplica, RegionChange, RegionState, Shard, ShardConfig,
     SnapshotHandle, SnapshotInstall, StateMachine, StoreId, ValueFetch, WaiterId,
 };
@@ -86,6 +86,14 @@ pub(crate) struct Store {
     pub(crate) children_waited: usize,
     /// Peers that died beside the installation of a snapshot.
     pub(crate) overtaken: usize,
+    /// What each check found.
+    pub(crate) checks: Vec<Checked>,
+}
+
+/// What a replica held when it applied a check.
+pub(crate) struct Checked {
+    pub(crate) check: Check,
+    pub(crate) data: Vec<(Bytes, Bytes)>,
 }
 
 impl Store {
@@ -114,6 +122,7 @@ impl Store {
             asleep: 0,
             children_waited: 0,
             overtaken: 0,
+            checks: Vec::new(),
         };
         store.start(0, &mut Outbox::default());
         store
@@ -341,6 +350,15 @@ impl Store {
             assert!(effects.wal.is_empty() && effects.messages_after_persist.is_empty());
         }
         self.read_for(effects.entry_fetches, effects.value_fetches, now);
+        for check in effects.checks {
+            let applied = self.lsm.current.applied[&check.group];
+            assert_eq!(
+                applied, check.entry.index,
+                "nothing after it is applied yet"
+            );
+            let data = self.lsm.current.copy(&check.ranges);
+            self.checks.push(Checked { check, data });
+        }
         for send in effects.snapshot_sends {
             let group = send.message.group;
             assert_eq!(self.lsm.current.applied[&group], send.metadata.last.index);

@@ -129,6 +129,14 @@ impl StateMachine for RawMachine {
         !tinykv_keys::is_bootstrap_edge(border)
     }
 
+    /// Values that have expired by the region's time may have left the disk here or not.
+    fn is_content(state: &RegionState, key: &[u8], value: &Bytes) -> bool {
+        let Some(expires_at) = StoredValue::expiry_of(value).filter(|_| space::is_raw(key)) else {
+            return true;
+        };
+        RegionTime::decode(&state.machine).is_ok_and(|RegionTime(time)| expires_at > time)
+    }
+
     /// The later of both times: no decision of either region is taken back. What cannot be read stays
     /// to be found.
     fn join(target: &Bytes, source: &Bytes) -> Bytes {

@@ -420,3 +420,24 @@ fn a_region_without_expiring_values_never_writes_its_time() {
     }
     assert_eq!(single.time(), PlacementTime(0));
 }
+
+/// What has expired may be gone from one disk and not from another: no difference of the replicas.
+#[test]
+fn what_has_expired_by_the_regions_time_is_no_content() {
+    let state = |time| {
+        let machine = RegionTime(PlacementTime(time)).encode();
+        RegionState::new(Region::default(), true, machine)
+    };
+    let key = Space::Plain.engine_key(b"k");
+    let expiring = StoredValue {
+        expires_at: Some(PlacementTime(50)),
+        payload: Bytes::from_static(b"v"),
+    };
+    let expiring = expiring.encode();
+    assert!(RawMachine::is_content(&state(49), &key, &expiring));
+    assert!(!RawMachine::is_content(&state(50), &key, &expiring));
+    let plain = StoredValue::encode_plain(b"v");
+    assert!(RawMachine::is_content(&state(50), &key, &plain));
+    let never = RegionState::new(Region::default(), true, Bytes::new());
+    assert!(RawMachine::is_content(&never, &key, &expiring));
+}

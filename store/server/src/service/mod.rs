@@ -2,10 +2,12 @@
 //!
 //! [`Calls`] carries them out: reads in `read`, writes in `write`, both for the raw calls in `raw`
 //! and `update`. Messages are taken apart and put together in front of it (`answer` for TiKV's,
-//! `own` for ours); `tikv` is TiKV's gRPC service, `batch` its stream of many calls.
+//! `own` for ours); `tikv` is TiKV's gRPC service, `batch` its stream of many calls. `check` is the
+//! service of a [`crate::check::Checker`].
 
 mod answer;
 mod batch;
+pub(crate) mod check;
 pub mod convert;
 mod deadline;
 mod figures;

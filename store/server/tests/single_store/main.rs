@@ -2,6 +2,7 @@
 //! page beside it.
 
 mod batch;
+mod checks;
 mod keyspaces;
 mod load;
 mod metrics;

@@ -1,5 +1,6 @@
 //! What the stores of a cluster go through while clients write.
 
+mod difference;
 mod drain;
 mod failover;
 mod growth;
@@ -10,6 +11,7 @@ mod placement;
 mod power;
 mod rolling;
 
+pub use difference::{DifferenceReport, difference};
 pub use drain::{DrainReport, drain};
 pub use failover::{Distribution, failover};
 pub use growth::{GrowthReport, growth};
