@@ -137,10 +137,10 @@ impl Engine {
         Some(Job::new(self.clone(), job))
     }
 
-    /// The flush that is due, if any and if nobody runs one: for a thread that does nothing else,
-    /// and for one that pauses in a compaction.
-    pub fn plan_flush(&self) -> Option<Job> {
-        let job = self.shared.lsm.plan_flush()?;
+    /// Work that must not wait behind a long compaction, see [`Lsm::plan_brief`]: for a thread that
+    /// does nothing else, and for one that pauses in a compaction.
+    pub fn plan_brief(&self) -> Option<Job> {
+        let job = self.shared.lsm.plan_brief()?;
         Some(Job::new(self.clone(), job))
     }
 

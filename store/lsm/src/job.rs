@@ -7,10 +7,11 @@ use tinykv_sync::atomic::Ordering;
 
 use crate::LsmError;
 use crate::batch::{AppliedChange, OriginId};
-use crate::compaction::{self, Busy, Compaction};
+use crate::compaction::{self, Busy, Choice, Compaction};
 use crate::flush;
 use crate::memtable::Memtable;
 use crate::tree::Inner;
+use crate::version::Version;
 
 /// What a job does.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -172,7 +173,7 @@ pub(crate) fn plan_compaction(inner: &Arc<Inner>) -> Option<Job> {
     let shared: Vec<Arc<Compaction>> = jobs.shared.iter().filter_map(Weak::upgrade).collect();
     let (compaction, seat) = match join(inner, &mut jobs, &shared) {
         Some((compaction, seat)) => (Some(compaction), Some(seat)),
-        None => (begin(inner, &mut jobs), None),
+        None => (begin(inner, &mut jobs, pick_any), None),
     };
     drop(jobs);
     drop(shared);
@@ -202,13 +203,39 @@ fn join(
     Some((compaction.clone(), seat))
 }
 
-fn begin(inner: &Arc<Inner>, jobs: &mut Jobs) -> Option<Arc<Compaction>> {
-    let version = inner.state().version.clone();
-    let busy = jobs.busy_list();
-    let choice = compaction::pick(&version, &inner.options, &busy).or_else(|| {
-        let before = inner.revisit_before.load(Ordering::Relaxed);
-        compaction::pick_old(&version, &inner.options, &busy, before)
+/// A merge of small tables, however many compactions run.
+pub(crate) fn plan_small_merge(inner: &Arc<Inner>) -> Option<Job> {
+    let mut jobs = inner.jobs.lock();
+    let compaction = begin(inner, &mut jobs, |inner, version, busy| {
+        compaction::pick_small(version, &inner.options, busy)
     })?;
+    drop(jobs);
+    let work = Work::Compaction {
+        compaction,
+        _seat: None,
+    };
+    Some(Job {
+        inner: inner.clone(),
+        work,
+    })
+}
+
+/// What is due, or else what is to go through the compaction filter again.
+fn pick_any(inner: &Inner, version: &Version, busy: &[&Busy]) -> Option<Choice> {
+    compaction::pick(version, &inner.options, busy).or_else(|| {
+        let before = inner.revisit_before.load(Ordering::Relaxed);
+        compaction::pick_old(version, &inner.options, busy, before)
+    })
+}
+
+/// Claims what is picked.
+fn begin(
+    inner: &Arc<Inner>,
+    jobs: &mut Jobs,
+    pick: impl Fn(&Inner, &Version, &[&Busy]) -> Option<Choice>,
+) -> Option<Arc<Compaction>> {
+    let version = inner.state().version.clone();
+    let choice = pick(inner, &version, &jobs.busy_list())?;
     let claim = jobs.claim(inner, choice.busy());
     let compaction = Arc::new(Compaction::new(choice, version, claim));
     jobs.shared.retain(|shared| shared.strong_count() > 0);

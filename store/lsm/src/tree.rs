@@ -200,16 +200,18 @@ impl Lsm {
     /// The most urgent piece of background work that nobody works on yet. Flushes come first, for
     /// they free memory; then compactions; then the removal of files.
     pub fn plan(&self) -> Option<Job> {
-        self.plan_flush().or_else(|| {
+        self.plan_brief().or_else(|| {
             self.inner.check().ok()?;
             job::plan_compaction(&self.inner).or_else(|| job::plan_purge(&self.inner))
         })
     }
 
-    /// The flush that is due, if any and if nobody runs one: for a thread that does nothing else.
-    pub fn plan_flush(&self) -> Option<Job> {
+    /// Work that must not wait behind a long compaction and takes no longer than a flush: the flush
+    /// that is due, if nobody runs one, or else a merge of small tables of level 0. For a thread that
+    /// does nothing else.
+    pub fn plan_brief(&self) -> Option<Job> {
         self.inner.check().ok()?;
-        job::plan_flush(&self.inner)
+        job::plan_flush(&self.inner).or_else(|| job::plan_small_merge(&self.inner))
     }
 
     /// Runs jobs here until none is due.

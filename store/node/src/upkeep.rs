@@ -56,8 +56,8 @@ impl Bell {
 /// What workers may take.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Duty {
-    /// Flushes only, so that none waits behind a long compaction.
-    Flushes,
+    /// Flushes and merges of small tables only, so that none waits behind a long compaction.
+    Brief,
     /// Whatever is most urgent.
     Anything,
 }
@@ -80,7 +80,7 @@ pub(crate) struct UpkeepParts {
 }
 
 impl Upkeep {
-    /// Starts `workers` threads for jobs (one of them for flushes alone) and one that reports.
+    /// Starts `workers` threads for jobs (one of them for brief ones alone) and one that reports.
     pub(crate) fn start<S: StateMachine>(
         threads: &Threads,
         workers: usize,
@@ -90,7 +90,7 @@ impl Upkeep {
         let bell = Arc::new(Bell::default());
         for number in 0..workers.max(2) {
             let duty = match number {
-                0 => Duty::Flushes,
+                0 => Duty::Brief,
                 _ => Duty::Anything,
             };
             let (bell, parts) = (Arc::clone(&bell), parts.clone());
@@ -120,11 +120,11 @@ fn work(bell: &Bell, parts: &UpkeepParts, duty: Duty) {
     loop {
         let job = match duty {
             Duty::Anything => parts.engine.plan(),
-            Duty::Flushes => parts.engine.plan_flush(),
+            Duty::Brief => parts.engine.plan_brief(),
         };
         let patience = match job {
             None => POLL_INTERVAL,
-            Some(job) => match run(bell, parts, job) {
+            Some(job) => match run(bell, parts, duty, job) {
                 Ok(()) => Duration::ZERO,
                 Err(error) if parts.trouble.is_final(&error) => return,
                 Err(error) => {
@@ -139,11 +139,12 @@ fn work(bell: &Bell, parts: &UpkeepParts, duty: Duty) {
     }
 }
 
-fn run(bell: &Bell, parts: &UpkeepParts, job: Job) -> Result<(), EngineError> {
+fn run(bell: &Bell, parts: &UpkeepParts, duty: Duty, job: Job) -> Result<(), EngineError> {
     let kind = job.kind();
     let begun = parts.env.now();
     let report = job.run_paced(|pause| {
-        if !pause.is_zero() {
+        // Of brief work there is little, and somebody waits for it.
+        if !pause.is_zero() && duty == Duty::Anything {
             bell.wait(pause);
         }
     })?;

@@ -108,7 +108,7 @@ impl Inner {
         let until = self.env.now() + time;
         loop {
             // An error is noted by the committer, which tells the writers.
-            let _ = self.run_planned(Engine::plan_flush, &mut |_| ());
+            let _ = self.run_planned(Engine::plan_brief, &mut |_| ());
             let left = until.saturating_sub(self.env.now());
             if left.is_zero() || !self.committer.wait_for_work(left) {
                 return;

@@ -6,7 +6,7 @@ mod pick;
 mod run;
 
 pub use filter::CompactionFilter;
-pub(crate) use pick::{Busy, Choice, debt_bytes, pick, pick_old};
+pub(crate) use pick::{Busy, Choice, debt_bytes, pick, pick_old, pick_small};
 pub(crate) use run::Compaction;
 
 #[cfg(test)]

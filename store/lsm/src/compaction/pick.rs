@@ -48,7 +48,10 @@ pub(crate) struct Busy {
 
 impl Busy {
     fn meets(&self, levels: (usize, usize), range: &KeyRange) -> bool {
-        self.levels.0 <= levels.1 && levels.0 <= self.levels.1 && self.range.overlaps(range)
+        // What is merged within level 0 stays above everything that goes down from there.
+        let is_level_zero = self.levels == (0, 0);
+        let meets = self.levels.0 <= levels.1 && levels.0 <= self.levels.1;
+        meets && !is_level_zero && self.range.overlaps(range)
     }
 }
 
@@ -129,7 +132,10 @@ pub(crate) fn debt_bytes(version: &Version, options: &LsmOptions) -> u64 {
 
 /// The most urgent compaction that touches nothing busy.
 pub(crate) fn pick(version: &Version, options: &LsmOptions, busy: &[&Busy]) -> Option<Choice> {
-    if let Some(choice) = pick_small(version, options, busy) {
+    let small = || pick_small(version, options, busy);
+    // Where back-pressure begins, the way down goes first: small merges alone would never end.
+    let is_urgent = version.level(0).len() >= options.l0_slowdown_files;
+    if let Some(choice) = (!is_urgent).then(small).flatten() {
         return Some(choice);
     }
     let targets = targets(version, options);
@@ -155,6 +161,7 @@ pub(crate) fn pick(version: &Version, options: &LsmOptions, busy: &[&Busy]) -> O
     });
     due.into_iter()
         .find_map(|(_, level)| pick_in_level(version, options, &targets, busy, level, |_| true))
+        .or_else(small)
         .or_else(|| {
             (0..last)
                 .find_map(|level| pick_in_level(version, options, &targets, busy, level, is_stale))
@@ -163,10 +170,15 @@ pub(crate) fn pick(version: &Version, options: &LsmOptions, busy: &[&Busy]) -> O
 }
 
 /// The newest tables of level 0 become one of that level, if they are many and small. Each is small
-/// or no larger than the newer ones together, so that little is not merged into much again and again,
-/// and together they are no more than a memtable. Tables older than these may be on their way down
-/// meanwhile: these stay above them.
-fn pick_small(version: &Version, options: &LsmOptions, busy: &[&Busy]) -> Option<Choice> {
+/// or no larger than the newer ones together, so that little is not merged into much again and again
+/// (which counts no more where back-pressure begins), and together they are no more than a memtable.
+/// Tables older than these may be on their way down meanwhile: these stay above them.
+pub(crate) fn pick_small(
+    version: &Version,
+    options: &LsmOptions,
+    busy: &[&Busy],
+) -> Option<Choice> {
+    let is_urgent = version.level(0).len() >= options.l0_slowdown_files;
     let small = options.memtable_bytes_max / SMALL_PARTS;
     let mut bytes = 0;
     let fits = |file: &&Arc<TableFile>| {
@@ -175,7 +187,7 @@ fn pick_small(version: &Version, options: &LsmOptions, busy: &[&Busy]) -> Option
         bytes += size;
         let number = file.meta().number;
         let taken = busy.iter().any(|b| b.files.contains(&number));
-        is_little && bytes <= options.memtable_bytes_max && !taken
+        (is_little || is_urgent) && bytes <= options.memtable_bytes_max && !taken
     };
     let files: Vec<_> = version.level(0).iter().take_while(fits).collect();
     if files.len() < options.l0_compaction_files.max(2) {
@@ -265,11 +277,15 @@ fn pick_in_level(
 ) -> Option<Choice> {
     let files = version.level(level);
     if level == 0 {
-        // All of it, for an older table must not stay above a newer one.
-        if !files.iter().any(|file| wanted(file)) {
+        // All of it, or all that is older than what somebody works on, for an older table must not
+        // stay above a newer one.
+        let taken = |file: &Arc<TableFile>| free(std::slice::from_ref(file), busy).next().is_none();
+        let newest = files.iter().rposition(taken).map_or(0, |last| last + 1);
+        let oldest = files.get(newest..).unwrap_or_default();
+        if !oldest.iter().any(|file| wanted(file)) {
             return None;
         }
-        return choice(version, options, busy, (0, targets.base), files.to_vec());
+        return choice(version, options, busy, (0, targets.base), oldest.to_vec());
     }
     let mut candidates: Vec<(u64, u64, &Arc<TableFile>)> = free(files, busy)
         .filter(|file| wanted(file))

@@ -7,7 +7,7 @@ use std::sync::Arc;
 use bytes::Bytes;
 use tinykv_env::SimEnv;
 
-use super::{Busy, Choice, debt_bytes, pick, pick_old};
+use super::{Busy, Choice, debt_bytes, pick, pick_old, pick_small};
 use crate::LsmOptions;
 use crate::cache::BlockCache;
 use crate::range::KeyRange;
@@ -287,6 +287,15 @@ fn many_small_tables_of_level_zero_are_merged_with_each_other_first() {
         [3, 4, 5, 6, 7],
         "all were more than a memtable"
     );
+    let choice = pick(&of(&[40; 7]), &many_small(), &[]).expect("level 0 is due");
+    assert_eq!((choice.from, choice.to), (0, 2), "none is small");
+    let eight = of(&[40; 8]);
+    let merge = pick_small(&eight, &many_small(), &[]).expect("back-pressure begins");
+    assert_eq!((merge.to, numbers(&merge)), (0, vec![6, 7, 8, 9]));
+    let down = pick(&eight, &many_small(), &[]).expect("the way down goes first there");
+    assert_eq!((down.to, numbers(&down).len()), (2, 9));
+    let down = pick(&eight, &many_small(), &[&merge.busy()]).expect("beside the merge");
+    assert_eq!(numbers(&down), [1, 2, 3, 4, 5], "what is older than that");
 }
 
 #[test]

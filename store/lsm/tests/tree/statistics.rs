@@ -167,7 +167,7 @@ fn a_pause_is_time_for_a_flush() {
         let report = job.run_paced(|_| {
             put(&lsm, "meanwhile", &[flushes; 10]);
             assert!(lsm.rotate().expect("rotate"));
-            let flush = lsm.plan_flush().expect("it is due and nobody runs it");
+            let flush = lsm.plan_brief().expect("it is due and nobody runs it");
             flush.run().expect("flush");
             flushes += 1;
         });
