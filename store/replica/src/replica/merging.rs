@@ -35,6 +35,9 @@ pub(super) struct Merging {
     asked_in: Option<Term>,
     /// It was told to go, or that this region has absorbed it elsewhere, which may still need it here.
     unwanted_for: Option<Heir>,
+    /// Another peer of the group was buried in a merge: one that the log here has yet to come to, or
+    /// came to a while ago.
+    was_merged_elsewhere: bool,
     /// The target wants it to stop.
     wanted: Option<Wanted>,
     stopped: Option<Stopped>,
@@ -225,7 +228,8 @@ impl<S: StateMachine> Replica<S> {
         thawed.merges.phase = MergePhase::Apart;
         thawed.region.epoch.version += 1;
         self.change_state(thawed, run);
-        if self.merging.unwanted_for.take().is_some() {
+        // The merge of which a grave told is a later one, for which the target may need this peer yet.
+        if !self.merging.was_merged_elsewhere && self.merging.unwanted_for.take().is_some() {
             self.is_leaving = true;
         }
         Ok(self.changed_answer())
@@ -325,6 +329,7 @@ impl<S: StateMachine> Replica<S> {
     /// yet to come to that.
     pub(super) fn on_merged_elsewhere(&mut self, into: Heir, run: &mut Run<'_, S::Reply>) {
         let target = into.group;
+        self.merging.was_merged_elsewhere = true;
         if into.start.is_some() || self.merging.unwanted_for.is_none() {
             self.merging.unwanted_for = Some(into);
         }

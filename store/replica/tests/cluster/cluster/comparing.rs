@@ -10,7 +10,7 @@ use super::Cluster;
 use crate::store::Checked;
 
 /// A group is checked so often, in simulated milliseconds.
-const INTERVAL_MS: u64 = 1_100;
+const INTERVAL_MS: u64 = 700;
 /// Each at a moment of its own.
 const APART_MS: u64 = 100;
 
