@@ -527,6 +527,9 @@ impl Inner {
             .roll_if_large(&mut manifest)
             .and_then(|()| manifest.append(&edit));
         self.note(appended)?;
+        // Before the memtables leave the state: that is what whoever waits for a flush waits for.
+        self.flushed
+            .store(Arc::new(manifest.state().applied.clone()));
         let removed: BTreeSet<u64> = edit.removed.iter().copied().collect();
         let moved: BTreeSet<u64> = added.iter().map(|(_, f)| f.meta().number).collect();
         {
@@ -550,8 +553,6 @@ impl Inner {
         if let Some(floor) = floor {
             self.visible.fetch_max(floor, Ordering::AcqRel);
         }
-        self.flushed
-            .store(Arc::new(manifest.state().applied.clone()));
         self.note_pressure();
         Ok(())
     }

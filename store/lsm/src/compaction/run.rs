@@ -120,7 +120,9 @@ impl Compaction {
             let moved = self.choice.inputs.iter();
             let moved = moved.map(|(_, f)| (self.choice.to, f.clone())).collect();
             inner.commit(self.edit(&moved), moved, &[], None)?;
-            drop(self.progress.lock().claim.take());
+            // Given back when nothing is locked: who plans locks the jobs first, then the progress.
+            let claim = self.progress.lock().claim.take();
+            drop(claim);
             return Ok(JobReport::default());
         }
         let plan = match self.plan.get() {

@@ -339,3 +339,43 @@ fn a_compaction_in_parts_ends_once() {
     explore("parts", count, parts_of_one_compaction);
     note("a_compaction_in_parts_ends_once", count);
 }
+
+/// A lone table is moved into the next level as it is, while others look for work: who plans locks
+/// what is under way, then how far each compaction is.
+fn moves_beside_plans() {
+    let env = SimEnv::new(1).shared();
+    let options = LsmOptions {
+        l0_compaction_files: 1,
+        compression_last_level: options().compression,
+        ..options()
+    };
+    let shared = Arc::new(Shared {
+        lsm: Lsm::open(env.clone(), Path::new(DIR), options).expect("open"),
+        env,
+        acknowledged: Default::default(),
+    });
+    let put = |s: &Shared, writer| {
+        let mut batch = WriteBatch::new();
+        batch.put(key(writer, 0), vec![1; 100]);
+        s.lsm.write(&batch).expect("write");
+        s.lsm.flush().expect("flush");
+    };
+    join([
+        spawn(&shared, move |s| {
+            for writer in 0..2 {
+                put(s, writer);
+                s.work(1);
+            }
+        }),
+        spawn(&shared, |s| s.work(4)),
+    ]);
+    shared.lsm.settle().expect("settle");
+    assert_eq!(shared.lsm.statistics().levels[0].files, 0);
+}
+
+#[test]
+fn a_move_waits_for_nobody_who_plans() {
+    let count = schedules(1000);
+    explore("moves", count, moves_beside_plans);
+    note("a_move_waits_for_nobody_who_plans", count);
+}
