@@ -41,26 +41,24 @@ pub(crate) fn next_step(
     if region.is_joint() {
         return None;
     }
-    let leaving = |peer: &&Peer| state.has_removed_member(peer.id);
-    // The others first: who leads can see to that.
-    let mut leaving: Vec<&Peer> = region.peers.iter().filter(leaving).collect();
-    leaving.sort_by_key(|peer| peer.id == own);
-    if let Some(peer) = leaving.first() {
-        return Some(match peer.id == own {
-            true => Step::HandOver,
-            false => Step::Change(PeerChange::Remove(peer.id)),
-        });
+    let leaves = |peer: &&Peer| state.has_removed_member(peer.id);
+    let mut leaving = region.peers.iter().filter(leaves);
+    if let Some(peer) = leaving.find(|peer| peer.id != own) {
+        return Some(Step::Change(PeerChange::Remove(peer.id)));
     }
     let registered = state.members().values().filter(|it| !it.is_invited());
     let mut registered = registered.map(|member| (member.id, region.peer(member.id)));
-    registered.find_map(|(id, peer)| match peer.map(|peer| peer.role) {
+    let joining = registered.find_map(|(id, peer)| match peer.map(|peer| peer.role) {
         None => {
             let learner = Peer::learner(id, StoreId(id.0));
-            Some(Step::Change(PeerChange::AddLearner(learner)))
+            Some(PeerChange::AddLearner(learner))
         }
-        Some(PeerRole::Learner) if is_caught_up(id) => Some(Step::Change(PeerChange::Promote(id))),
+        Some(PeerRole::Learner) if is_caught_up(id) => Some(PeerChange::Promote(id)),
         Some(_) => None,
-    })
+    });
+    // Who leads goes last: there may be nobody to hand over to before those who join vote.
+    let hands_over = state.has_removed_member(own).then_some(Step::HandOver);
+    joining.map(Step::Change).or(hands_over)
 }
 
 #[cfg(test)]

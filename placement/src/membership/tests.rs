@@ -79,6 +79,28 @@ fn who_leads_hands_over_before_it_leaves() {
 }
 
 #[test]
+fn the_only_voter_lets_its_heir_in_before_it_leaves() {
+    let (mut state, mut region) = founded();
+    region.peers.truncate(1);
+    for id in [2, 3] {
+        apply(&mut state, Command::RemoveMember { member: PeerId(id) });
+    }
+    apply(&mut state, Command::InviteMember(record(1_000, 0)));
+    apply(&mut state, Command::RegisterMember(record(1_000, 9)));
+    apply(&mut state, Command::RemoveMember { member: PeerId(1) });
+    let learner = Peer::learner(PeerId(1_000), StoreId(1_000));
+    let add = Step::Change(PeerChange::AddLearner(learner));
+    assert_eq!(step(&state, &region, 1), Some(add));
+    region.peers.push(learner);
+    let promote = Step::Change(PeerChange::Promote(learner.id));
+    assert_eq!(step(&state, &region, 1), Some(promote));
+    region.peers[1].role = PeerRole::Voter;
+    assert_eq!(step(&state, &region, 1), Some(Step::HandOver));
+    let remove = Step::Change(PeerChange::Remove(PeerId(1)));
+    assert_eq!(step(&state, &region, 1_000), Some(remove));
+}
+
+#[test]
 fn what_makes_no_sense_is_refused_by_name() {
     let (mut state, _) = founded();
     let refused = |state: &mut State, command: Command| match apply(state, command) {
