@@ -157,7 +157,8 @@ impl Member {
             return Ok(());
         };
         let coordinator = &mut leadership.coordinator;
-        match coordinator.on_region_heartbeat(report, removed, &state.read(), now) {
+        let heard = coordinator.on_region_heartbeat(report, removed, &state.read(), now);
+        match heard {
             Ok(Heard { orders, .. }) => self.order(context, orders)?,
             Err(_) => context
                 .report
