@@ -311,15 +311,29 @@ impl<S: StateMachine> Replica<S> {
         });
     }
 
-    /// Placement says that this peer is no member any more.
+    /// Placement says that this peer is no member any more, or that its group is no more: then its
+    /// target here may have yet to absorb it.
     pub(crate) fn leave(&mut self) {
-        if self.installing.is_some() || self.is_stopped() {
-            return;
+        if self.may_go() && (self.damaged || !self.leaves_only_unneeded()) {
+            self.go();
         }
+    }
+
+    /// The group itself says that it is no member any more. So no merge can need it: what is frozen
+    /// changes no membership, hence any freeze with this peer in it was rolled back.
+    pub(crate) fn on_removed(&mut self) {
+        if self.may_go() && (self.damaged || !self.is_awaited_by_target()) {
+            self.go();
+        }
+    }
+
+    fn may_go(&self) -> bool {
+        self.installing.is_none() && !self.is_stopped()
+    }
+
+    fn go(&mut self) {
         if self.damaged {
             self.is_leaving = true;
-        } else if self.leaves_only_unneeded() {
-            // Its target may have yet to absorb it.
         } else if self.awaits_parent {
             // Whoever said so says it again; until then its keys are the parent's.
         } else if self.owes_children() {

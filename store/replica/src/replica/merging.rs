@@ -382,7 +382,12 @@ impl<S: StateMachine> Replica<S> {
         let heir = self.freeze().map(Freeze::heir);
         let is_frozen = heir.is_some();
         self.merging.unwanted_for = heir.or(self.merging.unwanted_for.take());
-        is_frozen || self.merging.wanted.is_some()
+        is_frozen || self.is_awaited_by_target()
+    }
+
+    /// Whether the target stands before its merge until this peer has stopped.
+    pub(super) fn is_awaited_by_target(&self) -> bool {
+        self.merging.wanted.is_some()
     }
 
     /// Whether it does nothing any more, because its target has it or is about to.

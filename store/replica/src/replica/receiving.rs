@@ -108,7 +108,7 @@ impl<S: StateMachine> Replica<S> {
         if self.installing.is_some() {
             return Err(DropReason::OutOfService);
         }
-        self.leave();
+        self.on_removed();
         Ok(())
     }
 

@@ -68,6 +68,10 @@
 //!   by its log. Called into life later than that, it begins with a snapshot. The source is told by
 //!   placement, or by the graves of its group: whoever speaks to a peer that died of a merge learns
 //!   of that, and of that key ([`MergeWord::Merged`](crate::MergeWord)).
+//! * A source that its own group says it was removed from, by a dismissal or by calling a younger peer
+//!   to its place, goes without asking. A frozen region refuses changes of membership, and one that was
+//!   merged has none after that; so every freeze of a region with this peer in it was rolled back, also
+//!   the one it still sees, and a commit that names a later freeze does not name this peer.
 //! * A target that finds no source to yield is damaged, and replaced; so is one whose source is damaged.
 //!   The source of a damaged or removed target is left alone, and placement finds it.
 //! * Leaders come and go on either side: nothing about a merge is kept but what the states say.

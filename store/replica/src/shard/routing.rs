@@ -288,7 +288,7 @@ impl<S: StateMachine> Shard<S> {
         if let Some(replica) = self.replicas.get_mut(&group) {
             let here = replica.peer().id;
             if to.id > here && creates && message.epoch.conf_ver > replica.epoch().conf_ver {
-                replica.leave();
+                replica.on_removed();
                 self.touched.insert(group);
             }
             match to.id.cmp(&here) {
