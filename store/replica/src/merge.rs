@@ -3,7 +3,6 @@
 //! Why this is safe, and in which order it happens, stands in `shard/merging.rs`.
 
 use bytes::Bytes;
-use tinykv_mutants::{Mutant, planted};
 use tinykv_raft::{EntryId, GroupId, LogIndex, Term};
 
 use crate::codec::{Decoder, Encoder, FormatError};
@@ -324,8 +323,6 @@ pub(crate) fn fate(target: &RegionState, source: GroupId, epoch: RegionEpoch) ->
     let here = target.region.epoch;
     if target.merges.has_absorbed(source) {
         Fate::Merged
-    } else if here == epoch && planted(Mutant::RolledBackUndecided) {
-        Fate::Declined
     } else if here == epoch || here.is_behind(epoch) || epoch.version < target.merges.forgotten {
         Fate::Open
     } else {

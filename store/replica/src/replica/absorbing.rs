@@ -56,8 +56,11 @@ impl<S: StateMachine> Replica<S> {
         plea: Plea,
         run: &mut Run<'_, S::Reply>,
     ) {
-        let fate = self.fate_of(source, target, epoch);
+        let mut fate = self.fate_of(source, target, epoch);
         let is_open = fate == Fate::Open && target == self.group && self.region.epoch == epoch;
+        if is_open && plea == Plea::Tell && planted(Mutant::RolledBackUndecided) {
+            fate = Fate::Declined;
+        }
         if fate != Fate::Open {
             let body = LocalBody::Fate {
                 target,

@@ -264,8 +264,7 @@ impl<S: StateMachine> Replica<S> {
     pub(super) fn tick_merge(&mut self, run: &mut Run<'_, S::Reply>) {
         if self.freeze().is_some() {
             self.merging.frozen_ticks = self.merging.frozen_ticks.saturating_add(1);
-            let is_impatient = planted(Mutant::RolledBackUndecided);
-            if self.merging.frozen_ticks.is_multiple_of(ASK_TICKS) || is_impatient {
+            if self.merging.frozen_ticks.is_multiple_of(ASK_TICKS) {
                 self.plead(run);
             }
         }
