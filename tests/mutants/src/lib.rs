@@ -11,7 +11,12 @@
 //! cargo run --release -p tinykv-tests --features mutants --bin bank
 //! ```
 //!
-//! What it printed stands in `README.md` beside this crate.
+//! What it printed stands in `README.md` beside this crate, and so does what the scripts of the
+//! replicas notice. Any test can be run with a mutant, which it must fail then:
+//!
+//! ```text
+//! TINYKV_MUTANT=MergedDataDropped cargo test -p tinykv-replica --features tinykv-mutants/planted
+//! ```
 //!
 //! # Nothing of it is in what is released
 //!
@@ -31,11 +36,25 @@ mod mutant;
 pub use mutant::Mutant;
 
 #[cfg(feature = "planted")]
+use std::sync::LazyLock;
+#[cfg(feature = "planted")]
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 /// What is planted: the position of the mutant, counted from one; nothing at zero.
 #[cfg(feature = "planted")]
-static PLANTED: AtomicUsize = AtomicUsize::new(0);
+static PLANTED: LazyLock<AtomicUsize> = LazyLock::new(|| AtomicUsize::new(planted_from_outside()));
+
+/// What `TINYKV_MUTANT` names is planted from the start.
+#[cfg(feature = "planted")]
+fn planted_from_outside() -> usize {
+    let Ok(name) = std::env::var("TINYKV_MUTANT") else {
+        return 0;
+    };
+    match Mutant::named(&name) {
+        Some(mutant) => mutant as usize + 1,
+        None => panic!("TINYKV_MUTANT={name} is no mutant; `bank --list` names them"),
+    }
+}
 
 /// Whether this mistake is to be made here.
 #[cfg(not(feature = "planted"))]

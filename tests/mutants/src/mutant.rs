@@ -212,6 +212,12 @@ impl Mutant {
         Mutant::MergedDataDropped,
     ];
 
+    /// The mutant of this name, in whichever case.
+    pub fn named(name: &str) -> Option<Mutant> {
+        let mut all = Mutant::ALL.iter().copied();
+        all.find(|mutant| format!("{mutant:?}").eq_ignore_ascii_case(name))
+    }
+
     /// The promises it breaks, by their ids in the contract.
     pub fn breaks(self) -> &'static str {
         match self {

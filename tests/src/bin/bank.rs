@@ -131,8 +131,5 @@ fn program() -> Result<PathBuf, String> {
 }
 
 fn mutant(name: &str) -> Result<Mutant, String> {
-    let mut all = Mutant::ALL.iter();
-    let named = all.find(|mutant| format!("{mutant:?}").eq_ignore_ascii_case(name));
-    let named = named.copied();
-    named.ok_or_else(|| format!("there is no mutant {name}; --list names them"))
+    Mutant::named(name).ok_or_else(|| format!("there is no mutant {name}; --list names them"))
 }

@@ -37,6 +37,7 @@
 //! overlap, one lease a key). In the end all that is held arrives, the cluster heals, and must be whole:
 //! all keys covered once, replicas equal, no ghosts, everybody answered, each key's history linearizable.
 
+use std::cmp::Reverse;
 use std::collections::BTreeSet;
 
 use bytes::Bytes;
@@ -158,10 +159,34 @@ fn run(script: &Script<'_>) {
     cluster.end_script();
 }
 
+/// Whether scripts are selected, in whichever file.
+fn check_selection(wanted: &str) -> Result<(), String> {
+    let texts = FILES.map(text);
+    let scripts = texts.iter().flat_map(|text| parse(text));
+    let mut names: Vec<&str> = scripts.map(|script| script.name).collect();
+    if names.iter().any(|name| name.contains(wanted)) {
+        return Ok(());
+    }
+    let pairs = |name: &str| -> BTreeSet<[u8; 2]> {
+        let pairs = name.as_bytes().windows(2);
+        pairs.map(|pair| [pair[0], pair[1]]).collect()
+    };
+    let wanted_pairs = pairs(wanted);
+    names.sort_by_key(|name| Reverse(pairs(name).intersection(&wanted_pairs).count()));
+    names.truncate(3);
+    Err(format!(
+        "TINYKV_SCRIPT={wanted} is in no script's name; near it are {}",
+        names.join(", ")
+    ))
+}
+
 fn run_file(name: &str) {
     let text = text(name);
     // One script alone.
     let wanted = std::env::var("TINYKV_SCRIPT").unwrap_or_default();
+    if let Err(problem) = check_selection(&wanted) {
+        panic!("{problem}");
+    }
     let mut failed = Vec::new();
     for script in parse(&text) {
         if script.name.contains(&wanted) && std::panic::catch_unwind(|| run(&script)).is_err() {
@@ -202,6 +227,14 @@ fn tombstone_scripts() {
 #[test]
 fn mixed_scripts() {
     run_file("mixed");
+}
+
+#[test]
+fn misspelt_names_of_scripts_are_told_near_ones() {
+    assert_eq!(check_selection(""), Ok(()));
+    assert_eq!(check_selection("both_want"), Ok(()));
+    let problem = check_selection("both_vant_each").expect_err("there is none");
+    assert!(problem.contains("both_want_each_other"), "{problem}");
 }
 
 /// There are enough of them, each has its own name, its own steps and a promise, and ends in a check.
