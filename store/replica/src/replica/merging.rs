@@ -311,16 +311,19 @@ impl<S: StateMachine> Replica<S> {
         fate: Fate,
         run: &mut Run<'_, S::Reply>,
     ) {
-        let is_needed = self.merging.wanted.is_some() || self.is_stopped();
-        if fate == Fate::NotHere && self.merging.unwanted_for.is_some() && !is_needed {
-            let is_free = self.damaged || (!self.awaits_parent && !self.owes_children());
-            self.is_leaving |= is_free && self.installing.is_none();
-            return;
-        }
         let freeze = self.freeze();
         let freeze = freeze.filter(|it| (it.target, it.epoch) == (target, epoch));
-        if let (Some(freeze), Fate::Declined) = (freeze, fate) {
-            self.on_declined(freeze.prepared, run);
+        let declined = freeze.filter(|_| fate == Fate::Declined);
+        let declined = declined.map(|freeze| freeze.prepared);
+        // A merge of which it was told, but not this one, has all of its log only if that ends later.
+        let ends_frozen = declined.is_some_and(|prepared| self.raft.last() == prepared);
+        let is_wanted = self.is_awaited_by_target() || self.is_stopped();
+        let is_unneeded = (fate == Fate::NotHere || ends_frozen) && !is_wanted;
+        if is_unneeded && self.merging.unwanted_for.is_some() {
+            let is_free = self.damaged || (!self.awaits_parent && !self.owes_children());
+            self.is_leaving |= is_free && self.installing.is_none();
+        } else if let Some(prepared) = declined {
+            self.on_declined(prepared, run);
         }
     }
 

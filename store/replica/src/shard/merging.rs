@@ -65,7 +65,8 @@
 //! * A source that is told to go asks its target first, which may yet need it. If the target does
 //!   not live here, it goes, unless a region older than the target still holds the target's first key:
 //!   the target may be that region's child, not split from it here yet, and would come to the commit
-//!   by its log. Called into life later than that, it begins with a snapshot. The source is told by
+//!   by its log. If the target has declined, it goes if its log ends with that freeze: a merge that
+//!   needs this peer has a later freeze in its log, as in all. Called into life later than that, it begins with a snapshot. The source is told by
 //!   placement, or by the graves of its group: whoever speaks to a peer that died of a merge learns
 //!   of that, and of that key ([`MergeWord::Merged`](crate::MergeWord)).
 //! * A source that its own group says it was removed from, by a dismissal or by calling a younger peer
