@@ -15,6 +15,7 @@ use std::sync::{Arc, OnceLock};
 use tinykv_env::SimEnv;
 
 use crate::cache::BlockCache;
+use crate::changes::Changes;
 use crate::codec::{Reader, put_bytes};
 use crate::table::fuzz;
 use crate::tombstone::Fragments;
@@ -108,6 +109,7 @@ fn check_levels(state: &ManifestState) {
             dir: PathBuf::from("/none"),
             cache: Arc::new(BlockCache::new(0, 4096)),
             graveyard: Graveyard::default(),
+            changes: Changes::default(),
         })
     });
     let tables = state.files.values();

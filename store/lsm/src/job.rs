@@ -111,6 +111,7 @@ impl Drop for FlushClaim {
     fn drop(&mut self) {
         self.inner.jobs.lock().flushing = false;
         self.inner.changed.notify_all();
+        self.inner.context.changes.note();
     }
 }
 
@@ -125,6 +126,7 @@ impl Drop for RangeClaim {
     fn drop(&mut self) {
         self.inner.jobs.lock().busy.remove(&self.claim);
         self.inner.changed.notify_all();
+        self.inner.context.changes.note();
     }
 }
 
@@ -137,6 +139,7 @@ struct Seat {
 impl Drop for Seat {
     fn drop(&mut self) {
         self.inner.jobs.lock().seats -= 1;
+        self.inner.context.changes.note();
     }
 }
 

@@ -26,7 +26,7 @@
 //! There are none here. [`Lsm::plan`] hands out [`Job`]s, which any thread runs: a flush, compactions
 //! of disjoint inputs, and parts of a large compaction that several threads share. Nothing sleeps
 //! here either: [`Job::run_paced`] says how long to pause, so that compactions write no faster than
-//! what waits for them asks.
+//! what waits for them asks. Whoever runs jobs waits for the next one at [`Lsm::changes`].
 
 mod batch;
 mod error;
@@ -51,6 +51,7 @@ mod ingest;
 mod job;
 mod sst_writer;
 
+mod changes;
 mod extent;
 mod pace;
 mod pressure;
@@ -65,6 +66,7 @@ mod range;
 pub mod fuzzing;
 
 pub use batch::{AppliedChange, Operation, OriginId, WriteBatch};
+pub use changes::Changes;
 pub use compaction::CompactionFilter;
 pub use error::LsmError;
 pub use extent::Contents;

@@ -13,6 +13,7 @@ use tinykv_sync::{ArcSwap, Condvar, Mutex};
 
 use crate::batch::OriginId;
 use crate::cache::BlockCache;
+use crate::changes::Changes;
 use crate::codec::Malformed;
 use crate::job::Jobs;
 use crate::memtable::Memtable;
@@ -52,6 +53,7 @@ pub(crate) fn open(
         )),
         dir: dir.to_owned(),
         graveyard: Graveyard::default(),
+        changes: Changes::default(),
         env,
     });
     let version = version_of(&context, &options, &state, manifest_in_force)?;

@@ -22,6 +22,7 @@ use tinykv_sync::ArcSwap;
 use tinykv_sync::{Condvar, Mutex};
 
 use crate::batch::{AppliedChange, OriginId, WriteBatch};
+use crate::changes::Changes;
 use crate::extent::Contents;
 use crate::job::{self, Job, Jobs};
 use crate::key::{self, Sequence};
@@ -233,7 +234,13 @@ impl Lsm {
         if self.inner.options.compaction_filter.is_some() {
             let next = self.inner.next_file.load(Ordering::Relaxed);
             self.inner.revisit_before.store(next, Ordering::Relaxed);
+            self.inner.context.changes.note();
         }
+    }
+
+    /// By which to wait until there may be something to do.
+    pub fn changes(&self) -> Changes {
+        self.inner.context.changes.clone()
     }
 
     /// How hard admission should brake.
@@ -435,6 +442,7 @@ impl Inner {
             floor: old.floor,
         }));
         self.note_pressure();
+        self.context.changes.note();
     }
 
     /// Called whenever pressure may have reached or left its limit.
@@ -554,6 +562,7 @@ impl Inner {
             self.visible.fetch_max(floor, Ordering::AcqRel);
         }
         self.note_pressure();
+        self.context.changes.note();
         Ok(())
     }
 

@@ -267,7 +267,11 @@ impl<S: StateMachine> Common<S> {
             checksums: Arc::default(),
             shards,
             transport,
-            pool: Pool::start(threads, parts.options.pool_threads)?,
+            pool: Pool::start(
+                threads,
+                parts.options.pool_threads,
+                parts.storage.lsm().changes(),
+            )?,
             metrics,
             asleep: Arc::default(),
         })

@@ -4,6 +4,7 @@ use std::collections::VecDeque;
 use std::sync::Arc;
 
 use parking_lot::{Condvar, Mutex};
+use tinykv_lsm::Changes;
 use tokio::sync::{Semaphore, oneshot};
 
 use crate::failure::Failure;
@@ -38,6 +39,8 @@ struct Shared {
     queue: Mutex<Queue>,
     wake: Condvar,
     asked: Semaphore,
+    /// Told when a job asks for another turn.
+    changes: Changes,
 }
 
 #[derive(Default)]
@@ -53,16 +56,18 @@ struct Queue {
 pub struct PoolClosed;
 
 impl Pool {
-    /// A pool of so many threads, which end with the node.
+    /// A pool of so many threads, which end with the node. Who waits for `changes` hears of jobs that
+    /// need [`Pool::again`].
     ///
     /// # Errors
     /// [`Failure::Other`] when a thread cannot be started.
-    pub fn start(threads: &Threads, count: usize) -> Result<Pool, Failure> {
+    pub fn start(threads: &Threads, count: usize, changes: Changes) -> Result<Pool, Failure> {
         let pool = Pool {
             shared: Arc::new(Shared {
                 queue: Mutex::default(),
                 wake: Condvar::new(),
                 asked: Semaphore::new(ASKED_MAX),
+                changes,
             }),
         };
         for number in 0..count.max(1) {
@@ -125,6 +130,13 @@ impl Pool {
         if !queue.closed {
             queue.patient.push(job);
         }
+        drop(queue);
+        self.shared.changes.note();
+    }
+
+    /// Whether a job asked for another turn.
+    pub(crate) fn has_patient_jobs(&self) -> bool {
+        !self.shared.queue.lock().patient.is_empty()
     }
 
     /// Queues a job that may as well not be done; it is not when there is much to do.
@@ -176,7 +188,7 @@ mod tests {
     fn pool(count: usize) -> (Threads, Pool) {
         let fatal = Fatal::new(|failure| panic!("{failure}"));
         let threads = Threads::new(fatal);
-        let pool = Pool::start(&threads, count).expect("threads");
+        let pool = Pool::start(&threads, count, Changes::default()).expect("threads");
         (threads, pool)
     }
 

@@ -8,7 +8,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
-use tinykv_engine::{Engine, EngineError};
+use tinykv_engine::{Engine, EngineError, Upkeep};
 use tinykv_env::Env;
 use tinykv_raft::{EntryId, GroupId};
 use tinykv_replica::{InstallRecord, PersistToken, SnapshotHandle};
@@ -24,6 +24,11 @@ use crate::wal_queue::{WalQueue, WalWork};
 
 /// How often the log is maintained.
 const MAINTAIN_INTERVAL: Duration = Duration::from_millis(100);
+/// The same of a log at rest: what else there may be to do in it begins with a record that is
+/// pushed, and that wakes the thread.
+const MAINTAIN_INTERVAL_AT_REST: Duration = Duration::from_secs(1);
+/// So many times in a row a log was maintained without need before it is at rest.
+const IDLE_ROUNDS: u32 = 3;
 /// How often a write that found no space is tried again.
 const RETRY_INTERVAL: Duration = Duration::from_millis(50);
 
@@ -54,21 +59,38 @@ pub(crate) enum Notice {
 /// The thread ends: the failure is reported already, or the process ends anyway.
 struct Stopped;
 
+/// Whether the log needed its maintenance.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Found {
+    Nothing,
+    Work,
+}
+
 impl WalThread {
     /// Works until the queue is closed and empty.
     pub(crate) fn run(mut self) {
         let mut maintained = self.env.now();
+        let mut idle_rounds = 0;
         loop {
-            let due = maintained + MAINTAIN_INTERVAL;
+            let due = maintained
+                + match idle_rounds < IDLE_ROUNDS {
+                    true => MAINTAIN_INTERVAL,
+                    false => MAINTAIN_INTERVAL_AT_REST,
+                };
             let taken = self.queue.take(due.saturating_sub(self.env.now()));
             let idle = taken.works.is_empty();
-            if !idle && self.write(taken.works).is_err() {
-                return;
+            if !idle {
+                idle_rounds = 0;
+                if self.write(taken.works).is_err() {
+                    return;
+                }
             }
             if self.env.now() >= due {
                 maintained = self.env.now();
-                if self.maintain().is_err() {
-                    return;
+                match self.maintain() {
+                    Ok(Found::Nothing) => idle_rounds = idle_rounds.saturating_add(1),
+                    Ok(Found::Work) => idle_rounds = 0,
+                    Err(Stopped) => return,
                 }
             }
             if taken.closed && idle {
@@ -162,18 +184,22 @@ impl WalThread {
     }
 
     /// Recycles what is not needed any more; a log that is too long has the engine flush.
-    fn maintain(&mut self) -> Result<(), Stopped> {
+    fn maintain(&mut self) -> Result<Found, Stopped> {
         match self.engine.maintain(&mut self.wal) {
             Ok(upkeep) => {
+                let found = match upkeep == Upkeep::default() {
+                    true => Found::Nothing,
+                    false => Found::Work,
+                };
                 if !upkeep.truncated.is_empty() {
                     (self.notify)(Notice::Cut(upkeep.truncated));
                 }
                 for group in upkeep.unreadable {
                     tracing::error!(%group, "the log of a replica cannot be read");
                 }
-                Ok(())
+                Ok(found)
             }
-            Err(EngineError::Wal(WalError::Full { .. } | WalError::DiskFull(_))) => Ok(()),
+            Err(EngineError::Wal(WalError::Full { .. } | WalError::DiskFull(_))) => Ok(Found::Work),
             Err(error) => {
                 self.trouble.stop(&error);
                 Err(Stopped)

@@ -129,7 +129,12 @@ impl Compaction {
             Some(plan) => plan,
             None => {
                 let plan = self.plan(inner)?;
-                self.plan.get_or_init(|| plan)
+                let plan = self.plan.get_or_init(|| plan);
+                if plan.parts() > 1 {
+                    // There are parts for others now.
+                    inner.context.changes.note();
+                }
+                plan
             }
         };
         let mut report = JobReport::default();

@@ -10,6 +10,7 @@ use tinykv_env::SimEnv;
 use super::{Busy, Choice, debt_bytes, pick, pick_old, pick_small};
 use crate::LsmOptions;
 use crate::cache::BlockCache;
+use crate::changes::Changes;
 use crate::range::KeyRange;
 use crate::version::{FileContext, FileMeta, Graveyard, TableFile, Version};
 
@@ -52,6 +53,7 @@ fn version(tables: &[(usize, FileMeta)]) -> Version {
         dir: PathBuf::from("/none"),
         cache: Arc::new(BlockCache::new(0, 4096)),
         graveyard: Graveyard::default(),
+        changes: Changes::default(),
     });
     let tables = tables.iter();
     let files: Vec<_> = tables

@@ -9,6 +9,7 @@ use tinykv_sync::Mutex;
 
 use crate::LsmError;
 use crate::cache::BlockCache;
+use crate::changes::Changes;
 use crate::range::KeyRange;
 use crate::table::{Properties, Table, TableSource, TableSummary};
 
@@ -77,6 +78,7 @@ pub(crate) struct FileContext {
     pub(crate) dir: PathBuf,
     pub(crate) cache: Arc<BlockCache>,
     pub(crate) graveyard: Graveyard,
+    pub(crate) changes: Changes,
 }
 
 /// Files that no version names any more and that wait for their removal.
@@ -165,6 +167,7 @@ impl Drop for TableFile {
     fn drop(&mut self) {
         if self.obsolete.load(Ordering::Acquire) {
             self.context.graveyard.push(self.path());
+            self.context.changes.note();
         }
     }
 }

@@ -12,6 +12,7 @@ pub const BUILT_FROM: Option<&str> = None;
 mod support;
 
 mod cache;
+mod changes;
 mod compaction_filter;
 mod corruption;
 mod crash;

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use tinykv_engine::EngineOptions;
 use tinykv_env::SimEnv;
-use tinykv_lsm::{SstWriter, WriteBatch};
+use tinykv_lsm::{Changes, SstWriter, WriteBatch};
 use tinykv_raft::{EntryId, HardState, LogIndex, PeerId, Term};
 use tinykv_replica::{BirthRecord, InstallRecord, Peer, Region, RegionEpoch, RegionState, StoreId};
 use tinykv_wal::{Batch, Record, Wal};
@@ -70,7 +70,7 @@ impl Bench {
 
         let fatal = Fatal::new(|failure| panic!("{failure}"));
         let threads = Threads::new(fatal.clone());
-        let pool = Pool::start(&threads, 1).expect("a thread");
+        let pool = Pool::start(&threads, 1, Changes::default()).expect("a thread");
         let transport = Transport::new(
             dir.identity().expect("established"),
             Arc::new(Alone),

@@ -10,7 +10,7 @@ use axum::Router;
 use futures::FutureExt;
 use tempfile::TempDir;
 use tinykv_env::OsEnv;
-use tinykv_lsm::LsmOptions;
+use tinykv_lsm::{Changes, LsmOptions};
 use tinykv_raft::{GroupId, LogIndex, PeerId};
 use tinykv_replica::{Peer, PeerBody, RegionEpoch};
 use tokio::runtime::Handle;
@@ -140,7 +140,7 @@ impl End {
         )
         .expect("a folder");
         let threads = Threads::new(fatal);
-        let pool = Pool::start(&threads, 1).expect("a thread");
+        let pool = Pool::start(&threads, 1, Changes::default()).expect("a thread");
         let receiver =
             SnapshotReceiver::new(StoreId(store), files, pool.clone(), |_| Vec::new(), |_| {});
         let service = PeerService::new(&transport, receiver);
