@@ -1,5 +1,6 @@
 //! What services do with a node.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
@@ -263,6 +264,26 @@ impl<S: StateMachine> NodeHandle<S> {
         let inbox = self.inner.shards.of(group);
         let answer = inbox.query(move |shard| shard.status(group));
         answer.await.ok().flatten()
+    }
+
+    /// Pictures of these groups, of those that live here. Each shard is asked once, so many groups
+    /// cost it hardly more wake-ups than one.
+    pub async fn statuses_of(&self, groups: &[GroupId]) -> BTreeMap<GroupId, GroupStatus> {
+        let shards = &self.inner.shards;
+        let mut asked: BTreeMap<usize, Vec<GroupId>> = BTreeMap::new();
+        for group in groups {
+            let shard = shards.number(*group);
+            asked.entry(shard).or_default().push(*group);
+        }
+        let mut pictures = BTreeMap::new();
+        for (number, groups) in asked {
+            let answer = shards.all()[number].query(move |shard| {
+                let status = |group| Some((group, shard.status(group)?));
+                groups.into_iter().filter_map(status).collect::<Vec<_>>()
+            });
+            pictures.extend(answer.await.unwrap_or_default());
+        }
+        pictures
     }
 
     /// Pictures of all groups, by id.

@@ -12,6 +12,7 @@ mod news;
 pub mod order;
 pub mod orphans;
 pub mod regions;
+mod rhythm;
 pub mod store;
 
 use std::path::PathBuf;

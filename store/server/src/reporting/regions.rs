@@ -17,20 +17,17 @@ use tonic::Streaming;
 use super::Reporting;
 use super::flows::Telling;
 use super::order::{NotCarriedOut, Order, Task, order};
+use super::rhythm::Rhythm;
 use crate::service::{peer_to_proto, region_to_proto};
 use crate::splitting::sizes::measure;
 use crate::splitting::{Places, SplitReason};
 
 /// Heartbeats that wait to be sent; further ones are sent later.
 const QUEUE_MAX: usize = 1024;
-/// Time between heartbeats of a region at rest.
-const INTERVAL_AT_REST: Duration = Duration::from_secs(10);
-/// Time between heartbeats of a region about which something is under way.
-const INTERVAL_UNDER_WAY: Duration = Duration::from_millis(300);
-/// Time between heartbeats of a region that is busy.
-const INTERVAL_BUSY: Duration = Duration::from_secs(3);
-/// How often it is looked which heartbeats are due.
+/// Time between two looks at which heartbeats are due, at least.
 const LOOK_INTERVAL: Duration = Duration::from_millis(100);
+/// Regions whose shard is asked about them at a time.
+const ASKED_AT_ONCE: usize = 128;
 /// A peer that is silent for longer is reported as down.
 const DOWN_AFTER: Duration = Duration::from_secs(10);
 /// Time the leader has to carry out an order.
@@ -86,6 +83,16 @@ struct Reporter {
 
 type Heartbeats = mpsc::Sender<pdpb::RegionHeartbeatRequest>;
 
+/// What became of a heartbeat.
+enum Sent {
+    /// The next one is due then.
+    Again(Duration),
+    /// The region is not led here any more, so there is none.
+    NotLedHere,
+    /// The stream is full or broken.
+    NoRoom,
+}
+
 impl Reporter {
     fn note_all(&mut self) {
         for entry in self.reporting.node.directory().all() {
@@ -95,9 +102,8 @@ impl Reporter {
 
     /// Works on one stream until it breaks or all is to stop.
     async fn report(&mut self, heartbeats: &Heartbeats, mut orders: Orders) {
-        let mut look = tokio::time::interval(LOOK_INTERVAL);
-        look.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
         loop {
+            let patience = self.until_due();
             tokio::select! {
                 order = orders.message() => match order {
                     Ok(Some(response)) => self.obey(&response),
@@ -113,7 +119,7 @@ impl Reporter {
                     }
                     self.send_due(heartbeats).await;
                 }
-                _ = look.tick() => self.send_due(heartbeats).await,
+                () = tokio::time::sleep(patience) => self.send_due(heartbeats).await,
                 () = self.reporting.stop.requested() => return,
             }
             if heartbeats.is_closed() {
@@ -122,37 +128,60 @@ impl Reporter {
         }
     }
 
+    /// How long nothing is due.
+    fn until_due(&self) -> Duration {
+        let now = self.reporting.node.now();
+        let next = self.due.values().min();
+        let wait = next.map_or(Duration::MAX, |at| at.saturating_sub(now));
+        wait.max(LOOK_INTERVAL)
+    }
+
     async fn send_due(&mut self, heartbeats: &Heartbeats) {
         let now = self.reporting.node.now();
         let due = self.due.iter().filter(|(_, at)| **at <= now);
         let due: Vec<GroupId> = due.map(|(group, _)| *group).collect();
-        for group in due {
-            let status = self.reporting.node.status(group).await;
-            let Some(status) = status.filter(|status| status.raft.role == Role::Leader) else {
-                self.due.remove(&group);
-                self.ordered.remove(&group);
-                self.told.remove(&group);
-                continue;
-            };
-            let Some(mut heartbeat) = self.heartbeat(&status) else {
-                self.due.remove(&group);
-                continue;
-            };
-            let telling = self.tell_flow(group, now, &mut heartbeat);
-            if heartbeats.try_send(heartbeat).is_err() {
-                // Full or broken; it stays due.
-                return;
+        for groups in due.chunks(ASKED_AT_ONCE) {
+            let mut statuses = self.reporting.node.statuses_of(groups).await;
+            for group in groups {
+                let status = statuses.remove(group);
+                match self.send(*group, status, now, heartbeats) {
+                    Sent::Again(at) => self.due.insert(*group, at),
+                    Sent::NotLedHere => self.due.remove(group),
+                    // It stays due.
+                    Sent::NoRoom => return,
+                };
             }
-            self.told.insert(group, telling);
-            self.open_if_complete(&status);
-            let ordered = self.ordered.get(&group).copied();
-            let interval = match is_under_way(&status, ordered, now) {
-                true => INTERVAL_UNDER_WAY,
-                false if self.reporting.flows.is_busy(group) => INTERVAL_BUSY,
-                false => INTERVAL_AT_REST,
-            };
-            self.due.insert(group, now + interval);
         }
+    }
+
+    fn send(
+        &mut self,
+        group: GroupId,
+        status: Option<GroupStatus>,
+        now: Duration,
+        heartbeats: &Heartbeats,
+    ) -> Sent {
+        let Some(status) = status.filter(|status| status.raft.role == Role::Leader) else {
+            self.ordered.remove(&group);
+            self.told.remove(&group);
+            return Sent::NotLedHere;
+        };
+        let Some(mut heartbeat) = self.heartbeat(&status) else {
+            return Sent::NotLedHere;
+        };
+        let telling = self.tell_flow(group, now, &mut heartbeat);
+        if heartbeats.try_send(heartbeat).is_err() {
+            return Sent::NoRoom;
+        }
+        self.told.insert(group, telling);
+        self.open_if_complete(&status);
+        let ordered = self.ordered.get(&group).copied();
+        let rhythm = match is_under_way(&status, ordered, now) {
+            true => Rhythm::UnderWay,
+            false if self.reporting.flows.is_busy(group) => Rhythm::Busy,
+            false => Rhythm::AtRest,
+        };
+        Sent::Again(rhythm.next(group, now))
     }
 
     fn heartbeat(&self, status: &GroupStatus) -> Option<pdpb::RegionHeartbeatRequest> {
