@@ -210,6 +210,11 @@ impl Coordinator {
         }
     }
 
+    /// Whether something happened that a plan should look at.
+    pub fn wants_plan(&self) -> bool {
+        self.replan
+    }
+
     /// What is to be done now, without what is under way, if it is time to think about it.
     pub fn plan_if_due(&mut self, settings: &Settings, now: Duration) -> Vec<Decision> {
         let due = now.saturating_sub(self.planned_at) >= PLAN_INTERVAL;

@@ -22,8 +22,31 @@ use crate::schedule::OperatorIds;
 use crate::state::{Command, IDS_PER_COMMAND_MAX, MemberRecord, Reply, StoreLife};
 use crate::timestamps::{Draw, Oracle, Timestamp};
 
-/// How often the desk looks after itself.
+/// How often the desk looks after itself while something is under way.
 const TICK: Duration = Duration::from_millis(50);
+/// The same when nothing is: whatever begins wakes it, so this is for what time alone brings. Well
+/// below the time in which the bound of the timestamps has to be raised.
+const TICK_AT_REST: Duration = Duration::from_millis(250);
+
+/// How soon the desk looks again.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+enum Pace {
+    /// When it is woken, or some time later.
+    AtRest,
+    /// Soon: something is to be repeated, or to be seen through.
+    UnderWay,
+}
+
+/// What the membership of the group needs.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum NextStep {
+    /// It is what is wanted.
+    None,
+    /// A member has to catch up first, or a change to end.
+    Awaited,
+    /// This.
+    Now(Step),
+}
 
 /// The one place that hands out what the leader has.
 pub(crate) struct Desk {
@@ -174,10 +197,13 @@ impl Desk {
 
     /// Works until asked to stop.
     pub(crate) async fn run(&self, stop: Stop) {
+        // Subscribed to before the first look, so that no change is missed.
+        let mut changes = self.group.node().directory().changes();
         let mut office = self.group.office();
+        let mut pace = Pace::UnderWay;
         while !stop.is_requested() {
             tokio::select! {
-                () = tokio::time::sleep(TICK) => {}
+                () = self.pause(pace, &mut changes) => {}
                 () = stop.requested() => break,
             }
             let before = std::mem::replace(&mut office, self.group.office());
@@ -185,22 +211,48 @@ impl Desk {
                 self.note_turn();
             }
             let current = self.current.load_full();
-            match current {
+            pace = match current {
                 Some(leadership) if office.leads && office.term == leadership.term => {
-                    self.look_after(&leadership).await;
+                    self.look_after(&leadership).await
                 }
-                Some(leadership) => self.end(&leadership),
+                Some(leadership) => {
+                    self.end(&leadership);
+                    Pace::UnderWay
+                }
                 None if office.leads => {
                     if let Err(error) = self.begin(office.term).await {
                         tracing::debug!("leadership has not begun yet: {error}");
                     }
+                    Pace::UnderWay
                 }
-                None => {}
+                None => Pace::AtRest,
             }
         }
         if let Some(leadership) = self.current.load_full() {
             self.end(&leadership);
         }
+    }
+
+    /// Until there may be something to do; a tick at least, so that what happens within one is looked
+    /// at together.
+    async fn pause(&self, pace: Pace, changes: &mut watch::Receiver<()>) {
+        let earliest = tokio::time::Instant::now() + TICK;
+        if pace == Pace::AtRest {
+            let leadership = self.current.load_full();
+            let wanted = async {
+                match &leadership {
+                    Some(leadership) => leadership.desk_wanted().await,
+                    None => std::future::pending().await,
+                }
+            };
+            tokio::select! {
+                () = tokio::time::sleep(TICK_AT_REST) => {}
+                () = wanted => {}
+                // The directory lives as long as the desk.
+                _ = changes.changed() => {}
+            }
+        }
+        tokio::time::sleep_until(earliest).await;
     }
 
     async fn begin(&self, term: tinykv_raft::Term) -> Result<(), ProposeError> {
@@ -247,11 +299,13 @@ impl Desk {
         self.turns.send_modify(|turns| *turns += 1);
     }
 
-    async fn look_after(&self, leadership: &Leadership) {
+    async fn look_after(&self, leadership: &Leadership) -> Pace {
+        let mut pace = Pace::AtRest;
         if let Err(error) = self.raise_bound(leadership).await {
             tracing::debug!("the timestamp bound was not raised: {error}");
+            pace = Pace::UnderWay;
         }
-        self.settle_members(leadership).await;
+        pace = pace.max(self.settle_members(leadership).await);
         let settings = *self.group.state().read().settings();
         let now = self.group.now();
         leadership.nudge(&settings, now);
@@ -261,34 +315,49 @@ impl Desk {
                 Ok(ids) => ids,
                 Err(error) => {
                     tracing::debug!("an operator was not begun: {error}");
-                    return;
+                    return Pace::UnderWay;
                 }
             };
             leadership.admit(decision, ids, &settings, self.group.now());
         }
+        match leadership.is_at_work(&self.group.state().read()) {
+            true => Pace::UnderWay,
+            false => pace,
+        }
     }
 
     /// Brings the membership of the group nearer to what is wanted.
-    async fn settle_members(&self, leadership: &Leadership) {
-        let Some(step) = self.next_member_step().await else {
-            return;
+    async fn settle_members(&self, leadership: &Leadership) -> Pace {
+        let step = match self.next_member_step().await {
+            NextStep::None => return Pace::AtRest,
+            NextStep::Awaited => return Pace::UnderWay,
+            NextStep::Now(step) => step,
         };
         match self.group.change_members(step, leadership.term).await {
             Ok(()) => tracing::info!("the placement group has changed: {step:?}"),
             Err(why) => tracing::debug!("the placement group does not change yet: {why}"),
         }
+        Pace::UnderWay
     }
 
-    async fn next_member_step(&self) -> Option<Step> {
-        let region = self.group.region()?;
+    async fn next_member_step(&self) -> NextStep {
+        let Some(region) = self.group.region() else {
+            return NextStep::None;
+        };
         let own = self.member.id;
         let step = |is_caught_up: &dyn Fn(PeerId) -> bool| {
             next_step(&self.group.state().read(), &region, own, is_caught_up)
         };
         // Mostly there is none, whoever is caught up; only otherwise the shard is asked.
-        step(&|_| true)?;
-        let status = self.group.status().await?;
-        step(&|id| !status.pending_peers.contains(&id))
+        if region.is_joint() {
+            return NextStep::Awaited;
+        }
+        if step(&|_| true).is_none() {
+            return NextStep::None;
+        }
+        let status = self.group.status().await;
+        let step = status.and_then(|status| step(&|id| !status.pending_peers.contains(&id)));
+        step.map_or(NextStep::Awaited, NextStep::Now)
     }
 
     /// Stores that were drained become tombstones.

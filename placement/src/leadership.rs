@@ -8,16 +8,16 @@ use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
-use parking_lot::{Mutex, RwLock, RwLockReadGuard};
+use parking_lot::{Mutex, RwLock, RwLockReadGuard, RwLockWriteGuard};
 use tinykv_raft::{GroupId, Term};
 use tinykv_replica::{Region, StoreId};
-use tokio::sync::{mpsc, watch};
+use tokio::sync::{Notify, mpsc, watch};
 use tokio_util::sync::CancellationToken;
 
 use crate::coordinator::{CancelRefusal, Coordinator, Heard, Which};
 use crate::ids::IdRun;
 use crate::schedule::{Decision, Ended, Manual, ManualRefusal, OperatorIds, Order};
-use crate::state::{Settings, State};
+use crate::state::{Settings, State, StoreLife, StoreRecord};
 use crate::timestamps::Oracle;
 use crate::view::{RegionReport, StaleTerm, StoreState, StoreStats};
 
@@ -41,6 +41,8 @@ pub(crate) struct Leadership {
     streams: Mutex<BTreeMap<StoreId, OrderStream>>,
     /// Rises whenever a route or a leader becomes known: look-ups wait for it.
     changes: watch::Sender<u64>,
+    /// Wakes the desk.
+    desk_wanted: Notify,
     /// Numbers the streams.
     next_stream: AtomicU64,
 }
@@ -62,6 +64,7 @@ impl Leadership {
             coordinator: RwLock::new(Coordinator::new(state, now)),
             streams: Mutex::new(BTreeMap::new()),
             changes: watch::Sender::new(0),
+            desk_wanted: Notify::new(),
             next_stream: AtomicU64::new(1),
         }
     }
@@ -81,9 +84,44 @@ impl Leadership {
         self.changes.send_modify(|count| *count += 1);
     }
 
+    /// Resolves once something happened that the desk should look at. For the desk alone.
+    pub(crate) async fn desk_wanted(&self) {
+        self.desk_wanted.notified().await;
+    }
+
+    /// Something happened that the desk should look at.
+    pub(crate) fn wake_desk(&self) {
+        self.desk_wanted.notify_one();
+    }
+
+    /// Ends a change that others than the desk made.
+    fn finish(&self, coordinator: RwLockWriteGuard<'_, Coordinator>) {
+        let wants_plan = coordinator.wants_plan();
+        drop(coordinator);
+        if wants_plan {
+            self.wake_desk();
+        }
+    }
+
+    /// Whether operators or drains are under way, which are looked after as time passes.
+    pub(crate) fn is_at_work(&self, state: &State) -> bool {
+        let leaves = |store: &StoreRecord| store.life == StoreLife::Leaving;
+        let operates = self
+            .coordinator
+            .read()
+            .view()
+            .operators
+            .values()
+            .next()
+            .is_some();
+        operates || state.stores().values().any(leaves)
+    }
+
     /// See [`Coordinator::follow`].
     pub(crate) fn follow(&self, state: &State) {
-        self.coordinator.write().follow(state);
+        let mut coordinator = self.coordinator.write();
+        coordinator.follow(state);
+        self.finish(coordinator);
         self.note_change();
     }
 
@@ -97,7 +135,7 @@ impl Leadership {
     ) -> StoreState {
         let mut coordinator = self.coordinator.write();
         let (state, changed) = coordinator.on_store_heartbeat(store, stats, settings, now);
-        drop(coordinator);
+        self.finish(coordinator);
         if changed {
             self.note_change();
         }
@@ -113,9 +151,9 @@ impl Leadership {
         now: Duration,
     ) -> Result<(), StaleTerm> {
         let mut coordinator = self.coordinator.write();
-        let heard = coordinator.on_region_heartbeat(report, removed, state, now)?;
-        drop(coordinator);
-        self.pass_on(heard);
+        let heard = coordinator.on_region_heartbeat(report, removed, state, now);
+        self.finish(coordinator);
+        self.pass_on(heard?);
         Ok(())
     }
 
@@ -127,10 +165,9 @@ impl Leadership {
         state: &State,
         now: Duration,
     ) {
-        let heard = self
-            .coordinator
-            .write()
-            .on_split(parts, removed, state, now);
+        let mut coordinator = self.coordinator.write();
+        let heard = coordinator.on_split(parts, removed, state, now);
+        self.finish(coordinator);
         self.pass_on(heard);
     }
 
@@ -170,20 +207,26 @@ impl Leadership {
         now: Duration,
     ) -> Result<(), ManualRefusal> {
         let mut coordinator = self.coordinator.write();
-        let order = coordinator.admit_manual(region, wish, ids, settings, now)?;
-        drop(coordinator);
-        self.send(order);
+        let order = coordinator.admit_manual(region, wish, ids, settings, now);
+        self.finish(coordinator);
+        self.send(order?);
         Ok(())
     }
 
     /// See [`Coordinator::scatter`].
     pub(crate) fn scatter(&self, ids: Option<&[GroupId]>) -> Result<(), ManualRefusal> {
-        self.coordinator.write().scatter(ids)
+        let mut coordinator = self.coordinator.write();
+        let begun = coordinator.scatter(ids);
+        self.finish(coordinator);
+        begun
     }
 
     /// See [`Coordinator::cancel`].
     pub(crate) fn cancel(&self, which: Which, now: Duration) -> Result<Ended, CancelRefusal> {
-        self.coordinator.write().cancel(which, now)
+        let mut coordinator = self.coordinator.write();
+        let ended = coordinator.cancel(which, now);
+        self.finish(coordinator);
+        ended
     }
 
     /// See [`Coordinator::look_at_drains`].
@@ -230,7 +273,9 @@ impl Leadership {
         }
         streams.remove(&store);
         drop(streams);
-        self.coordinator.write().on_stream_ended(store);
+        let mut coordinator = self.coordinator.write();
+        coordinator.on_stream_ended(store);
+        self.finish(coordinator);
         self.note_change();
     }
 }

@@ -82,6 +82,10 @@ impl placement::members_server::Members for Service {
             }
             _ => String::new(),
         };
+        // Who has registered may be let in.
+        if let Some(leadership) = self.desk().leadership() {
+            leadership.wake_desk();
+        }
         Ok(Response::new(placement::RegisterResponse { refusal }))
     }
 }
