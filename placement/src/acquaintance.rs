@@ -10,6 +10,10 @@
 //! A member that joined later (`crate::membership`) was told of all the others, and they know it by the
 //! replicated state.
 //!
+//! In between others may have come whom it was not told of, and one of them may lead: it could never
+//! answer. So whoever registers it names all members each time. That is not kept, for it registers at
+//! each start, and again when it cannot find its leader.
+//!
 //! The file `MEMBERS` in the data directory holds what is known, and whether the member has taken
 //! part in the group: if it has and its log is gone, it does not start.
 
@@ -22,6 +26,7 @@ use parking_lot::Mutex;
 use serde::{Deserialize, Serialize};
 use tinykv_env::Env;
 use tinykv_node::failure::Failure;
+use tinykv_proto::placement;
 use tinykv_raft::PeerId;
 
 use crate::config::FirstMember;
@@ -40,6 +45,16 @@ pub(crate) struct Acquaintance {
     env: Arc<dyn Env>,
     dir: PathBuf,
     known: Mutex<Known>,
+    told: Mutex<BTreeMap<PeerId, Named>>,
+}
+
+/// A member as the leader names it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Named {
+    /// Where it is reached.
+    pub(crate) url: String,
+    /// The number of its data directory.
+    pub(crate) incarnation: u64,
 }
 
 /// What stands in the file.
@@ -116,12 +131,32 @@ impl Acquaintance {
             env,
             dir: dir.to_owned(),
             known: Mutex::new(known),
+            told: Mutex::default(),
         })
     }
 
     /// The incarnation of another member; `None` before all were met.
     pub(crate) fn incarnation(&self, member: PeerId) -> Option<u64> {
         self.known.lock().incarnations.get(&member.0).copied()
+    }
+
+    /// Whoever registered this member named the others.
+    pub(crate) fn hear(&self, members: Vec<placement::Acquaintance>) {
+        let named = members.into_iter().map(|it| {
+            let (url, incarnation) = (it.url, it.incarnation);
+            (PeerId(it.member_id), Named { url, incarnation })
+        });
+        self.told.lock().extend(named);
+    }
+
+    /// A member as it was named since this process began.
+    pub(crate) fn told(&self, member: PeerId) -> Option<Named> {
+        self.told.lock().get(&member).cloned()
+    }
+
+    /// All that were named.
+    pub(crate) fn named(&self) -> Vec<PeerId> {
+        self.told.lock().keys().copied().collect()
     }
 
     /// Whether an entry of the group was applied here, now or before a restart.

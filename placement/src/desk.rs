@@ -263,11 +263,7 @@ impl Desk {
         let Reply::Cluster { id } = self.group.propose(&found, Some(term)).await? else {
             return Err(ProposeError::Refused("the cluster has no id".into()));
         };
-        let register = Command::RegisterMember(self.member.clone());
-        if let Reply::Refused(refusal) = self.group.propose(&register, Some(term)).await? {
-            tracing::error!("{refusal}");
-            return Err(ProposeError::Refused(refusal.to_string()));
-        }
+        self.register(term).await?;
         let found_ms = self.group.state().read().timestamp_bound_ms();
         let now_ms = self.group.wall_clock_ms();
         let bound_ms = Oracle::first_bound(found_ms, now_ms);
@@ -285,6 +281,26 @@ impl Desk {
         self.current.store(Some(Arc::new(leadership)));
         self.note_turn();
         Ok(())
+    }
+
+    /// Says who leads, for this start of it. A member that was removed leads once more if it is elected
+    /// before its peer is gone, for nobody else can see to that.
+    async fn register(&self, term: tinykv_raft::Term) -> Result<(), ProposeError> {
+        if self.is_leaving() {
+            return Ok(());
+        }
+        let register = Command::RegisterMember(self.member.clone());
+        match self.group.propose(&register, Some(term)).await? {
+            Reply::Refused(refusal) if !self.is_leaving() => {
+                tracing::error!("{refusal}");
+                Err(ProposeError::Refused(refusal.to_string()))
+            }
+            _ => Ok(()),
+        }
+    }
+
+    fn is_leaving(&self) -> bool {
+        self.group.state().read().has_removed_member(self.member.id)
     }
 
     fn end(&self, leadership: &Leadership) {

@@ -4,7 +4,7 @@
 //! [`Acquaintance`] says why. Whatever is refused here is refused for good: the process ends with
 //! the exit code of storage, because it is the data directory that may not take part.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -58,10 +58,8 @@ impl Introduction {
             self.register(stop).await?;
         }
         if !self.acquaintance.took_part() {
-            while self.group.state().read().cluster_id().is_none() {
-                if !pause(stop).await {
-                    return Ok(());
-                }
+            if !self.take_part(stop).await? {
+                return Ok(());
             }
             self.acquaintance
                 .remember_taking_part()
@@ -69,6 +67,22 @@ impl Introduction {
         }
         self.register(stop).await?;
         self.watch_for_removal(stop).await
+    }
+
+    /// Waits until an entry of the group is applied here. One that joins may be removed before, and
+    /// then nobody calls it into life: it asks now and then. False if asked to stop.
+    async fn take_part(&self, stop: &Stop) -> Result<bool, Failure> {
+        let mut asked_at = self.group.now();
+        while self.group.state().read().cluster_id().is_none() {
+            if !pause(stop).await {
+                return Ok(false);
+            }
+            if self.is_joining && self.group.now() >= asked_at + REMOVAL_PAUSE {
+                asked_at = self.group.now();
+                self.register(stop).await?;
+            }
+        }
+        Ok(true)
     }
 
     /// Looks now and then whether the peer here was removed, which destroys it.
@@ -81,7 +95,19 @@ impl Introduction {
             if self.was_removed().await && !stop.is_requested() {
                 return Err(self.removed());
             }
+            if self.is_lost()
+                && let Some(Some(refusal)) = self.try_to_register().await
+            {
+                return Err(Failure::storage(refusal));
+            }
         }
+    }
+
+    /// Whether it hears of no leader, or does not know where that is: others may have come and gone while
+    /// it was away, and this one with them.
+    fn is_lost(&self) -> bool {
+        let leader = self.group.office().leader;
+        leader.is_none_or(|leader| leader != self.record.id && !self.neighbours.knows(leader))
     }
 
     /// Whether the peer that took part lives here no more.
@@ -174,22 +200,29 @@ impl Introduction {
     async fn try_to_register(&self) -> Option<Option<String>> {
         let office = self.group.office();
         if office.leads {
+            let is_leaving = || self.group.state().read().has_removed_member(self.record.id);
+            if is_leaving() {
+                return Some(None);
+            }
             let command = Command::RegisterMember(self.record.clone());
             return match self.group.propose(&command, None).await {
+                Ok(Reply::Refused(_)) if is_leaving() => Some(None),
                 Ok(Reply::Refused(refusal)) => Some(Some(refusal.to_string())),
                 Ok(_) => Some(None),
                 Err(_) => None,
             };
         }
-        // Who has yet to join knows of no leader: one of those it knows is.
-        let candidates: Vec<PeerId> = match office.leader {
-            Some(leader) => vec![leader],
-            None if self.is_joining => self.neighbours.ids().collect(),
-            None => Vec::new(),
+        // Who has yet to join knows of no leader, or not where it is: one of the others does.
+        let candidates = match office.leader {
+            Some(leader) if self.neighbours.knows(leader) => BTreeSet::from([leader]),
+            _ => self.neighbours.all_ids(),
         };
         for candidate in candidates {
             match self.neighbours.register(candidate, &self.record).await {
-                Ok(answer) => return Some(answer),
+                Ok(answer) => {
+                    self.acquaintance.hear(answer.members);
+                    return Some(Some(answer.refusal).filter(|why| !why.is_empty()));
+                }
                 Err(status) => tracing::debug!("not registered yet: {}", status.message()),
             }
         }

@@ -1,18 +1,20 @@
 //! The other members of the group, as this one reaches them for questions outside Raft.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
 use std::time::Duration;
 
 use parking_lot::Mutex;
 use tinykv_node::failure::Failure;
 use tinykv_proto::placement::members_client::MembersClient;
 use tinykv_proto::placement::{
-    GreetRequest, GreetResponse, JoinRequest, JoinResponse, RegisterRequest,
+    GreetRequest, GreetResponse, JoinRequest, JoinResponse, RegisterRequest, RegisterResponse,
 };
 use tinykv_raft::PeerId;
 use tonic::Status;
 use tonic::transport::{Channel, Endpoint};
 
+use crate::acquaintance::Acquaintance;
 use crate::config::InitialCluster;
 use crate::machine::SharedState;
 use crate::state::MemberRecord;
@@ -29,17 +31,24 @@ pub(crate) struct Neighbours {
     own: PeerId,
     /// Those known from the start, by URL.
     first: BTreeMap<PeerId, String>,
-    /// Knows those that came later.
+    /// Knows those that came later,
     state: SharedState,
+    /// and so does this, before the state is here.
+    acquaintance: Arc<Acquaintance>,
     channels: Mutex<BTreeMap<PeerId, (String, Channel)>>,
 }
 
 impl Neighbours {
-    /// The other members of the group: those known from the start, and whoever `state` names.
+    /// The other members of the group: those known from the start, and whoever `state` and
+    /// `acquaintance` name.
     ///
     /// # Errors
     /// [`Failure::Configuration`] for an address that is none.
-    pub(crate) fn new(cluster: &InitialCluster, state: SharedState) -> Result<Neighbours, Failure> {
+    pub(crate) fn new(
+        cluster: &InitialCluster,
+        state: SharedState,
+        acquaintance: Arc<Acquaintance>,
+    ) -> Result<Neighbours, Failure> {
         let own = cluster.own().id;
         let mut first = BTreeMap::new();
         for member in cluster.members().iter().filter(|member| member.id != own) {
@@ -56,6 +65,7 @@ impl Neighbours {
             own,
             first,
             state,
+            acquaintance,
             channels: Mutex::default(),
         })
     }
@@ -70,10 +80,32 @@ impl Neighbours {
         self.first.keys().copied()
     }
 
+    /// The ids of all that are known, from wherever.
+    pub(crate) fn all_ids(&self) -> BTreeSet<PeerId> {
+        let mut ids: BTreeSet<PeerId> = self.ids().collect();
+        let state = self.state.read();
+        ids.extend(
+            state
+                .members()
+                .values()
+                .filter(|it| !it.is_invited())
+                .map(|it| it.id),
+        );
+        ids.extend(self.acquaintance.named());
+        ids.remove(&self.own);
+        ids
+    }
+
+    /// Whether it is known where a member is.
+    pub(crate) fn knows(&self, member: PeerId) -> bool {
+        self.url(member).is_some()
+    }
+
     fn url(&self, member: PeerId) -> Option<String> {
         let known = self.state.read().members().get(&member).cloned();
         let known = known.map(|record| record.url);
-        known.or_else(|| self.first.get(&member).cloned())
+        let known = known.or_else(|| self.first.get(&member).cloned());
+        known.or_else(|| Some(self.acquaintance.told(member)?.url))
     }
 
     fn client(&self, member: PeerId) -> Result<MembersClient<Channel>, Status> {
@@ -120,12 +152,12 @@ impl Neighbours {
         }
     }
 
-    /// Tells the leader who this member is; returns why it may not take part, if it may not.
+    /// Tells another member, which tells the leader, who a member is.
     pub(crate) async fn register(
         &self,
         leader: PeerId,
         record: &MemberRecord,
-    ) -> Result<Option<String>, Status> {
+    ) -> Result<RegisterResponse, Status> {
         let request = RegisterRequest {
             group: self.group,
             member_id: record.id.0,
@@ -137,7 +169,7 @@ impl Neighbours {
         let mut client = self.client(leader)?;
         let answer = tokio::time::timeout(REGISTRATION_TIME_MAX, client.register(request));
         match answer.await {
-            Ok(answer) => Ok(Some(answer?.into_inner().refusal).filter(|why| !why.is_empty())),
+            Ok(answer) => Ok(answer?.into_inner()),
             Err(_) => Err(Status::deadline_exceeded("no answer in time")),
         }
     }

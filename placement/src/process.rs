@@ -69,7 +69,11 @@ impl Member {
         let identity = establish(&mut dir, args, &cluster)?;
         let storage = Storage::open(&dir, EngineOptions::default())?;
         let state = SharedState::default();
-        let neighbours = Arc::new(Neighbours::new(&cluster, state.clone())?);
+        let neighbours = Arc::new(Neighbours::new(
+            &cluster,
+            state.clone(),
+            Arc::clone(&acquaintance),
+        )?);
         let is_new = storage.is_empty();
         if is_new && acquaintance.took_part() {
             return Err(Failure::storage(format!(

@@ -11,7 +11,8 @@ use crate::acquaintance::Acquaintance;
 use crate::config::InitialCluster;
 use crate::machine::SharedState;
 
-/// Where the other members are: as configured, or as they were added. Who they are: as they were met,
+/// Where the other members are: as configured, or as they were added; those that were removed, too, as
+/// long as they have a peer that is to be told. Who they are: as they were met,
 /// and as they registered; nobody else speaks for them, and nobody else is spoken to (D9, M12).
 pub(crate) struct Members {
     pub(crate) cluster: InitialCluster,
@@ -22,7 +23,7 @@ pub(crate) struct Members {
 impl Members {
     fn destination(&self, id: PeerId) -> Option<Destination> {
         let state = self.state.read();
-        let registered = state.members().get(&id).filter(|it| !it.is_invited());
+        let registered = state.registered_member(id);
         let start_number = registered.map(|record| record.start_number);
         let mut members = self.cluster.members().iter();
         if let Some(member) = members.find(|member| member.id == id) {
@@ -32,11 +33,15 @@ impl Members {
                 start_number,
             });
         }
-        let record = registered?;
-        let address = record.url.strip_prefix("http://").unwrap_or(&record.url);
+        let of_state = registered.map(|record| (record.url.clone(), record.incarnation));
+        let told = || self.acquaintance.told(id);
+        let (url, incarnation) = of_state.or_else(|| {
+            let named = told()?;
+            Some((named.url, named.incarnation))
+        })?;
         Some(Destination {
-            address: address.to_owned(),
-            incarnation: Some(record.incarnation),
+            address: url.trim_start_matches("http://").to_owned(),
+            incarnation: Some(incarnation),
             start_number,
         })
     }

@@ -62,8 +62,9 @@ pub struct State {
     evicted: BTreeSet<StoreId>,
     /// Members of the group itself, invited ones among them.
     members: BTreeMap<PeerId, MemberRecord>,
-    /// Members that were removed: they never come back under their ids (D9).
-    removed_members: BTreeSet<PeerId>,
+    /// Members that were removed: they never come back under their ids (D9). Who they were is kept, for
+    /// they have to be reached until they are gone.
+    removed_members: BTreeMap<PeerId, MemberRecord>,
     routes: Routes,
 }
 
@@ -79,7 +80,7 @@ impl Default for State {
             forgotten: BTreeSet::new(),
             evicted: BTreeSet::new(),
             members: BTreeMap::new(),
-            removed_members: BTreeSet::new(),
+            removed_members: BTreeMap::new(),
             routes: Routes::default(),
         }
     }

@@ -39,3 +39,24 @@ fn a_damaged_or_newer_file_is_refused() {
     let newer = r#"{"format":3,"took_part":true,"incarnations":{}}"#;
     assert!(refused(&sealed(newer)).contains("newer version"));
 }
+
+#[test]
+fn the_newest_word_about_a_member_holds_until_the_end_of_the_process() {
+    let dir = tempfile::tempdir().expect("a directory");
+    let open = || Acquaintance::open(OsEnv::shared(), dir.path()).expect("it opens");
+    let known = open();
+    let named = |url: &str| placement::Acquaintance {
+        member_id: 4,
+        name: "m4".into(),
+        url: url.into(),
+        incarnation: 44,
+    };
+    known.hear(vec![named("http://old:1")]);
+    known.hear(vec![named("http://new:1")]);
+    known.hear(Vec::new());
+    let told = known.told(PeerId(4)).expect("it was named");
+    assert_eq!((told.url.as_str(), told.incarnation), ("http://new:1", 44));
+    assert_eq!(known.named(), [PeerId(4)]);
+    assert_eq!(known.incarnation(PeerId(4)), None, "it was not met");
+    assert_eq!(open().told(PeerId(4)), None, "it registers again");
+}

@@ -145,6 +145,53 @@ fn what_makes_no_sense_is_refused_by_name() {
     assert!(said.contains("as many members"), "{said}");
 }
 
+#[test]
+fn who_leaves_is_refused_only_when_its_peer_is_gone() {
+    let (mut state, mut region) = founded();
+    let check = |state: &State, region: &Region, record: &MemberRecord| {
+        check_registration(state, region, None, record)
+    };
+    let founder = record(1, 7);
+    assert_eq!(check(&state, &region, &founder), Ok(()));
+    let stranger = check(&state, &region, &record(77, 7));
+    assert!(matches!(stranger, Err(Objection::Later(_))), "{stranger:?}");
+    let other = check_registration(&state, &region, Some(8), &founder);
+    assert!(matches!(other, Err(Objection::Foreign(_))), "{other:?}");
+    apply(&mut state, Command::RemoveMember { member: PeerId(1) });
+    let leaving = check(&state, &region, &founder);
+    assert!(matches!(leaving, Err(Objection::Later(_))), "{leaving:?}");
+    assert_eq!(
+        state.registered_member(PeerId(1)),
+        Some(&founder),
+        "it is still to be reached"
+    );
+    region.peers.retain(|peer| peer.id != PeerId(1));
+    assert_eq!(
+        check(&state, &region, &founder),
+        Ok(()),
+        "now the state refuses it"
+    );
+    let refused = apply(&mut state, Command::RegisterMember(founder));
+    assert!(matches!(refused, Reply::Refused(_)), "{refused:?}");
+}
+
+#[test]
+fn a_member_is_needed_while_too_few_of_the_others_answer() {
+    let (_, region) = founded();
+    let needed = |silent: &[(u64, u64)]| {
+        let silent = silent.iter();
+        let silent: Vec<_> = silent
+            .map(|(id, seconds)| (PeerId(*id), Duration::from_secs(*seconds)))
+            .collect();
+        why_needed(&region, PeerId(1), &silent)
+    };
+    assert_eq!(needed(&[]), None);
+    assert_eq!(needed(&[(2, 1), (1, 60)]), None);
+    assert!(needed(&[(2, 4)]).is_some_and(|why| why.contains("of the 2 members")));
+    let unknown = why_needed(&region, PeerId(77), &[(PeerId(2), Duration::from_secs(60))]);
+    assert_eq!(unknown, None);
+}
+
 /// What is written is what is found again.
 #[test]
 fn invited_and_removed_members_survive_a_restart() {
@@ -172,6 +219,9 @@ fn invited_and_removed_members_survive_a_restart() {
     let restored = State::restore(rows.into_values()).expect("readable");
     assert_eq!(restored.members(), state.members());
     assert!(restored.has_removed_member(PeerId(2)));
+    let removed = restored.registered_member(PeerId(2));
+    assert_eq!(removed, state.registered_member(PeerId(2)));
+    assert_eq!(removed, Some(&record(2, 7)), "it may have to be told");
 }
 
 fn keep(

@@ -4,7 +4,9 @@ use tinykv_proto::placement;
 use tinykv_raft::PeerId;
 use tonic::{Request, Response, Status};
 
+use super::members::acquaintances;
 use super::{Leader, Service, unavailable};
+use crate::membership::{Objection, check_registration};
 use crate::state::{Command, MemberRecord, Reply};
 
 #[tonic::async_trait]
@@ -59,42 +61,61 @@ impl placement::members_server::Members for Service {
             incarnation: request.incarnation,
             start_number: request.start_number,
         };
-        let known = self.shared.acquaintance.incarnation(record.id);
-        if known.is_none() && !self.is_listed(record.id) {
-            let sentence = "this member has not met all the others yet";
-            return Err(Status::unavailable(sentence));
-        }
-        if known.is_some_and(|known| known != record.incarnation) {
-            return Ok(Response::new(placement::RegisterResponse {
-                refusal: format!(
-                    "member {} is not the one that founded the placement group: its data \
-                     directory is another one",
-                    record.name
-                ),
-            }));
-        }
-        let command = Command::RegisterMember(record);
-        let reply = self.desk().group().propose(&command, None).await;
-        let refusal = match reply.map_err(|error| unavailable(&error))? {
-            Reply::Refused(refusal) => {
-                tracing::warn!("refused: {refusal}");
-                refusal.to_string()
+        match self.find_leader().await {
+            Some(Leader::Here(leadership)) => {
+                let answer = self.register_here(record).await?;
+                // Who has registered may be let in.
+                leadership.wake_desk();
+                Ok(Response::new(answer))
             }
-            _ => String::new(),
-        };
-        // Who has registered may be let in.
-        if let Some(leadership) = self.desk().leadership() {
-            leadership.wake_desk();
+            Some(Leader::There(leader)) => {
+                let answer = self.shared.neighbours.register(leader, &record).await;
+                answer.map(Response::new)
+            }
+            None => Err(Status::unavailable("the placement group has no leader now")),
         }
-        Ok(Response::new(placement::RegisterResponse { refusal }))
     }
 }
 
 impl Service {
-    /// Whether the state says what to think of a member that was not there from the start.
-    fn is_listed(&self, member: PeerId) -> bool {
-        let state = self.desk().group().state().read();
-        state.members().contains_key(&member) || state.has_removed_member(member)
+    async fn register_here(
+        &self,
+        record: MemberRecord,
+    ) -> Result<placement::RegisterResponse, Status> {
+        let refused = |refusal: String| placement::RegisterResponse {
+            refusal,
+            members: Vec::new(),
+        };
+        if let Some(refusal) = self.object(&record)? {
+            return Ok(refused(refusal));
+        }
+        let command = Command::RegisterMember(record.clone());
+        let reply = self.desk().group().propose(&command, None).await;
+        match reply.map_err(|error| unavailable(&error))? {
+            Reply::Refused(refusal) => {
+                // It may have been removed meanwhile.
+                self.object(&record)?;
+                tracing::warn!("refused: {refusal}");
+                Ok(refused(refusal.to_string()))
+            }
+            _ => Ok(placement::RegisterResponse {
+                refusal: String::new(),
+                members: acquaintances(&self.desk().group().state().read()),
+            }),
+        }
+    }
+
+    /// A sentence for a member that may not take part.
+    fn object(&self, record: &MemberRecord) -> Result<Option<String>, Status> {
+        let known = self.shared.acquaintance.incarnation(record.id);
+        let group = self.desk().group();
+        let region = group.region().unwrap_or_default();
+        let checked = check_registration(&group.state().read(), &region, known, record);
+        match checked {
+            Ok(()) => Ok(None),
+            Err(Objection::Later(why)) => Err(Status::unavailable(why)),
+            Err(Objection::Foreign(refusal)) => Ok(Some(refusal)),
+        }
     }
 
     fn check_group(&self, group: u64) -> Result<(), Status> {

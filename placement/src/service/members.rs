@@ -14,10 +14,8 @@ use tonic::Status;
 use super::{Leader, Service, failure, millis, success, unavailable};
 use crate::config::check_address;
 use crate::leadership::Leadership;
-use crate::state::{Command, MemberRecord};
-
-/// A voter silent for longer counts as away when another one is to leave.
-const SILENCE_MAX: Duration = Duration::from_secs(3);
+use crate::membership::{invited, why_needed};
+use crate::state::{Command, MemberRecord, State};
 
 fn shown(id: PeerId, name: &str, url: String) -> pdpb::Member {
     pdpb::Member {
@@ -132,20 +130,8 @@ impl Service {
     async fn why_needed(&self, member: PeerId) -> Option<String> {
         let group = self.desk().group();
         let region = group.region()?;
-        let voters = region.peers.iter().filter(|it| it.role == PeerRole::Voter);
-        let staying: Vec<PeerId> = voters.map(|it| it.id).filter(|it| *it != member).collect();
-        region.peer(member)?;
         let status = group.status().await?;
-        let silent = status.silent.iter().filter(|it| it.1 > SILENCE_MAX);
-        let silent = silent.filter(|it| staying.contains(&it.0)).count();
-        let is_enough = staying.len() - silent > staying.len() / 2;
-        (!is_enough && !staying.is_empty()).then(|| {
-            format!(
-                "of the {} members that would stay {silent} do not answer, and the group would stand \
-                 still: bring them back, or add others first",
-                staying.len()
-            )
-        })
+        why_needed(&region, member, &status.silent)
     }
 
     /// How the members stand.
@@ -172,10 +158,10 @@ impl Service {
             let standing = MemberStanding::Invited;
             (it.id, it.name.clone(), it.url.clone(), standing)
         });
-        let leaving = state.removed_members().filter(|it| role(*it).is_some());
-        let leaving = leaving.map(|id| {
+        let leaving = state.removed_members().filter(|it| role(it.id).is_some());
+        let leaving = leaving.map(|it| {
             let standing = MemberStanding::Leaving;
-            (id, String::new(), String::new(), standing)
+            (it.id, it.name.clone(), it.url.clone(), standing)
         });
         let mut members: Vec<_> = told.chain(invited).chain(leaving).collect();
         members.sort_by_key(|member| member.0);
@@ -194,43 +180,30 @@ impl Service {
 
     /// Whom a process joins that was added under this name and address.
     pub(super) fn admit(&self, request: &placement::JoinRequest) -> placement::JoinResponse {
-        let name = &request.name;
         let state = self.desk().group().state().read();
-        let mut members = state.members().values();
-        let refusal = match members.find(|it| it.name == *name) {
-            None => format!(
-                "no member {name} was added to the placement group: `tinykv-ctl member add {name} \
-                 {}` does that",
-                request.url.trim_start_matches("http://")
-            ),
-            Some(member) if !member.is_invited() => format!(
-                "member {name} has joined already, with another data directory: bring that back, or \
-                 remove the member and add it anew"
-            ),
-            Some(member) if member.url != request.url => format!(
-                "member {name} was added with the address {}, but is reached at {} \
-                 (--advertise-addr)",
-                member.url, request.url
-            ),
-            Some(member) => {
-                let came = state.members().values().filter(|it| !it.is_invited());
-                let known = came.map(|it| placement::Acquaintance {
-                    member_id: it.id.0,
-                    name: it.name.clone(),
-                    url: it.url.clone(),
-                    incarnation: it.incarnation,
-                });
-                return placement::JoinResponse {
-                    refusal: String::new(),
-                    group: self.shared.neighbours.group(),
-                    member_id: member.id.0,
-                    members: known.collect(),
-                };
-            }
-        };
-        placement::JoinResponse {
-            refusal,
-            ..placement::JoinResponse::default()
+        match invited(&state, &request.name, &request.url) {
+            Err(refusal) => placement::JoinResponse {
+                refusal,
+                ..placement::JoinResponse::default()
+            },
+            Ok(member) => placement::JoinResponse {
+                refusal: String::new(),
+                group: self.shared.neighbours.group(),
+                member_id: member.id.0,
+                members: acquaintances(&state),
+            },
         }
     }
+}
+
+/// All that have registered.
+pub(super) fn acquaintances(state: &State) -> Vec<placement::Acquaintance> {
+    let came = state.members().values().filter(|it| !it.is_invited());
+    let known = came.map(|it| placement::Acquaintance {
+        member_id: it.id.0,
+        name: it.name.clone(),
+        url: it.url.clone(),
+        incarnation: it.incarnation,
+    });
+    known.collect()
 }

@@ -16,12 +16,19 @@ pub const MEMBERS_MAX: usize = 9;
 impl State {
     /// Whether the member was removed for good.
     pub fn has_removed_member(&self, member: PeerId) -> bool {
-        self.removed_members.contains(&member)
+        self.removed_members.contains_key(&member)
     }
 
     /// Members that were removed. Some may have to learn it yet.
-    pub fn removed_members(&self) -> impl Iterator<Item = PeerId> {
-        self.removed_members.iter().copied()
+    pub fn removed_members(&self) -> impl Iterator<Item = &MemberRecord> {
+        self.removed_members.values()
+    }
+
+    /// A member that has registered, be it that it was removed since.
+    pub fn registered_member(&self, member: PeerId) -> Option<&MemberRecord> {
+        let known = self.members.get(&member);
+        let known = known.or_else(|| self.removed_members.get(&member));
+        known.filter(|record| !record.is_invited())
     }
 
     pub(super) fn invite_member(
@@ -102,10 +109,11 @@ impl State {
                 name: known.name.clone(),
             });
         }
-        self.members.remove(&member);
-        self.removed_members.insert(member);
-        changes.push(RowChange::delete_member(member));
-        changes.push(RowChange::put_removed_member(member));
+        if let Some(record) = self.members.remove(&member) {
+            changes.push(RowChange::delete_member(member));
+            changes.push(RowChange::put_removed_member(&record));
+            self.removed_members.insert(member, record);
+        }
         Ok(Reply::Done)
     }
 }

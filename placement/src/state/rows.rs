@@ -9,7 +9,7 @@
 //! | `m` + member id | a member |
 //! | `r` + region id | a region |
 //! | `s` + store id | a store |
-//! | `x` + member id | a member that was removed: its id |
+//! | `x` + member id | a member that was removed: as it was |
 //!
 //! Ids are big-endian, so rows of a kind are in order. Every value has a format version.
 
@@ -80,8 +80,8 @@ impl RowChange {
         }
     }
 
-    pub(super) fn put_removed_member(id: PeerId) -> RowChange {
-        put(REMOVED_MEMBER, Some(id.0), |out| out.u64(id.0))
+    pub(super) fn put_removed_member(member: &MemberRecord) -> RowChange {
+        put(REMOVED_MEMBER, Some(member.id.0), |out| member.encode(out))
     }
 
     pub(super) fn put_region(region: &Region) -> RowChange {
@@ -169,7 +169,8 @@ impl State {
                 self.members.insert(member.id, member);
             }
             REMOVED_MEMBER => {
-                self.removed_members.insert(PeerId(from.u64("member id")?));
+                let member = MemberRecord::decode(&mut from)?;
+                self.removed_members.insert(member.id, member);
             }
             REGION => {
                 self.routes.insert(decode_region(&mut from)?);

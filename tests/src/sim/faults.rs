@@ -35,6 +35,10 @@ pub(super) enum Fault {
     Split,
     /// A region is to become a part of a neighbour.
     Merge,
+    /// The placement group gets another member.
+    AddMember,
+    /// A member of the placement group is to leave.
+    RemoveMember,
     /// Somebody sets the wall clock of a process, to be off by so many milliseconds.
     ClockJump { process: usize, offset_ms: i64 },
     /// The disk of a process has room for little more; later there is space again.
@@ -67,6 +71,8 @@ impl Fault {
             Fault::Move => "move_peer",
             Fault::Split => "split",
             Fault::Merge => "merge",
+            Fault::AddMember => "add_member",
+            Fault::RemoveMember => "remove_member",
             Fault::ClockJump { .. } => "clock_jump",
             Fault::DiskFull { .. } => "disk_full",
             Fault::SyncError { .. } => "sync_error",
@@ -101,7 +107,7 @@ pub(super) fn striking() -> impl Iterator<Item = &'static str> {
 }
 
 /// How often each kind is drawn, where a seed has it. Healing is none that can be switched off.
-const WEIGHTS: [(&str, u64); 16] = [
+const WEIGHTS: [(&str, u64); 18] = [
     ("heal", 3),
     ("partition", 2),
     ("crash", 2),
@@ -113,6 +119,8 @@ const WEIGHTS: [(&str, u64); 16] = [
     ("move_peer", 2),
     ("split", 4),
     ("merge", 4),
+    ("add_member", 2),
+    ("remove_member", 2),
     ("clock_jump", 2),
     ("disk_full", 2),
     ("sync_error", 1),
@@ -124,7 +132,6 @@ const WEIGHTS: [(&str, u64); 16] = [
 #[derive(Debug)]
 pub(super) struct Plan {
     random: Prng,
-    processes: usize,
     /// Kinds this seed has, each as often as it weighs: some seeds have all, some only a few, so
     /// that each can do its worst without the others in its way.
     kinds: Vec<&'static str>,
@@ -132,7 +139,7 @@ pub(super) struct Plan {
 }
 
 impl Plan {
-    pub(super) fn draw(mut random: Prng, processes: usize) -> Plan {
+    pub(super) fn draw(mut random: Prng) -> Plan {
         let mut kinds = Vec::new();
         for (kind, weight) in WEIGHTS {
             if !random.chance(3) {
@@ -145,16 +152,15 @@ impl Plan {
         let pause = (random.between(50, 300), random.between(400, 2_000));
         Plan {
             random,
-            processes,
             kinds,
             pause,
         }
     }
 
-    /// The next fault and how long to wait for it.
-    pub(super) fn next(&mut self) -> (Duration, Fault) {
+    /// The next fault, to one of so many processes, and how long to wait for it.
+    pub(super) fn next(&mut self, processes: usize) -> (Duration, Fault) {
         let wait = Duration::from_millis(self.random.between(self.pause.0, self.pause.1));
-        (wait, self.fault())
+        (wait, self.fault(processes))
     }
 
     /// How long a stopped store stays down.
@@ -162,8 +168,8 @@ impl Plan {
         Duration::from_millis(self.random.between(10, 1_500))
     }
 
-    fn fault(&mut self) -> Fault {
-        let process = self.random.below(self.processes as u64) as usize;
+    fn fault(&mut self, processes: usize) -> Fault {
+        let process = self.random.below(processes as u64) as usize;
         let kind = self.random.pick(&self.kinds).copied().unwrap_or("heal");
         match kind {
             "partition" => Fault::Partition(self.cut()),
@@ -193,6 +199,8 @@ impl Plan {
             "move_peer" => Fault::Move,
             "split" => Fault::Split,
             "merge" => Fault::Merge,
+            "add_member" => Fault::AddMember,
+            "remove_member" => Fault::RemoveMember,
             "clock_jump" => {
                 let jump = self.random.between(1, 200_000) as i64;
                 let offset_ms = if self.random.chance(2) { jump } else { -jump };

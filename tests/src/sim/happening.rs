@@ -73,6 +73,8 @@ pub(super) enum Happening {
     Remind { client: usize, attempt: u64 },
     /// A client thinks of something.
     Begin { client: usize },
+    /// A process that is to join placement asks whom it joins.
+    Knock { newcomer: usize },
     /// Bad luck.
     Fault(Fault),
     /// A process that was down comes back.
@@ -119,6 +121,15 @@ pub(super) enum Asker {
     },
     /// A client.
     Client(usize),
+    /// A member of the placement group, in one of its lives.
+    Member {
+        /// Which.
+        id: StoreId,
+        /// Its life.
+        life: u64,
+    },
+    /// A process that is to become one.
+    Newcomer(usize),
     /// Somebody at a terminal, who founds the cluster and orders operators.
     Operator,
 }
@@ -126,7 +137,8 @@ pub(super) enum Asker {
 impl Asker {
     fn address(self) -> u64 {
         match self {
-            Asker::Store { id, .. } => id.0,
+            Asker::Store { id, .. } | Asker::Member { id, .. } => id.0,
+            Asker::Newcomer(newcomer) => NEWCOMERS_FROM + newcomer as u64,
             Asker::Client(client) => client_address(client),
             Asker::Operator => OPERATOR_ADDRESS,
         }
@@ -134,6 +146,8 @@ impl Asker {
 }
 
 const OPERATOR_ADDRESS: u64 = 999;
+/// Where processes are that have no id yet.
+const NEWCOMERS_FROM: u64 = 2_000_000;
 
 /// Clients live beyond the stores in the network.
 pub(super) fn client_address(client: usize) -> u64 {

@@ -73,6 +73,10 @@ const MUST_HIT: &[&str] = &[
     "ended_after_a_failed_sync",
     "replica_damaged",
     "damaged_peer_replaced",
+    "member_joins",
+    "member_step",
+    "member_left",
+    "member_hands_over_to_leave",
 ];
 /// Rarer paths, which only a large batch is sure to take.
 const MUST_HIT_RARELY: &[&str] = &[
@@ -84,6 +88,8 @@ const MUST_HIT_RARELY: &[&str] = &[
     "reluctant_process_led_nothing",
     "upkeep_without_space",
     "merge_rolled_back",
+    "change_of_members_refused",
+    "message_to_an_unknown_member",
 ];
 /// Of what is not drawn as a fault of its own, but happens with others.
 const MUST_FIRE: [&str; 4] = ["garble", "crash_in_joint", "crash_in_job", "crash_in_start"];

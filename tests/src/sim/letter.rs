@@ -9,13 +9,13 @@ use prost::Message;
 use tinykv_env::Prng;
 use tinykv_node::identity::{Identity, Role};
 use tinykv_node::transport::{
-    Admitted, Refused, Roster, SnapshotHeader, WIRE_VERSION, check, decode_messages,
+    Admitted, Destination, Refused, Roster, SnapshotHeader, WIRE_VERSION, check, decode_messages,
     decode_snapshot_header, encode_messages, encode_snapshot_header, may_come, seal,
 };
 use tinykv_proto::peer::{Frame, Hello};
 use tinykv_replica::{PeerMessage, StoreId};
 
-use super::store::FIRST_STORE;
+use super::placement::GROUP;
 
 /// The cluster that is simulated, and another one.
 const CLUSTER: u64 = 7;
@@ -25,6 +25,8 @@ const FOREIGN_CLUSTER: u64 = 8;
 #[derive(Clone, Debug)]
 pub(super) struct Letter {
     pub(super) to: StoreId,
+    /// What both ends are.
+    role: Role,
     hello: Hello,
     frame: Frame,
 }
@@ -47,6 +49,7 @@ impl Letter {
         let payload = encode_messages(std::slice::from_ref(message));
         Letter {
             to: message.to.store,
+            role: role(message),
             hello: hello(message, life),
             frame: seal(payload),
         }
@@ -68,15 +71,21 @@ impl Letter {
         }
     }
 
-    /// The receiver's checks, in the order of the production service.
-    pub(super) fn open(&self, roster: &Roster, life: u64) -> Opened {
-        let here = identity(self.to, life);
-        let registered = tinykv_node::transport::Destination {
-            address: String::new(),
-            incarnation: Some(incarnation(StoreId(self.hello.from))),
-            start_number: None,
-        };
-        let (guest, restarted) = match roster.admit(&here, &self.hello, Some(&registered)) {
+    /// Who it says it comes from.
+    pub(super) fn from(&self) -> StoreId {
+        StoreId(self.hello.from)
+    }
+
+    /// The receiver's checks, in the order of the production service; `registered` is the sender as the
+    /// receiver knows it.
+    pub(super) fn open(
+        &self,
+        roster: &Roster,
+        life: u64,
+        registered: Option<&Destination>,
+    ) -> Opened {
+        let here = identity(self.to, self.role, life);
+        let (guest, restarted) = match roster.admit(&here, &self.hello, registered) {
             Ok(Admitted::Known(guest)) => (guest, false),
             Ok(Admitted::Restarted(guest)) => (guest, true),
             Err(refused) => return Opened::Refused(probe(&refused)),
@@ -114,7 +123,7 @@ fn probe(refused: &Refused) -> &'static str {
 }
 
 fn hello(message: &PeerMessage, life: u64) -> Hello {
-    let from = identity(message.from.store, life);
+    let from = identity(message.from.store, role(message), life);
     Hello {
         version: WIRE_VERSION,
         cluster_id: from.cluster_id,
@@ -126,12 +135,16 @@ fn hello(message: &PeerMessage, life: u64) -> Hello {
     }
 }
 
-fn identity(store: StoreId, life: u64) -> Identity {
+fn role(message: &PeerMessage) -> Role {
+    match message.group == GROUP {
+        true => Role::Placement,
+        false => Role::Store,
+    }
+}
+
+fn identity(store: StoreId, role: Role, life: u64) -> Identity {
     Identity {
-        role: match store.0 < FIRST_STORE {
-            true => Role::Placement,
-            false => Role::Store,
-        },
+        role,
         cluster_id: CLUSTER,
         member_id: store.0,
         incarnation: incarnation(store),
@@ -139,8 +152,18 @@ fn identity(store: StoreId, life: u64) -> Identity {
     }
 }
 
-fn incarnation(store: StoreId) -> u64 {
+/// The number of a process's data directory.
+pub(super) fn incarnation(store: StoreId) -> u64 {
     store.0 << 8
+}
+
+/// A process as everybody knows it for good.
+pub(super) fn destination(store: StoreId) -> Destination {
+    Destination {
+        address: String::new(),
+        incarnation: Some(incarnation(store)),
+        start_number: None,
+    }
 }
 
 /// A message as it arrives where nothing is wrong with the connection: encoded and decoded.

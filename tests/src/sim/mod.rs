@@ -8,7 +8,9 @@
 //! In three seeds of five there is a placement group, of one member or of three: production state
 //! machine, coordinator, operators, ids and timestamps, each member on a machine of its own that
 //! fails like those of the stores. There stores report and obey, clients find regions by routes,
-//! and whoever moves leaders and peers or splits regions does so by wishes. In the other seeds the
+//! and whoever moves leaders and peers or splits regions does so by wishes. Its members come and go: one is
+//! added, its process asks whom it joins, registers and is called into life; one is removed, founders and
+//! leaders too, and its process finds out by itself. In the other seeds the
 //! world does all that itself, more ruthlessly than any operator, and clients know by themselves
 //! who holds what.
 //!
@@ -62,6 +64,8 @@
 //! | M2 | `I::on_region`; at apply K6 in `watched` |
 //! | M3 | `I::on_lease`, in true time, sleeping groups too |
 //! | M4 | M1, R4 and the comparison at the end; `L::on_lease`: not renewed in a split |
+//! | M5 | M1, R4 and the comparison at the end; M3: a target that has taken in its source covers its keys |
+//! | M6 | a crash inside the installing of a snapshot; R4, `D::on_recovered`, the comparison at the end |
 //! | M7 | `I::on_region`, `I::on_leader`, `I::on_progress`, ghosts at the end |
 //! | M8, M9, M10 | `invariants/placement` |
 //! | M11 | liveness, with leaders that fail as they enter or leave a joint configuration |
@@ -72,12 +76,11 @@
 //! | D4 | `World::settle`: a process whose sync failed has ended |
 //! | D5, D6 | `Host::recover`: a crash is no damage, damage is seen; `D::on_recovered`: what was cut off stays so; `D::on_send`: the damaged promise nothing, nor do peers that the damage took |
 //! | D8 | liveness after space has come back; writes refused meanwhile took no effect, says the checker |
+//! | D9 | `placement::desk`: whoever leads may register; `world::members`: who was not removed goes on, who was removed ends |
 //! | K1 | the checker: what was refused never shows |
 //! | K4 | `host/work`: what comes after its deadline is refused at once; the checker |
 //! | K2 | `client::fates` |
 //! | K6 | `watched` |
-//!
-//! M5 and M6 wait for merges.
 //!
 //! # Map
 //!

@@ -91,8 +91,12 @@ impl<S: StateMachine> Host<S> {
 
     /// Whether what was acknowledged here may be lost.
     pub(in crate::sim) fn is_hurt(&self) -> bool {
-        let is_down = self.running.is_none();
-        is_down || self.hurt.is_some() || self.failing_sync.is_some() || !self.damaged().is_empty()
+        self.running.is_none() || self.broke_its_word()
+    }
+
+    /// Whether its disk broke its word in a way that it knows of, or soon will.
+    pub(in crate::sim) fn broke_its_word(&self) -> bool {
+        self.hurt.is_some() || self.failing_sync.is_some() || !self.damaged().is_empty()
     }
 
     /// Groups whose replica here is damaged.

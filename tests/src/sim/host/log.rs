@@ -110,7 +110,7 @@ impl<S: StateMachine> Host<S> {
         for work in works {
             self.note_durable(context, &work.batch)?;
             for message in &work.messages {
-                context.send_message(message).map_err(Trouble::Violation)?;
+                self.send(context, message)?;
             }
             newest = Some(work.token);
         }

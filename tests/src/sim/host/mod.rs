@@ -21,7 +21,7 @@ use bytes::Bytes;
 use tinykv_engine::{Engine, EngineError, EngineOptions, ErrorKind};
 use tinykv_env::{CrashMode, Prng, SimEnv};
 use tinykv_lsm::LsmOptions;
-use tinykv_node::transport::Roster;
+use tinykv_node::transport::{Destination, Roster};
 use tinykv_raft::{GroupId, LogIndex, Term};
 use tinykv_replica::{
     Destroy, Event, Factory, LeaseCell, Neighbours, Outcome, PeerMessage, PersistToken,
@@ -30,6 +30,7 @@ use tinykv_replica::{
 use tinykv_wal::{Batch, Wal, WalOptions};
 
 use super::happening::Context;
+use super::letter::destination;
 use super::setup::Setup;
 
 pub(super) use clock::Clock;
@@ -70,6 +71,8 @@ pub(super) struct Host<S: StateMachine> {
     pub(super) hurt: Option<Hurt>,
     /// The version a region reached here in any life, whatever the disk kept of it.
     versions: BTreeMap<GroupId, u64>,
+    /// Where another process is, and who it has to be; nobody is spoken to whom it does not find.
+    pub(super) resolve: Box<dyn Fn(StoreId) -> Option<Destination>>,
 }
 
 /// What is gone when the process is.
@@ -211,6 +214,7 @@ impl<S: StateMachine> Host<S> {
             options: options(random),
             config,
             versions: BTreeMap::new(),
+            resolve: Box::new(|store| Some(destination(store))),
         }
     }
 

@@ -36,7 +36,12 @@ impl<S: StateMachine> Host<S> {
             data.extend(pairs(&snapshot, range).map_err(|error| self.trouble(&error))?);
         }
         data.sort();
-        context.send_snapshot(self.id, self.life, send, data);
+        let to = send.message.to;
+        if (self.resolve)(to.store).is_some() {
+            context.send_snapshot(self.id, self.life, send, data);
+        } else {
+            context.snapshot_sent(self.id, self.life, send.message.group, to.id, false);
+        }
         Ok(())
     }
 

@@ -38,13 +38,15 @@ impl<S: StateMachine> Host<S> {
         let Some(running) = &self.running else {
             return;
         };
-        let (messages, restarted) = match letter.open(&running.roster, self.life) {
-            Opened::Refused(why) => return context.report.probe(why),
-            Opened::Messages {
-                messages,
-                restarted,
-            } => (messages, restarted),
-        };
+        let registered = (self.resolve)(letter.from());
+        let (messages, restarted) =
+            match letter.open(&running.roster, self.life, registered.as_ref()) {
+                Opened::Refused(why) => return context.report.probe(why),
+                Opened::Messages {
+                    messages,
+                    restarted,
+                } => (messages, restarted),
+            };
         let log_keeps_up = !running.log_is_stuck;
         for message in messages {
             if restarted {
@@ -54,6 +56,15 @@ impl<S: StateMachine> Host<S> {
                 self.post(context, Event::Message(message));
             }
         }
+    }
+
+    /// A message leaves, if it is known where to.
+    pub(super) fn send(&self, context: &mut Context, message: &PeerMessage) -> Result<(), Trouble> {
+        if (self.resolve)(message.to.store).is_none() {
+            context.report.probe("message_to_an_unknown_member");
+            return Ok(());
+        }
+        context.send_message(message).map_err(Trouble::Violation)
     }
 
     /// A heartbeat of another store arrives.
@@ -180,7 +191,7 @@ impl<S: StateMachine> Host<S> {
             context.invariants.on_lease_void(self.id, group);
         }
         for message in &effects.messages {
-            context.send_message(message).map_err(Trouble::Violation)?;
+            self.send(context, message)?;
         }
         if !effects.apply.is_empty() {
             let written =

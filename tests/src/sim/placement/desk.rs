@@ -12,7 +12,7 @@ use tinykv_placement::schedule::{Manual, Order};
 use tinykv_placement::state::{Command, MemberRecord, Reply as Applied};
 use tinykv_placement::timestamps::Oracle;
 use tinykv_placement::view::RegionReport;
-use tinykv_raft::{GroupId, PeerId, Term};
+use tinykv_raft::{GroupId, Term};
 use tinykv_replica::Region;
 
 use super::super::happening::{Asker, Context};
@@ -81,6 +81,19 @@ pub(super) enum Purpose {
         term: Term,
         from: Asker,
     },
+    /// Somebody at a terminal adds or removes a member.
+    Members {
+        from: Asker,
+        call: u64,
+    },
+    /// Another member says who it is.
+    Registration {
+        from: Asker,
+        call: u64,
+        record: Box<MemberRecord>,
+    },
+    /// This one does, for this start of it.
+    OwnRegistration,
 }
 
 impl Member {
@@ -121,6 +134,7 @@ impl Member {
 
     fn look_after(&mut self, context: &mut Context) -> Result<(), String> {
         self.raise_bound(context);
+        self.settle_members(context);
         let now = self.host.local(context);
         let settings = *self.state.read().settings();
         let Some(serving) = &mut self.desk.serving else {
@@ -167,27 +181,17 @@ impl Member {
         applied: Applied,
     ) -> Result<(), String> {
         match purpose {
+            Purpose::Found { term } if self.is_leaving() => self.raise_first_bound(context, term),
             Purpose::Found { term } => {
-                let record = self.record();
-                let register = Command::RegisterMember(record);
+                let register = Command::RegisterMember(self.record());
                 self.propose(context, Purpose::Register { term }, &register, Some(term));
             }
-            Purpose::Register { term } => {
-                if let Applied::Refused(refusal) = applied {
+            Purpose::Register { term } => match applied {
+                Applied::Refused(refusal) if !self.is_leaving() => {
                     return Err(format!("D9: a member is refused: {refusal}"));
                 }
-                let found_ms = self.state.read().timestamp_bound_ms();
-                let now_ms = self.wall_ms(context);
-                let bound_ms = Oracle::first_bound(found_ms, now_ms);
-                let raise = Command::RaiseTimestampBound { bound_ms };
-                let purpose = Purpose::FirstBound {
-                    term,
-                    found_ms,
-                    now_ms,
-                    bound_ms,
-                };
-                self.propose(context, purpose, &raise, Some(term));
-            }
+                _ => self.raise_first_bound(context, term),
+            },
             Purpose::FirstBound {
                 term,
                 found_ms,
@@ -217,8 +221,29 @@ impl Member {
                 }
                 context.tell(self.host.id, from, 0, Reply::Command(applied));
             }
+            Purpose::Members { from, call } => {
+                self.on_members_changed(context, (from, call), &applied);
+            }
+            Purpose::Registration { from, call, record } => {
+                self.on_registration_applied(context, (from, call), &record, applied);
+            }
+            Purpose::OwnRegistration => self.on_own_registration(context, &applied),
         }
         Ok(())
+    }
+
+    fn raise_first_bound(&mut self, context: &mut Context, term: Term) {
+        let found_ms = self.state.read().timestamp_bound_ms();
+        let now_ms = self.wall_ms(context);
+        let bound_ms = Oracle::first_bound(found_ms, now_ms);
+        let raise = Command::RaiseTimestampBound { bound_ms };
+        let purpose = Purpose::FirstBound {
+            term,
+            found_ms,
+            now_ms,
+            bound_ms,
+        };
+        self.propose(context, purpose, &raise, Some(term));
     }
 
     /// Whether what was proposed is applied is not known, or it is not: whoever waits asks again.
@@ -238,7 +263,12 @@ impl Member {
                     leadership.takers.clear();
                 }
             }
-            Purpose::Route { .. } | Purpose::Split { .. } | Purpose::Command { .. } => {}
+            Purpose::Route { .. }
+            | Purpose::Split { .. }
+            | Purpose::Command { .. }
+            | Purpose::Members { .. }
+            | Purpose::Registration { .. }
+            | Purpose::OwnRegistration => {}
         }
     }
 
@@ -265,17 +295,6 @@ impl Member {
             reserving: false,
             ended: 0,
         });
-    }
-
-    fn record(&self) -> MemberRecord {
-        let id = self.host.id;
-        MemberRecord {
-            id: PeerId(id.0),
-            name: format!("member-{id}"),
-            url: format!("http://127.0.0.1:{id}"),
-            incarnation: id.0,
-            start_number: self.host.life,
-        }
     }
 
     /// Orders go to the stores of the leaders; they may get lost.

@@ -7,8 +7,8 @@ use tinykv_placement::ids;
 use tinykv_placement::schedule::{Decision, OperatorIds};
 use tinykv_placement::state::{Command, Reply as Applied};
 use tinykv_placement::timestamps::Draw;
-use tinykv_proto::pdpb;
-use tinykv_raft::Term;
+use tinykv_proto::{pdpb, placement};
+use tinykv_raft::{PeerId, Term};
 
 use super::super::happening::{Asker, Context};
 use super::Reply;
@@ -31,13 +31,19 @@ pub(super) enum Taker {
     },
     /// A store that has to know which peers are new.
     Store(Asker),
+    /// A member that is added.
+    Member {
+        from: Asker,
+        call: u64,
+        new: Box<placement::NewMember>,
+    },
 }
 
 impl Taker {
     fn count(&self) -> u32 {
         match self {
             Taker::Decision(_) | Taker::Wish(_) => OperatorIds::COUNT,
-            Taker::Store(_) => 1,
+            Taker::Store(_) | Taker::Member { .. } => 1,
             Taker::Split {
                 children, peers, ..
             } => children * (1 + *peers as u32),
@@ -116,6 +122,10 @@ impl Member {
                     ..pdpb::AllocIdResponse::default()
                 });
                 context.tell(self.host.id, from, 0, reply);
+                return Ok(());
+            }
+            Taker::Member { from, call, new } => {
+                self.invite(context, (from, call), *new, PeerId(ids.start));
                 return Ok(());
             }
             Taker::Decision(decision) => self.desk.serving.as_mut().and_then(|serving| {

@@ -1,9 +1,10 @@
 //! One member: its process begins and ends, and what its shard answers goes to its desk.
 
 use std::collections::BTreeMap;
+use std::time::Duration;
 
 use tinykv_placement::machine::{Machine, SharedState};
-use tinykv_placement::state::Reply as Applied;
+use tinykv_placement::state::{MemberRecord, Reply as Applied};
 use tinykv_raft::{PeerId, Term};
 use tinykv_replica::{
     Birth, Command as Envelope, Event, Outcome, Peer, Proposal, Region, RegionEpoch, RegionState,
@@ -12,13 +13,15 @@ use tinykv_replica::{
 
 use super::super::happening::{Asked, Context};
 use super::super::host::{Host, Trouble, Work};
+use super::super::letter::incarnation;
 use super::super::process::OnHost;
 use super::super::watched::Watched;
 use super::desk::{Desk, Purpose, TICK};
+use super::introduction::Introduction;
 use super::{GROUP, Question, Reply};
 
 /// A proposal is answered by then.
-const PROPOSE_TIME_MAX: std::time::Duration = std::time::Duration::from_secs(3);
+const PROPOSE_TIME_MAX: Duration = Duration::from_secs(3);
 
 /// A process of the placement group.
 pub(in crate::sim) struct Member {
@@ -28,6 +31,23 @@ pub(in crate::sim) struct Member {
     pub(in crate::sim) desk: Desk,
     /// What the shard has yet to answer.
     proposals: BTreeMap<WaiterId, Purpose>,
+    /// A change of members that is under way, and until when it is waited for.
+    pub(super) step_until: Option<(WaiterId, Duration)>,
+    pub(super) introduction: Introduction,
+    /// What it was added as, or founded the group as.
+    name: String,
+    url: String,
+    /// Whether it joins, or joined, a group that others founded.
+    pub(super) is_joining: bool,
+    /// The data directories of other members, known for good: those of the founders, or those that it
+    /// was told of when it joined.
+    pub(super) known: BTreeMap<PeerId, u64>,
+    /// Members that it was told of when it registered, in this life of it.
+    pub(super) told: BTreeMap<PeerId, u64>,
+    /// Whether an entry of the group was applied here in any life.
+    pub(super) took_part: bool,
+    /// Whether its process has ended for good.
+    pub(in crate::sim) has_left: bool,
 }
 
 /// The group's first state and one of its members; all founding members make the same.
@@ -50,13 +70,58 @@ pub(in crate::sim) fn birth(members: &[StoreId], own: StoreId) -> Birth {
 }
 
 impl Member {
-    pub(in crate::sim) fn new(host: Host<Watched<Machine>>) -> Member {
+    /// A member that founds the group with these.
+    pub(in crate::sim) fn founder(host: Host<Watched<Machine>>, founders: &[StoreId]) -> Member {
+        let others = founders.iter().filter(|id| **id != host.id);
+        let known = others.map(|id| (PeerId(id.0), incarnation(*id))).collect();
+        let name = format!("member-{}", host.id);
+        Member::new(host, name, known)
+    }
+
+    /// A member that was added under this name and was told of those.
+    pub(in crate::sim) fn joining(
+        host: Host<Watched<Machine>>,
+        name: String,
+        known: BTreeMap<PeerId, u64>,
+    ) -> Member {
+        Member {
+            is_joining: true,
+            ..Member::new(host, name, known)
+        }
+    }
+
+    fn new(host: Host<Watched<Machine>>, name: String, known: BTreeMap<PeerId, u64>) -> Member {
         Member {
             host,
             state: SharedState::default(),
             desk: Desk::default(),
             proposals: BTreeMap::new(),
+            step_until: None,
+            introduction: Introduction::default(),
+            url: url_of(&name),
+            name,
+            is_joining: false,
+            known,
+            told: BTreeMap::new(),
+            took_part: false,
+            has_left: false,
         }
+    }
+
+    /// Itself, as others are told.
+    pub(super) fn record(&self) -> MemberRecord {
+        MemberRecord {
+            id: self.own(),
+            name: self.name.clone(),
+            url: self.url.clone(),
+            incarnation: self.own_incarnation(),
+            start_number: self.host.life,
+        }
+    }
+
+    /// Its peer.
+    pub(super) fn own(&self) -> PeerId {
+        PeerId(self.host.id.0)
     }
 
     /// Proposes a command; the desk hears what became of it. With a term given it is proposed in
@@ -90,6 +155,9 @@ impl Member {
             return Ok(());
         };
         for (waiter, outcome) in std::mem::take(&mut running.outcomes) {
+            if self.step_until.is_some_and(|(step, _)| step == waiter) {
+                self.step_until = None;
+            }
             let Some(purpose) = self.proposals.remove(&waiter) else {
                 continue;
             };
@@ -133,6 +201,17 @@ impl Member {
         if self.host.running.is_none() {
             return Ok(());
         }
+        match question {
+            Question::Members(_) if let Some(members) = self.members() => {
+                context.tell(self.host.id, from, call, Reply::Members(members));
+                return Ok(());
+            }
+            Question::Register(request) => {
+                self.register(context, from, call, request);
+                return Ok(());
+            }
+            _ => {}
+        }
         if !self.serves(context) {
             let refusal = Reply::NotLeader {
                 leader: self.leader(),
@@ -146,7 +225,7 @@ impl Member {
     }
 
     /// Who leads the group, as far as this member knows.
-    fn leader(&self) -> Option<StoreId> {
+    pub(super) fn leader(&self) -> Option<StoreId> {
         let status = self.host.running.as_ref()?.shard.status(GROUP)?;
         status.raft.leader.map(|peer| StoreId(peer.0))
     }
@@ -170,6 +249,11 @@ impl Member {
     }
 }
 
+/// Where a member is reached that has this name.
+pub(in crate::sim) fn url_of(name: &str) -> String {
+    format!("http://{name}:2379")
+}
+
 impl OnHost for Member {
     type Machine = Watched<Machine>;
 
@@ -183,8 +267,12 @@ impl OnHost for Member {
 
     fn begin(&mut self, context: &mut Context) -> Result<(), Trouble> {
         self.proposals.clear();
+        self.step_until = None;
+        self.introduction = Introduction::default();
+        self.told.clear();
         self.desk = Desk::default();
         self.state = SharedState::default();
+        self.resolve_by_state();
         let state = self.state.clone();
         let factory = Box::new(move |_| Watched(Machine::new(state.clone())));
         self.host.start(context, factory)?;
@@ -196,6 +284,7 @@ impl OnHost for Member {
         if let Work::Desk = work {
             let tick = self.host.clock.true_time(TICK);
             context.after(tick, self.host.id, self.host.life, Work::Desk);
+            self.introduce(context);
             return self.tick(context).map_err(Trouble::Violation);
         }
         self.host.work(context, work)?;

@@ -39,6 +39,14 @@ pub(in crate::sim) enum Question {
     Operate(placement::AddOperatorRequest),
     /// A command of whoever founds the cluster.
     Command(Command),
+    /// Who are the members? Anyone of them answers.
+    Members(pdpb::GetMembersRequest),
+    /// Somebody at the terminal adds or removes a member.
+    ChangeMembers(placement::ChangeMembersRequest),
+    /// A process that was added wants to know whom it joins.
+    Join(placement::JoinRequest),
+    /// A member says who it is.
+    Register(placement::RegisterRequest),
 }
 
 /// What placement says.
@@ -64,6 +72,14 @@ pub(in crate::sim) enum Reply {
     Timestamps(pdpb::TsoResponse),
     /// What became of a command.
     Command(state::Reply),
+    /// Who the members are.
+    Members(pdpb::GetMembersResponse),
+    /// What became of the wish to add or remove a member.
+    MembersChanged(placement::ChangeMembersResponse),
+    /// Whom a process joins.
+    Joined(placement::JoinResponse),
+    /// Whether a member may take part.
+    Registered(placement::RegisterResponse),
 }
 
 impl Question {
@@ -79,6 +95,10 @@ impl Question {
             Question::Region(it) => Question::Region(travelled(&it)),
             Question::Timestamps(it) => Question::Timestamps(travelled(&it)),
             Question::Operate(it) => Question::Operate(travelled(&it)),
+            Question::Members(it) => Question::Members(travelled(&it)),
+            Question::ChangeMembers(it) => Question::ChangeMembers(travelled(&it)),
+            Question::Join(it) => Question::Join(travelled(&it)),
+            Question::Register(it) => Question::Register(travelled(&it)),
             Question::Command(it) => {
                 let decoded = Command::decode(&it.encode());
                 Question::Command(decoded.expect("what was encoded can be decoded"))
@@ -97,6 +117,10 @@ impl Reply {
             Reply::FreshId(it) => Reply::FreshId(travelled(&it)),
             Reply::Region(it) => Reply::Region(travelled(&it)),
             Reply::Timestamps(it) => Reply::Timestamps(travelled(&it)),
+            Reply::Members(it) => Reply::Members(travelled(&it)),
+            Reply::MembersChanged(it) => Reply::MembersChanged(travelled(&it)),
+            Reply::Joined(it) => Reply::Joined(travelled(&it)),
+            Reply::Registered(it) => Reply::Registered(travelled(&it)),
             status @ (Reply::NotLeader { .. } | Reply::Command(_)) => status,
         }
     }

@@ -100,6 +100,15 @@ impl Member {
                 let purpose = Purpose::Command { term, from };
                 self.propose(context, purpose, &command, Some(term));
             }
+            Question::ChangeMembers(request) => {
+                self.change_members(context, term, from, call, request)?;
+            }
+            Question::Join(request) => {
+                let joined = self.admit(&request);
+                context.tell(id, from, call, Reply::Joined(joined));
+            }
+            // Answered by whoever is asked, and while it knows no leader by nobody.
+            Question::Members(_) | Question::Register(_) => {}
             Question::Operate(request) => {
                 let region = GroupId(request.region_id);
                 let action = request.action.ok_or("a wish without an action")?;

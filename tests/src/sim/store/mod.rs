@@ -23,6 +23,7 @@ use super::client::{Asked, Mark, Method, Packet, Told};
 use super::happening::Context;
 use super::host::{Host, Trouble, Work};
 use super::invariants::Asked as AskedAt;
+use super::placement::Contacts;
 use super::process::OnHost;
 use super::watched::Watched;
 
@@ -42,7 +43,7 @@ pub(super) struct Store {
 
 impl Store {
     /// A store that reports to these members of placement.
-    pub(super) fn new(host: Host<Watched<RawMachine>>, members: Vec<StoreId>) -> Store {
+    pub(super) fn new(host: Host<Watched<RawMachine>>, members: Contacts) -> Store {
         Store {
             host,
             calls: BTreeMap::new(),

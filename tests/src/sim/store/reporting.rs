@@ -21,11 +21,13 @@ use tinykv_store::splitting::Places;
 
 use super::super::happening::{Asker, Context};
 use super::super::host::Work;
-use super::super::placement::{Question, Reply};
+use super::super::placement::{Contacts, Question, Reply};
 use super::Store;
 
 /// How often it is looked which reports are due.
 pub(super) const LOOK_INTERVAL: Duration = Duration::from_millis(50);
+/// Time between questions who the members of placement are.
+const CONTACTS_INTERVAL: Duration = Duration::from_secs(1);
 /// Time between heartbeats of a store.
 const STORE_INTERVAL: Duration = Duration::from_millis(400);
 /// Time between heartbeats of a region at rest, and while something is under way.
@@ -47,10 +49,10 @@ const OF_HEIR: u64 = 1 << 63;
 /// The connection of a store to placement.
 #[derive(Debug, Default)]
 pub(super) struct Link {
-    /// The members of the placement group; none: there is no placement.
-    members: Vec<StoreId>,
-    /// Which of them is believed to lead.
-    believed: usize,
+    /// The members of the placement group, as known even when the process is not: by its settings.
+    contacts: Contacts,
+    /// When it is asked next who they are.
+    contacts_due: Duration,
     /// When it last said anything.
     heard_at: Duration,
     store_due: Duration,
@@ -69,22 +71,21 @@ pub(super) struct Link {
 }
 
 impl Link {
-    pub(super) fn new(members: Vec<StoreId>) -> Link {
+    pub(super) fn new(contacts: Contacts) -> Link {
         Link {
-            members,
+            contacts,
             ..Link::default()
         }
     }
 
     /// The process starts anew: what it knew of placement is gone.
     pub(super) fn restart(&mut self, now: Duration) {
-        *self = Link::new(std::mem::take(&mut self.members));
+        *self = Link::new(std::mem::take(&mut self.contacts));
         self.heard_at = now;
     }
 
     fn turn_to(&mut self, leader: Option<StoreId>, now: Duration) {
-        let named = self.members.iter().position(|id| Some(*id) == leader);
-        self.believed = named.unwrap_or((self.believed + 1) % self.members.len().max(1));
+        self.contacts.turn_to(leader);
         self.heard_at = now;
         self.store_due = now;
         for due in self.due.values_mut() {
@@ -99,9 +100,9 @@ impl Store {
     }
 
     fn call(&mut self, context: &mut Context, call: u64, question: Question) {
-        if let Some(member) = self.link.members.get(self.link.believed) {
+        if let Some(member) = self.link.contacts.believed() {
             let (id, life) = (self.host.id, self.host.life);
-            context.ask(Asker::Store { id, life }, *member, call, question);
+            context.ask(Asker::Store { id, life }, member, call, question);
         }
     }
 
@@ -116,12 +117,19 @@ impl Store {
         for group in std::mem::take(&mut running.news) {
             self.link.due.insert(group, Duration::ZERO);
         }
-        if self.link.members.is_empty() {
+        if self.link.contacts.is_empty() {
             return;
         }
         context.after(interval, id, life, Work::Report);
         if now.saturating_sub(self.link.heard_at) > SILENCE_MAX {
             self.link.turn_to(None, now);
+        }
+        if self.link.contacts_due <= now {
+            self.link.contacts_due = now + CONTACTS_INTERVAL;
+            self.ask(
+                context,
+                Question::Members(pdpb::GetMembersRequest::default()),
+            );
         }
         if self.link.store_due <= now {
             self.link.store_due = now + STORE_INTERVAL;
@@ -241,12 +249,12 @@ impl Store {
         reply: Reply,
     ) {
         let now = self.host.local(context);
-        if self.link.members.get(self.link.believed) == Some(&by) {
+        if self.link.contacts.believed() == Some(by) {
             self.link.heard_at = now;
         }
         match reply {
             Reply::NotLeader { leader, .. } => {
-                if self.link.members.get(self.link.believed) == Some(&by) {
+                if self.link.contacts.believed() == Some(by) {
                     self.link.turn_to(leader, now);
                 }
             }
@@ -259,7 +267,12 @@ impl Store {
                 None if call & OF_HEIR == 0 => self.ask_for_heir(context, GroupId(call)),
                 None => {}
             },
-            Reply::Timestamps(_) | Reply::Command(_) => {}
+            Reply::Members(response) => self.link.contacts.hear(&response),
+            Reply::Timestamps(_)
+            | Reply::Command(_)
+            | Reply::MembersChanged(_)
+            | Reply::Joined(_)
+            | Reply::Registered(_) => {}
         }
     }
 
@@ -277,10 +290,15 @@ impl Store {
         }
     }
 
+    /// It is told by its settings who the members of placement are.
+    pub(in crate::sim) fn set_contacts(&mut self, members: Vec<StoreId>) {
+        self.link.contacts.learn(members);
+    }
+
     /// A process of the placement group is gone.
     pub(in crate::sim) fn on_member_gone(&mut self, context: &mut Context, member: StoreId) {
         let now = self.host.local(context);
-        if self.link.members.get(self.link.believed) == Some(&member) {
+        if self.link.contacts.believed() == Some(member) {
             self.link.turn_to(None, now);
         }
     }
@@ -407,7 +425,7 @@ impl Store {
             for part in &parts {
                 self.link.due.insert(part.id, Duration::ZERO);
             }
-            if !self.link.members.is_empty() {
+            if !self.link.contacts.is_empty() {
                 let regions = parts.iter();
                 let regions = regions.filter_map(|part| region_to_proto(part, keys::Asker::Stored));
                 let report = pdpb::ReportBatchSplitRequest {

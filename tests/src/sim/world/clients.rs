@@ -7,7 +7,7 @@ use tinykv_replica::{Peer, Region, StoreId};
 
 use crate::checker::Action;
 
-use super::super::client::{Finished, Mark, Next};
+use super::super::client::{Finished, Mark, Next, Packet};
 use super::super::happening::{Happening, NOTICE_DELAY, client_address};
 use super::super::placement::located;
 use super::super::workload::{self, Wanted};
@@ -71,6 +71,16 @@ impl World {
             }
             Next::Finished(finished) => self.finished(client, finished),
         }
+    }
+
+    /// A store's answer arrives.
+    pub(super) fn on_answer(&mut self, packet: &Packet) {
+        let Mark {
+            client, attempt, ..
+        } = packet.mark;
+        let now = self.context.now();
+        let next = self.clients[client].on_answer(now, attempt, &packet.bytes);
+        self.next(client, next);
     }
 
     /// Nothing listens where a request arrives. A machine that is down may not even say so.

@@ -7,12 +7,12 @@ use tinykv_replica::{Peer, PeerRole, StoreId};
 use super::super::faults::Fault;
 use super::super::happening::{Happening, client_address};
 use super::super::network::{Cut, Weather};
-use super::super::store::FIRST_STORE;
 use super::World;
 
 impl World {
     pub(super) fn next_fault(&mut self) {
-        let (wait, fault) = self.plan.next();
+        let processes = self.addresses().len();
+        let (wait, fault) = self.plan.next(processes);
         self.context.schedule.after(wait, Happening::Fault(fault));
     }
 
@@ -35,6 +35,8 @@ impl World {
     /// Whether it had anything to strike.
     fn strike(&mut self, fault: Fault) -> bool {
         let addresses = self.addresses();
+        // Members may have left since the fault was drawn.
+        let address = |process: usize| addresses[process % addresses.len()];
         match fault {
             Fault::Partition(cut) => self.partition(cut, &addresses),
             Fault::Heal => {
@@ -43,7 +45,7 @@ impl World {
                 true
             }
             Fault::Crash { process, mode } => {
-                let at = addresses[process];
+                let at = address(process);
                 let runs = self.process(at).is_running();
                 if runs {
                     self.crash(at, mode);
@@ -51,7 +53,7 @@ impl World {
                 runs
             }
             Fault::CrashAtIo { process, ios, mode } => {
-                let process = self.process(addresses[process]);
+                let process = self.process(address(process));
                 if process.is_running() {
                     process.crash_at_io(ios, mode);
                 }
@@ -59,26 +61,24 @@ impl World {
             }
             Fault::Pause { process, for_ } => {
                 let until = self.context.now() + for_;
-                let process = self.process(addresses[process]);
+                let process = self.process(address(process));
                 process.pause_until(until);
                 process.is_running()
             }
             Fault::SlowDisk { process, sync } => {
-                self.process(addresses[process]).set_sync_time(sync);
+                self.process(address(process)).set_sync_time(sync);
                 true
             }
             Fault::PowerLoss { mode } => {
-                let running: Vec<StoreId> = addresses
-                    .into_iter()
-                    .filter(|at| self.process(*at).is_running())
-                    .collect();
-                for at in running {
-                    self.crash(at, mode);
+                for at in addresses {
+                    if self.process(at).is_running() {
+                        self.crash(at, mode);
+                    }
                 }
                 true
             }
             Fault::ClockJump { process, offset_ms } => {
-                self.process(addresses[process]).set_wall_offset(offset_ms);
+                self.process(address(process)).set_wall_offset(offset_ms);
                 true
             }
             Fault::DiskFull {
@@ -86,14 +86,14 @@ impl World {
                 slack,
                 for_,
             } => {
-                let at = addresses[process];
+                let at = address(process);
                 self.process(at).fill_disk(slack);
                 let free = Happening::FreeDisk { at };
                 self.context.schedule.after(for_, free);
                 true
             }
             Fault::SyncError { process, syncs } => {
-                let at = addresses[process];
+                let at = address(process);
                 let may = self.may_hurt(at);
                 if may {
                     self.process(at).fail_sync(syncs);
@@ -101,7 +101,7 @@ impl World {
                 may
             }
             Fault::LogDamage { process, place } => {
-                let at = addresses[process];
+                let at = address(process);
                 let damaged = self.may_hurt(at) && self.process(at).damage_log(place);
                 if damaged {
                     self.crash(at, CrashMode::KeepAll);
@@ -109,7 +109,7 @@ impl World {
                 damaged
             }
             Fault::Reluctance { process, for_ } => {
-                let at = addresses[process];
+                let at = address(process);
                 let (process, context) = self.process_and_context(at);
                 process.set_willingness(context, Willingness::Reluctant);
                 context.schedule.after(for_, Happening::Willing { at });
@@ -119,6 +119,8 @@ impl World {
             Fault::Move => self.move_a_peer(),
             Fault::Split => self.split_a_region(),
             Fault::Merge => self.merge_a_region(),
+            Fault::AddMember => self.add_member(),
+            Fault::RemoveMember => self.remove_member(),
         }
     }
 
@@ -132,11 +134,10 @@ impl World {
     }
 
     /// Whether the disk of a process may break its word: a majority of every region has to keep
-    /// its own. Nobody takes the place of a damaged member of placement, so there is one at most.
+    /// its own.
     fn may_hurt(&mut self, at: StoreId) -> bool {
-        if at.0 < FIRST_STORE {
-            let mut members = self.members.iter();
-            return self.members.len() > 2 && !members.any(|member| member.host.is_hurt());
+        if self.member_index(at).is_some() {
+            return self.may_hurt_member(at);
         }
         let hurt = self.is_anyone_hurt();
         let is_voter = |role: PeerRole| role == PeerRole::Voter;
@@ -178,7 +179,7 @@ impl World {
             addresses.retain(|address| *address != leader);
             addresses.insert(0, leader);
         } else if matches!(cut, Cut::Link | Cut::LinkOneWay) {
-            addresses.retain(|address| *address >= FIRST_STORE);
+            addresses.retain(|address| self.member_index(StoreId(*address)).is_none());
         } else {
             addresses.extend((0..self.clients.len()).map(client_address));
         }

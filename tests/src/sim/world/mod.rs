@@ -3,6 +3,7 @@
 mod clients;
 mod founding;
 mod luck;
+mod members;
 mod placement;
 mod quiet;
 mod size;
@@ -12,24 +13,25 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use tinykv_env::{CrashMode, Prng};
-use tinykv_raft::GroupId;
+use tinykv_raft::{GroupId, PeerId};
 use tinykv_replica::{Event, Heartbeat, SnapshotSend, StoreId};
 
 use crate::checker::{self, Operation, Violation};
 
 use super::Outcome;
-use super::client::{Client, Mark, Packet};
+use super::client::{Client, Packet};
 use super::faults::Plan;
 use super::happening::{Context, Happening, NOTICE_DELAY};
 use super::host::{Host, Trouble, Work};
 use super::network::{Network, Weather};
-use super::placement::Member;
+use super::placement::{Contacts, Member};
 use super::process::Process;
 use super::setup::Setup;
 use super::store::{FIRST_STORE, Store, store_id};
 use super::workload::{self, Keys, Workload};
 
 use self::founding::{Founding, Ids};
+use self::members::Newcomer;
 use self::quiet::{Healed, LIVENESS_LIMIT};
 use self::size::Size;
 
@@ -48,8 +50,12 @@ pub(super) struct World {
     stores: Vec<Store>,
     /// The placement group; empty in the seeds in which the world itself does its work.
     members: Vec<Member>,
-    /// Whom each client takes for the leader of placement, by number.
-    believed: Vec<usize>,
+    /// Processes that are to join it.
+    newcomers: Vec<Newcomer>,
+    /// Members that somebody wanted to leave.
+    removals_of_members: Vec<PeerId>,
+    /// Whom each client takes for the members of placement, by number.
+    contacts: Vec<Contacts>,
     clients: Vec<Client>,
     workload: Box<dyn Workload>,
     plan: Plan,
@@ -85,14 +91,18 @@ impl World {
                 if setup.allows("sleep") {
                     host.config.hibernate_after_ticks = size.hibernate_after;
                 }
-                let mut store = Store::new(host, member_ids.clone());
+                let contacts = Contacts::new(member_ids.clone());
+                let mut store = Store::new(host, contacts);
                 store.asks_one_in = size.asks_one_in;
                 store
             })
             .collect();
         let members: Vec<Member> = member_ids
             .iter()
-            .map(|id| Member::new(Host::new(*id, &mut random).limited(setup)))
+            .map(|id| {
+                let host = Host::new(*id, &mut random).limited(setup);
+                Member::founder(host, &member_ids)
+            })
             .collect();
         let kinds = Keys::draw(size.keys_times, &mut random);
         let keys = kinds.all();
@@ -105,7 +115,7 @@ impl World {
             .map_or(usize::MAX, |most| most.max(1) as usize);
         clients.truncate(most);
         let workload = workload::draw(&kinds, clients.len(), &mut random);
-        let plan = Plan::draw(random.fork(), stores.len() + members.len());
+        let plan = Plan::draw(random.fork());
         World {
             context: Context::new(Network::new(Weather::FAIR), random, keep_trace),
             ids: Ids::after(FIRST_STORE + count as u64),
@@ -116,7 +126,9 @@ impl World {
             struck: 0,
             stores,
             members,
-            believed: vec![0; clients.len()],
+            newcomers: Vec::new(),
+            removals_of_members: Vec::new(),
+            contacts: vec![Contacts::new(member_ids); clients.len()],
             clients,
             workload,
             plan,
@@ -214,22 +226,10 @@ impl World {
                 life,
                 send,
                 data,
-            } => {
-                let (group, to) = (send.message.group, send.message.to);
-                let received = self.receive(to.store, *send, &data);
-                let delivered = matches!(received, Ok(true));
-                self.context
-                    .snapshot_sent(from, life, group, to.id, delivered);
-                self.settle(to.store, received.map(|_| ()))
-            }
+            } => self.on_snapshot(from, life, *send, &data),
             Happening::Call { to, packet } => self.on_call(to, packet),
             Happening::Answer { packet } => {
-                let now = self.context.now();
-                let Mark {
-                    client, attempt, ..
-                } = packet.mark;
-                let next = self.clients[client].on_answer(now, attempt, &packet.bytes);
-                self.next(client, next);
+                self.on_answer(&packet);
                 Ok(())
             }
             Happening::Broken {
@@ -284,6 +284,10 @@ impl World {
             }
             Happening::Ask(asked) => self.on_question(asked),
             Happening::Told(told) => self.on_told(told),
+            Happening::Knock { newcomer } => {
+                self.knock(newcomer);
+                Ok(())
+            }
             Happening::Draw { client } => {
                 self.draw(client);
                 Ok(())
@@ -294,6 +298,22 @@ impl World {
             }
             Happening::Look => self.look(),
         }
+    }
+
+    /// The data of a snapshot arrives; its sender hears of it.
+    fn on_snapshot(
+        &mut self,
+        from: StoreId,
+        life: u64,
+        send: SnapshotSend,
+        data: &[(bytes::Bytes, bytes::Bytes)],
+    ) -> Result<(), String> {
+        let (group, to) = (send.message.group, send.message.to);
+        let (process, context) = self.process_and_context(to.store);
+        let received = process.receive_snapshot(context, send, data);
+        let delivered = matches!(received, Ok(true));
+        context.snapshot_sent(from, life, group, to.id, delivered);
+        self.settle(to.store, received.map(|_| ()))
     }
 
     /// Work of one process in one of its lives; a paused one does it later.
@@ -347,16 +367,6 @@ impl World {
         self.settle(to, outcome)
     }
 
-    fn receive(
-        &mut self,
-        to: StoreId,
-        send: SnapshotSend,
-        data: &[(bytes::Bytes, bytes::Bytes)],
-    ) -> Result<bool, Trouble> {
-        let (process, context) = self.process_and_context(to);
-        process.receive_snapshot(context, send, data)
-    }
-
     fn post(&mut self, to: StoreId, event: Event) {
         let (process, context) = self.process_and_context(to);
         process.post(context, event);
@@ -374,7 +384,10 @@ impl World {
             Ok(()) if self.process(at).ignores_failed_sync() => Err(format!(
                 "D4: a sync of store {at} failed, and the process goes on"
             )),
-            Ok(()) => Ok(()),
+            Ok(()) => {
+                self.let_members_leave(at);
+                Ok(())
+            }
             Err(Trouble::Violation(what)) => Err(what),
             Err(Trouble::Crashed) => {
                 self.context.report.probe("crashed_inside_an_io");
@@ -399,12 +412,16 @@ impl World {
     fn crash(&mut self, at: StoreId, mode: CrashMode) {
         self.context
             .trace(format_args!("store {at} crashes, {mode:?}"));
-        let process = self.process(at);
-        process.crash(mode);
-        let life = process.life();
+        self.stop(at, mode);
+        let life = self.process(at).life();
         let downtime = self.plan.downtime();
         let restart = Happening::Restart { at, life };
         self.context.schedule.after(downtime, restart);
+    }
+
+    /// A process is gone, and others notice that.
+    fn stop(&mut self, at: StoreId, mode: CrashMode) {
+        self.process(at).crash(mode);
         for other in self.addresses() {
             let notice = Happening::Unreachable {
                 at: other,
@@ -415,9 +432,9 @@ impl World {
         self.break_connections(at);
     }
 
-    /// All processes.
+    /// All processes that run or will again.
     fn addresses(&self) -> Vec<StoreId> {
-        let members = self.members.iter().map(|member| member.host.id);
+        let members = self.living_members().map(|member| member.host.id);
         members.chain(self.store_ids()).collect()
     }
 
@@ -431,9 +448,9 @@ impl World {
     }
 
     fn process_and_context(&mut self, at: StoreId) -> (&mut dyn Process, &mut Context) {
-        let process: &mut dyn Process = match at.0 < FIRST_STORE {
-            true => &mut self.members[member_index(at)],
-            false => &mut self.stores[index_of(at)],
+        let process: &mut dyn Process = match self.member_index(at) {
+            Some(index) => &mut self.members[index],
+            None => &mut self.stores[index_of(at)],
         };
         (process, &mut self.context)
     }
@@ -441,8 +458,4 @@ impl World {
 
 fn index_of(store: StoreId) -> usize {
     (store.0 - FIRST_STORE) as usize
-}
-
-fn member_index(member: StoreId) -> usize {
-    (member.0 - 1) as usize
 }

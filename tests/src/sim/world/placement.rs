@@ -11,13 +11,12 @@ use tinykv_replica::{Region, StoreId};
 
 use super::super::happening::{Asked, Asker, Happening, Told};
 use super::super::placement::{Question, Reply, wish};
-use super::super::store::FIRST_STORE;
-use super::{World, index_of, member_index};
+use super::{World, index_of};
 
 impl World {
     /// A member that leads placement, as it believes itself with good reason.
     pub(super) fn serving_member(&self) -> Option<StoreId> {
-        let mut members = self.members.iter();
+        let mut members = self.living_members();
         let serving = members.find(|member| member.routes(&self.context).is_some());
         serving.map(|member| member.host.id)
     }
@@ -25,7 +24,10 @@ impl World {
     pub(super) fn on_question(&mut self, asked: Asked) -> Result<(), String> {
         let now = self.context.now();
         let to = asked.to;
-        let member = &mut self.members[member_index(to)];
+        let Some(index) = self.member_index(to) else {
+            return Ok(());
+        };
+        let member = &mut self.members[index];
         let paused_until = member.host.paused_until;
         if paused_until > now {
             let again = Happening::Ask(asked);
@@ -64,7 +66,26 @@ impl World {
                 Ok(())
             }
             Asker::Client(client) => self.on_told_client(client, by, call, reply),
+            Asker::Member { id, life } => {
+                let index = self.member_index(id);
+                let running = index.map(|index| &mut self.members[index]);
+                if let Some(member) = running.filter(|it| it.host.life == life)
+                    && let Reply::Registered(response) = reply
+                {
+                    member.on_registration(&mut self.context, &response);
+                    self.let_members_leave(id);
+                }
+                Ok(())
+            }
+            Asker::Newcomer(newcomer) => match reply {
+                Reply::Joined(response) => self.on_joined(newcomer, response),
+                _ => Ok(()),
+            },
             Asker::Operator => match reply {
+                Reply::MembersChanged(response) => {
+                    self.on_members_changed(call, response);
+                    Ok(())
+                }
                 Reply::Command(applied) if !self.founding.is_done() => {
                     self.on_founding_reply(&applied)
                 }
@@ -93,11 +114,8 @@ impl World {
                 leader,
                 was_locating,
             } => {
-                if member_index(by) == self.believed[client] {
-                    self.believed[client] = match leader {
-                        Some(leader) => member_index(leader),
-                        None => (self.believed[client] + 1) % self.members.len(),
-                    };
+                if self.contacts[client].believed() == Some(by) {
+                    self.contacts[client].turn_to(leader);
                 }
                 if was_locating {
                     let nobody = pdpb::GetRegionResponse::default();
@@ -115,6 +133,7 @@ impl World {
                 let invariants = &mut self.context.invariants;
                 return invariants.on_received(call, now, last, response.count);
             }
+            Reply::Members(response) => self.contacts[client].hear(&response),
             _ => {}
         }
         Ok(())
@@ -146,11 +165,16 @@ impl World {
     fn ask_for(&mut self, client: usize, call: u64, question: Question) {
         // One that does not answer is not asked for ever.
         if self.context.random.chance(8) {
-            self.believed[client] = (self.believed[client] + 1) % self.members.len();
+            self.contacts[client].turn_to(None);
         }
-        let member = self.members[self.believed[client]].host.id;
-        self.context
-            .ask(Asker::Client(client), member, call, question);
+        let asker = Asker::Client(client);
+        if let Some(member) = self.contacts[client].believed() {
+            if self.context.random.chance(8) {
+                let who = Question::Members(pdpb::GetMembersRequest::default());
+                self.context.ask(asker, member, call, who);
+            }
+            self.context.ask(asker, member, call, question);
+        }
     }
 
     /// Somebody at a terminal wants something done to a region.
@@ -169,10 +193,9 @@ impl World {
     pub(super) fn on_unreachable(&mut self, at: StoreId, gone: StoreId) {
         let (process, context) = self.process_and_context(at);
         process.on_unreachable(context, gone);
-        let is_member = |id: StoreId| id.0 < FIRST_STORE;
-        match (is_member(at), is_member(gone)) {
-            (true, false) => self.members[member_index(at)].on_stream_ended(gone),
-            (false, true) => {
+        match (self.member_index(at), self.member_index(gone)) {
+            (Some(index), None) => self.members[index].on_stream_ended(gone),
+            (None, Some(_)) => {
                 self.stores[index_of(at)].on_member_gone(&mut self.context, gone);
             }
             _ => {}
@@ -181,12 +204,14 @@ impl World {
 
     /// What is not as it should be at placement at a quiet point.
     pub(super) fn problem_of_placement(&self, regions: &[Region]) -> Option<String> {
-        let mut members = self.members.iter();
+        let mut members = self.living_members();
         let Some(routes) = members.find_map(|member| member.routes(&self.context)) else {
             return Some("nobody leads placement".to_owned());
         };
-        (routes != regions).then(|| {
+        let is_outdated = routes != regions;
+        let outdated = is_outdated.then(|| {
             format!("M1: placement knows the regions {routes:?}, but they are {regions:?}")
-        })
+        });
+        outdated.or_else(|| self.problem_of_members())
     }
 }

@@ -41,6 +41,7 @@ impl World {
     pub(super) fn heal(&mut self) -> Result<(), String> {
         self.context.trace(format_args!("healed"));
         self.context.network.heal(Some(Weather::FAIR));
+        self.tell_contacts();
         let addresses = self.addresses();
         for at in &addresses {
             self.process(*at).mend();
