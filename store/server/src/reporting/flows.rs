@@ -10,7 +10,7 @@
 //! within a second says nothing about flow, and the next one says all of it. The first heartbeat of
 //! a leader says nothing either: it did not look before.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -93,7 +93,7 @@ impl Telling {
 }
 
 /// A region as the last look found it.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy, Debug, Default)]
 struct Looked {
     flow: Flow,
     is_busy: bool,
@@ -126,32 +126,31 @@ pub struct Found {
 impl Flows {
     /// Looks at all regions; those that were or are in use.
     pub fn look(&self, entries: Vec<Arc<RegionEntry>>, now: Duration) -> Vec<Found> {
-        let mut looks = self.looked.lock();
+        let looks = &mut *self.looked.lock();
         let time = now.saturating_sub(looks.at);
         looks.at = now;
-        let before = std::mem::take(&mut looks.regions);
         let mut found = Vec::new();
-        for entry in entries {
+        for entry in &entries {
             let flow = entry.traffic().flow();
-            let last = before.get(&entry.group()).copied();
-            let last = last.unwrap_or(Looked {
-                flow: Flow::default(),
-                is_busy: false,
-            });
-            let added = flow.since(&last.flow);
+            let last = looks.regions.entry(entry.group()).or_default();
+            let (added, was_busy) = (flow.since(&last.flow), last.is_busy);
+            if added == Flow::default() && !was_busy {
+                last.flow = flow;
+                continue;
+            }
             let added = Interval { flow: added, time };
             let is_busy = added.is_busy();
+            *last = Looked { flow, is_busy };
             looks.total = looks.total.plus(&added.flow);
-            looks
-                .regions
-                .insert(entry.group(), Looked { flow, is_busy });
-            if added.flow != Flow::default() || last.is_busy {
-                found.push(Found {
-                    entry,
-                    added,
-                    has_become_busy: is_busy && !last.is_busy,
-                });
-            }
+            found.push(Found {
+                entry: Arc::clone(entry),
+                added,
+                has_become_busy: is_busy && !was_busy,
+            });
+        }
+        if looks.regions.len() > entries.len() {
+            let there: BTreeSet<GroupId> = entries.iter().map(|entry| entry.group()).collect();
+            looks.regions.retain(|group, _| there.contains(group));
         }
         found
     }

@@ -12,7 +12,7 @@ use std::time::Duration;
 use parking_lot::Mutex;
 use tinykv_lsm::{Contents, Lsm, OriginId};
 use tinykv_raft::GroupId;
-use tinykv_replica::Region;
+use tinykv_replica::{Region, RegionEpoch, RegionState};
 
 use super::{NotSplit, Places, SplitReason};
 use crate::reporting::Reporting;
@@ -48,21 +48,22 @@ impl Sizes {
     /// Those of the regions that are to be looked at; everything about others is forgotten.
     fn outdated(
         &self,
-        led: Vec<Arc<Region>>,
-        flushed: &BTreeMap<OriginId, u64>,
-    ) -> Vec<(Arc<Region>, u64)> {
+        led: Vec<Arc<RegionState>>,
+        flushed: impl Fn(OriginId) -> u64,
+    ) -> Vec<(Arc<RegionState>, u64)> {
         let mut known = self.known.lock();
         let before = std::mem::take(&mut *known);
         let mut outdated = Vec::new();
-        for region in led {
-            let flushed = flushed.get(&OriginId(region.id.0)).copied().unwrap_or(0);
+        for state in led {
+            let region = &state.region;
+            let flushed = flushed(OriginId(region.id.0));
             match before.get(&region.id) {
                 Some(looked)
                     if looked.flushed == flushed && looked.version == region.epoch.version =>
                 {
                     known.insert(region.id, *looked);
                 }
-                _ => outdated.push((region, flushed)),
+                _ => outdated.push((state, flushed)),
             }
         }
         outdated
@@ -110,20 +111,19 @@ async fn look(reporting: &Reporting, split_size: u64) {
     let node = &reporting.node;
     let led = node.directory().all().into_iter().filter_map(|entry| {
         let view = entry.view();
-        let state = view.state.as_ref().filter(|_| view.leads)?;
-        Some(Arc::new(state.region.clone()))
+        view.state.clone().filter(|_| view.leads)
     });
     let outdated = reporting
         .sizes
-        .outdated(led.collect(), &node.lsm().flushed());
+        .outdated(led.collect(), |origin| node.lsm().flushed_of(origin));
     if outdated.is_empty() {
         return;
     }
     let lsm = node.lsm().clone();
     let measured = node.pool().run(move || {
-        let measured = outdated.into_iter().map(|(region, flushed)| {
-            let contents = measure(&lsm, &region);
-            (region, flushed, contents)
+        let measured = outdated.into_iter().map(|(state, flushed)| {
+            let contents = measure(&lsm, &state.region);
+            (state, flushed, contents)
         });
         measured.collect::<Vec<_>>()
     });
@@ -131,30 +131,30 @@ async fn look(reporting: &Reporting, split_size: u64) {
         return;
     };
     let mut begun = 0;
-    for (region, flushed, contents) in measured {
+    for (state, flushed, contents) in measured {
+        let region = &state.region;
         let bytes = contents.bytes;
         let is_large = split_size > 0 && bytes >= split_size;
         if is_large && begun == SPLITS_MAX {
             // Not noted: its turn comes with the next look.
             continue;
         }
-        reporting.sizes.note(&region, flushed, contents);
+        reporting.sizes.note(region, flushed, contents);
         if is_large {
             begun += 1;
-            begin(reporting, region, bytes);
+            begin(reporting, region.id, region.epoch, bytes);
         }
     }
 }
 
-fn begin(reporting: &Reporting, region: Arc<Region>, bytes: u64) {
+fn begin(reporting: &Reporting, group: GroupId, epoch: RegionEpoch, bytes: u64) {
     let (splitter, sizes) = (
         Arc::clone(&reporting.splitter),
         Arc::clone(&reporting.sizes),
     );
     reporting.tasks.spawn("split by size", async move {
-        let group = region.id;
         tracing::debug!(%group, bytes, "the region is large");
-        let split = splitter.split(group, Some(region.epoch), Places::Middle, SplitReason::Size);
+        let split = splitter.split(group, Some(epoch), Places::Middle, SplitReason::Size);
         match split.await {
             Ok(_) => {}
             // Only more data changes that.
@@ -171,25 +171,26 @@ fn begin(reporting: &Reporting, region: Arc<Region>, bytes: u64) {
 mod tests {
     use super::*;
 
-    fn region(id: u64, version: u64) -> Arc<Region> {
-        let mut region = Region {
-            id: GroupId(id),
-            ..Region::default()
-        };
-        region.epoch.version = version;
-        Arc::new(region)
+    fn region(id: u64, version: u64) -> Arc<RegionState> {
+        let mut state = RegionState::default();
+        state.region.id = GroupId(id);
+        state.region.epoch.version = version;
+        Arc::new(state)
     }
 
     fn holding(bytes: u64) -> Contents {
         Contents { bytes, entries: 1 }
     }
 
-    fn outdated(sizes: &Sizes, led: &[Arc<Region>], flushed: &[(u64, u64)]) -> Vec<u64> {
-        let flushed = flushed.iter().map(|(id, index)| (OriginId(*id), *index));
-        let outdated = sizes.outdated(led.to_vec(), &flushed.collect());
+    fn outdated(sizes: &Sizes, led: &[Arc<RegionState>], flushed: &[(u64, u64)]) -> Vec<u64> {
+        let flushed = |origin: OriginId| {
+            let mut known = flushed.iter().filter(|(id, _)| *id == origin.0);
+            known.next().map_or(0, |(_, index)| *index)
+        };
+        let outdated = sizes.outdated(led.to_vec(), flushed);
         outdated
             .into_iter()
-            .map(|(region, _)| region.id.0)
+            .map(|(state, _)| state.region.id.0)
             .collect()
     }
 
@@ -198,19 +199,19 @@ mod tests {
         let sizes = Sizes::default();
         let both = [region(1, 1), region(2, 1)];
         assert_eq!(outdated(&sizes, &both, &[]), [1, 2], "new here");
-        sizes.note(&both[0], 0, holding(10));
-        sizes.note(&both[1], 5, holding(20));
+        sizes.note(&both[0].region, 0, holding(10));
+        sizes.note(&both[1].region, 5, holding(20));
         assert_eq!(outdated(&sizes, &both, &[(2, 5)]), [0; 0]);
-        assert_eq!(sizes.of(&both[1]), Some(holding(20)));
+        assert_eq!(sizes.of(&both[1].region), Some(holding(20)));
         assert_eq!(outdated(&sizes, &both, &[(2, 6)]), [2], "flushed");
-        sizes.note(&both[1], 6, holding(30));
+        sizes.note(&both[1].region, 6, holding(30));
         let split = [region(1, 2), region(2, 1)];
-        assert_eq!(sizes.of(&split[0]), None, "of another range");
+        assert_eq!(sizes.of(&split[0].region), None, "of another range");
         assert_eq!(outdated(&sizes, &split, &[(2, 6)]), [1], "split");
-        sizes.note(&split[0], 0, holding(5));
+        sizes.note(&split[0].region, 0, holding(5));
         assert_eq!(outdated(&sizes, &split[..1], &[(2, 6)]), [0; 0]);
         assert_eq!(outdated(&sizes, &split, &[(2, 6)]), [2], "led here again");
-        sizes.note(&split[1], 6, holding(30));
+        sizes.note(&split[1].region, 6, holding(30));
         sizes.forget(GroupId(2));
         assert_eq!(outdated(&sizes, &split, &[(2, 6)]), [2], "asked for");
     }
