@@ -57,7 +57,7 @@ pub struct PoolClosed;
 
 impl Pool {
     /// A pool of so many threads, which end with the node. Who waits for `changes` hears of jobs that
-    /// need [`Pool::again`].
+    /// want another turn.
     ///
     /// # Errors
     /// [`Failure::Other`] when a thread cannot be started.
