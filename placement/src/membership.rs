@@ -19,6 +19,7 @@
 
 use std::time::Duration;
 
+use tinykv_mutants::{Mutant, planted};
 use tinykv_raft::PeerId;
 use tinykv_replica::{Peer, PeerChange, PeerRole, Region, StoreId};
 
@@ -64,7 +65,11 @@ pub fn next_step(
     });
     // Who leads goes last: there may be nobody to hand over to before those who join vote.
     let hands_over = state.has_removed_member(own).then_some(Step::HandOver);
-    joining.map(Step::Change).or(hands_over)
+    let joining = joining.map(Step::Change);
+    match planted(Mutant::LeftWithoutHeir) {
+        true => hands_over.or(joining),
+        false => joining.or(hands_over),
+    }
 }
 
 /// Why the group could not work without a voter, if so: a sentence for whoever wants to remove it.
@@ -148,9 +153,14 @@ pub fn check_registration(
              another one",
             record.name
         ))),
-        _ if is_removed && region.peer(record.id).is_some() => Err(Objection::Later(
-            "it is being removed from the placement group",
-        )),
+        _ if is_removed
+            && region.peer(record.id).is_some()
+            && !planted(Mutant::LeavingMemberRefused) =>
+        {
+            Err(Objection::Later(
+                "it is being removed from the placement group",
+            ))
+        }
         _ => Ok(()),
     }
 }

@@ -4,6 +4,7 @@
 //! `crate::membership`) and who the members are. A member is invited by name and address first; its
 //! process then registers with the number of its data directory, and keeps that for good (D9).
 
+use tinykv_mutants::{Mutant, planted};
 use tinykv_raft::PeerId;
 
 use super::records::MemberRecord;
@@ -27,7 +28,10 @@ impl State {
     /// A member that has registered, be it that it was removed since.
     pub fn registered_member(&self, member: PeerId) -> Option<&MemberRecord> {
         let known = self.members.get(&member);
-        let known = known.or_else(|| self.removed_members.get(&member));
+        let known = match planted(Mutant::RemovedMemberForgotten) {
+            true => known,
+            false => known.or_else(|| self.removed_members.get(&member)),
+        };
         known.filter(|record| !record.is_invited())
     }
 

@@ -145,6 +145,12 @@ pub enum Mutant {
     RolledBackUndecided,
     /// A peer that was merged into another is buried with the data, which is the other's by now.
     MergedDataDropped,
+    /// Nobody knows any more where a member of placement is that was removed, though it has a peer still.
+    RemovedMemberForgotten,
+    /// A member of placement that was removed is refused, and ends, while its vote is still needed.
+    LeavingMemberRefused,
+    /// The only voter of placement hands over, because it is to leave, before its heir votes.
+    LeftWithoutHeir,
 }
 
 impl Mutant {
@@ -210,6 +216,9 @@ impl Mutant {
         Mutant::MergedWithoutSource,
         Mutant::RolledBackUndecided,
         Mutant::MergedDataDropped,
+        Mutant::RemovedMemberForgotten,
+        Mutant::LeavingMemberRefused,
+        Mutant::LeftWithoutHeir,
     ];
 
     /// The mutant of this name, in whichever case.
@@ -273,6 +282,9 @@ impl Mutant {
             | Mutant::MergedWithoutSource
             | Mutant::RolledBackUndecided
             | Mutant::MergedDataDropped => "M5",
+            Mutant::RemovedMemberForgotten
+            | Mutant::LeavingMemberRefused
+            | Mutant::LeftWithoutHeir => "R11",
         }
     }
 }
