@@ -89,7 +89,6 @@ const MUST_HIT_RARELY: &[&str] = &[
     "upkeep_without_space",
     "merge_rolled_back",
     "change_of_members_refused",
-    "message_to_an_unknown_member",
 ];
 /// Of what is not drawn as a fault of its own, but happens with others.
 const MUST_FIRE: [&str; 4] = ["garble", "crash_in_joint", "crash_in_job", "crash_in_start"];
