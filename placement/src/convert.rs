@@ -14,7 +14,9 @@ use tinykv_replica::{Peer, PeerRole, Region, RegionEpoch, StoreId};
 
 use crate::schedule::{Change, Order};
 use crate::state::{StoreLife, StoreRecord};
-use crate::view::{Amount, Counted, RegionReport, RegionStats, RegionView, StoreState, StoreStats};
+use crate::view::{
+    Amount, Counted, RegionReport, RegionStats, RegionView, SplitThresholds, StoreState, StoreStats,
+};
 
 pub use handed_out::{split_ids_to_proto, timestamp_to_proto};
 pub use wishes::manual_from_proto;
@@ -158,8 +160,10 @@ pub(crate) fn store_to_proto(store: &StoreRecord) -> metapb::Store {
     }
 }
 
-/// What a store says about itself.
-pub fn stats_from_proto(stats: &pdpb::StoreStats) -> StoreStats {
+/// What a store says about itself; nothing where it is silent.
+pub fn stats_from_proto(heartbeat: &pdpb::StoreHeartbeatRequest) -> StoreStats {
+    let silent = pdpb::StoreStats::default();
+    let stats = heartbeat.stats.as_ref().unwrap_or(&silent);
     StoreStats {
         capacity_bytes: stats.capacity,
         available_bytes: stats.available,
@@ -168,6 +172,11 @@ pub fn stats_from_proto(stats: &pdpb::StoreStats) -> StoreStats {
         is_stopping: stats.is_stopping,
         damaged_regions: stats.damaged_regions_id.clone(),
         slow_score: stats.slow_score,
+        splits: SplitThresholds {
+            size_bytes: heartbeat.region_split_size,
+            requests_per_s: heartbeat.region_split_qps,
+            bytes_per_s: heartbeat.region_split_flow,
+        },
     }
 }
 

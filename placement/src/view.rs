@@ -26,7 +26,7 @@ use crate::state::{Settings, State, StoreRecord};
 pub use allowance::Allowance;
 pub use flow::{Amount, Counted, Flow};
 pub use regions::{RegionReport, RegionStats, RegionView, StaleTerm};
-pub use stores::{StoreState, StoreStats, StoreView};
+pub use stores::{SplitThresholds, StoreState, StoreStats, StoreView};
 
 /// Stores, regions and running operators, as the leader knows them.
 #[derive(Clone, Debug, Default)]

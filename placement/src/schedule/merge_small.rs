@@ -1,8 +1,9 @@
 //! The merge checker: small neighbours become one region, so that what was deleted or moved away
 //! leaves no regions behind that cost and hold next to nothing.
 //!
-//! Both must be small (`merge_mib_max`, `merge_keys_max`), and small together (`merged_mib_max`): a
-//! merged region is not to be split again. Both have exactly what they want, all of it healthy, and
+//! Both must be small (`merge_mib_max`, `merge_keys_max`), and small together (`merged_mib_max`). A
+//! merged region is not to be split again: together they have at most two thirds of the size, the
+//! requests and the bytes a second from which on any store splits. Both have exactly what they want, all of it healthy, and
 //! neither is hot or was cut within `split_merge_interval_ms`, which is also how long a new leader of placement
 //! waits, for it has seen no splits. Edges of keyspaces stay. Of its two neighbours a region is merged
 //! into the one that fewer of its peers have to move for, then into the smaller one; one merge at a
@@ -16,13 +17,13 @@ use tinykv_raft::GroupId;
 use tinykv_replica::StoreId;
 
 use super::heat::Heat;
-use super::merging::{moves, together};
+use super::merging::{moves, splits, stays_whole, together};
 use super::reason::{Fact, Neighbour, Reason, Rule, Why};
 use super::safety::is_settled;
 use super::scales::{Additions, gather};
 use super::{Action, Decision};
 use crate::state::Settings;
-use crate::view::{ClusterView, RegionView, StoreState};
+use crate::view::{ClusterView, RegionView, SplitThresholds, StoreState};
 
 /// Plans merges; at most `room`, and none for regions that `planned` is about.
 pub(super) fn check(
@@ -57,6 +58,8 @@ struct Merger<'a> {
     merges: BTreeMap<StoreId, u32>,
     additions: Additions<'a>,
     heat: Heat,
+    /// From where on stores split.
+    splits: SplitThresholds,
 }
 
 impl<'a> Merger<'a> {
@@ -78,6 +81,7 @@ impl<'a> Merger<'a> {
             merges: BTreeMap::new(),
             additions: Additions::new(view),
             heat: Heat::new(view, settings, now),
+            splits: splits(view),
         };
         for operator in view.operators.values() {
             let about = [Some(operator.region), operator.action.target()];
@@ -166,6 +170,9 @@ impl<'a> Merger<'a> {
         if bytes > self.settings.merged_size_max() || keys > keys_max {
             return Err(Why::TooLarge);
         }
+        if self.would_be_split(source, target, bytes) {
+            return Err(Why::WouldBeSplit);
+        }
         if self
             .stores(source, target)
             .into_iter()
@@ -180,6 +187,20 @@ impl<'a> Merger<'a> {
             }
         }
         Ok((moves.len(), target.stats.size_bytes))
+    }
+
+    /// Whether stores would split what the two become.
+    fn would_be_split(&self, source: &RegionView, target: &RegionView, bytes: u64) -> bool {
+        let flows = [source, target].map(|known| known.flow.at(self.now));
+        let amounts = flows.iter().flat_map(|flow| [flow.read, flow.written]);
+        let (flow, keys) = amounts.fold((0_u64, 0_u64), |(flow, keys), amount| {
+            let flow = flow.saturating_add(amount.bytes);
+            (flow, keys.saturating_add(amount.keys))
+        });
+        let splits = self.splits;
+        !(stays_whole(bytes, splits.size_bytes)
+            && stays_whole(flow, splits.bytes_per_s)
+            && stays_whole(keys, splits.requests_per_s))
     }
 
     /// Why the region takes part in no merge now, whatever its neighbours are.

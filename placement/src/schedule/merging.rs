@@ -18,8 +18,8 @@ use tinykv_replica::{Peer, PeerRole, Region, RegionEpoch, StoreId};
 use super::locations::Locations;
 use super::order::{Cause, Change};
 use super::safety::{all_healthy, first_damaged};
-use crate::state::Settings;
-use crate::view::{ClusterView, RegionView};
+use crate::state::{Settings, StoreLife};
+use crate::view::{ClusterView, RegionView, SplitThresholds};
 
 /// The two regions, as they were when the operator began.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -149,4 +149,19 @@ pub(super) fn together(one: &RegionView, other: &RegionView) -> (u64, u64) {
         one.stats.size_bytes.saturating_add(other.stats.size_bytes),
         one.stats.keys.saturating_add(other.stats.keys),
     )
+}
+
+/// From where on stores of the cluster split regions: a region may come to any of them.
+pub(super) fn splits(view: &ClusterView) -> SplitThresholds {
+    let stores = view.stores.values();
+    let there = stores.filter(|store| store.record.life != StoreLife::Tombstone);
+    there.fold(SplitThresholds::default(), |lowest, store| {
+        lowest.lowest(store.stats.splits)
+    })
+}
+
+/// Whether what has so much is not soon split for it, by stores that split from the threshold on
+/// (0: never): they split, by size, what is two thirds of it only once it has grown by half.
+pub(super) fn stays_whole(amount: u64, threshold: u64) -> bool {
+    threshold == 0 || amount <= threshold / 3 * 2
 }

@@ -166,6 +166,8 @@ pub enum Why {
     NotSmall,
     /// Both together are not small.
     TooLarge,
+    /// Stores would split both together again, for their size or their load.
+    WouldBeSplit,
     /// The region was cut lately.
     CutLately,
     /// The region is hot.
@@ -204,6 +206,7 @@ impl fmt::Display for Why {
             Why::Border => f.write_str("the border stays"),
             Why::NotSmall => f.write_str("not small"),
             Why::TooLarge => f.write_str("too large together"),
+            Why::WouldBeSplit => f.write_str("would be split again"),
             Why::CutLately => f.write_str("cut lately"),
             Why::Hot => f.write_str("hot"),
             Why::NotSettled => f.write_str("not settled"),

@@ -152,10 +152,9 @@ impl Service {
     ) -> Result<pdpb::StoreHeartbeatResponse, Status> {
         let leadership = self.lead().await?;
         let header = self.header(message.header.as_ref())?;
-        let stats = message
-            .stats
-            .ok_or_else(|| Status::invalid_argument("the heartbeat has no stats"))?;
-        let id = StoreId(stats.store_id);
+        let id = message.stats.as_ref().map(|stats| stats.store_id);
+        let id = id.ok_or_else(|| Status::invalid_argument("the heartbeat has no stats"))?;
+        let id = StoreId(id);
         let group = self.desk().group();
         let checked = {
             let state = group.state().read();
@@ -171,8 +170,8 @@ impl Service {
                 });
             }
         };
-        let state =
-            leadership.on_store_heartbeat(id, stats_from_proto(&stats), &settings, group.now());
+        let stats = stats_from_proto(&message);
+        let state = leadership.on_store_heartbeat(id, stats, &settings, group.now());
         let drawn = self.desk().draw_timestamps(&leadership, 1).await;
         Ok(pdpb::StoreHeartbeatResponse {
             header: Some(header),

@@ -46,8 +46,8 @@ pub struct Settings {
     pub merge_mib_max: u32,
     /// And of at most so many keys.
     pub merge_keys_max: u32,
-    /// What two regions may have together that become one. MiB; well below the stores'
-    /// `--region-split-size`, or they would be split again.
+    /// What two regions may have together that become one. MiB; and never more than two thirds of
+    /// the stores' `--region-split-size`, or they would be split again.
     pub merged_mib_max: u32,
     /// Moves and transfers of hot regions running at once in the whole cluster; 0: hot regions are
     /// like others.

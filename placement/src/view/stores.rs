@@ -47,6 +47,35 @@ pub struct StoreStats {
     pub damaged_regions: Vec<u64>,
     /// How slow it is for those who wait for it: 1 fine, 100 stuck, 0 if it does not tell.
     pub slow_score: u64,
+    /// From where on it splits regions by itself.
+    pub splits: SplitThresholds,
+}
+
+/// From where on a store splits a region by itself; 0: never for that reason, or not told.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct SplitThresholds {
+    /// Bytes on disk.
+    pub size_bytes: u64,
+    /// Requests a second.
+    pub requests_per_s: u64,
+    /// Bytes a second, in and out.
+    pub bytes_per_s: u64,
+}
+
+impl SplitThresholds {
+    /// What splits with one of the two.
+    #[must_use]
+    pub fn lowest(self, other: SplitThresholds) -> SplitThresholds {
+        let lowest = |one: u64, other: u64| match (one, other) {
+            (0, told) | (told, 0) => told,
+            (one, other) => one.min(other),
+        };
+        SplitThresholds {
+            size_bytes: lowest(self.size_bytes, other.size_bytes),
+            requests_per_s: lowest(self.requests_per_s, other.requests_per_s),
+            bytes_per_s: lowest(self.bytes_per_s, other.bytes_per_s),
+        }
+    }
 }
 
 /// What follows from a store's life and its silence.

@@ -227,6 +227,11 @@ impl Store {
     }
 
     pub(crate) async fn beat(&mut self) -> pdpb::StoreHeartbeatResponse {
+        self.beat_splitting(0).await
+    }
+
+    /// The heartbeat of a store that splits regions of this size.
+    pub(crate) async fn beat_splitting(&mut self, size: u64) -> pdpb::StoreHeartbeatResponse {
         let request = pdpb::StoreHeartbeatRequest {
             header: self.header(),
             stats: Some(pdpb::StoreStats {
@@ -236,6 +241,8 @@ impl Store {
                 used_size: 400,
                 ..pdpb::StoreStats::default()
             }),
+            region_split_size: size,
+            ..pdpb::StoreHeartbeatRequest::default()
         };
         self.client
             .store_heartbeat(request)

@@ -103,12 +103,14 @@ async fn a_merge_by_hand_is_ordered_and_the_source_is_gone_for_good() {
 async fn merges_that_do_not_fit_are_refused_in_one_sentence() {
     let data = directory();
     let placement = Placement::start(data.path()).await;
-    let (_store, parts, mut link) = three_parts(&placement).await;
+    let (mut store, parts, mut link) = three_parts(&placement).await;
     let mut hand = Hand::new(&placement).await;
+    store.beat_splitting(2_999).await;
     let beyond = at(&placement, &parts[2].end_key).await;
     link.report(&beyond, 5, &[]).await;
     link.heard(&beyond).await;
     let cases = [
+        (&parts[0], &parts[1], "a store splits regions of 2999 bytes"),
         (&parts[1], &parts[1], "name a region beside it"),
         (&parts[0], &parts[2], "can be merged into region"),
         (&parts[2], &beyond, "is the edge of a keyspace, which stays"),

@@ -251,16 +251,16 @@ impl Store {
         let reporting = self.reporting.clone();
         self.reporters
             .spawn("orphans", reporting::orphans::run(reporting));
-        let reporting = self.reporting.clone();
-        self.reporters
-            .spawn("heartbeats", reporting::store::run(reporting));
+        let split_size = self.settings.region_split_size.0;
+        let thresholds = self.settings.load_thresholds();
+        let heartbeats = reporting::store::run(self.reporting.clone(), split_size, thresholds);
+        self.reporters.spawn("heartbeats", heartbeats);
         let reporting = self.reporting.clone();
         self.reporters
             .spawn("regions", reporting::regions::run(reporting));
-        let split_size = self.settings.region_split_size.0;
         self.reporters
             .spawn("sizes", sizes::run(self.reporting.clone(), split_size));
-        let (thresholds, figures) = (self.settings.load_thresholds(), self.load_splits.clone());
+        let figures = self.load_splits.clone();
         let looks = load_split::run(self.reporting.clone(), thresholds, figures);
         self.reporters.spawn("load", looks);
         let expiry = Arc::clone(&self.expiry);

@@ -6,7 +6,7 @@ use tinykv_replica::PeerRole;
 
 use super::{Case, ManualRefusal, check_free};
 use crate::schedule::Action;
-use crate::schedule::merging::{border, moves, together};
+use crate::schedule::merging::{border, moves, splits, stays_whole, together};
 use crate::schedule::safety::{first_damaged, is_healthy};
 use crate::view::RegionView;
 
@@ -45,6 +45,15 @@ impl Case<'_> {
                 target,
                 bytes,
                 max_bytes,
+            });
+        }
+        let split_bytes = splits(self.view).size_bytes;
+        if !stays_whole(bytes, split_bytes) {
+            return Err(ManualRefusal::WouldBeSplit {
+                region,
+                target,
+                bytes,
+                split_bytes,
             });
         }
         let moves = moves(self.view, self.settings, &source.region, &neighbour.region);

@@ -266,11 +266,10 @@ pub enum ManualRefusal {
         /// Which.
         peer: PeerId,
     },
-    /// It would be split again.
+    /// More than a setting says.
     #[error(
         "regions {region} and {target} have {bytes} bytes together, more than merged_mib_max \
-         allows ({max_bytes} bytes): merge smaller ones, or raise it but stay below the stores' \
-         --region-split-size"
+         allows ({max_bytes} bytes): merge smaller ones, or raise it"
     )]
     TooLarge {
         /// The region.
@@ -281,6 +280,22 @@ pub enum ManualRefusal {
         bytes: u64,
         /// What a merged region may have.
         max_bytes: u64,
+    },
+    /// Stores would split it again.
+    #[error(
+        "regions {region} and {target} have {bytes} bytes together, and a store splits regions of \
+         {split_bytes} bytes: merge what has two thirds of that together, or start the stores with \
+         a larger --region-split-size"
+    )]
+    WouldBeSplit {
+        /// The region.
+        region: GroupId,
+        /// The region asked for.
+        target: GroupId,
+        /// What they have together.
+        bytes: u64,
+        /// From how many bytes on a store splits a region.
+        split_bytes: u64,
     },
     /// A bound on peers.
     #[error("region {region} has {PEERS_MAX} peers, the most there may be: remove one first")]

@@ -2,6 +2,7 @@
 
 use super::driving::step;
 use super::*;
+use crate::view::{Amount, Counted, SplitThresholds};
 
 const ONE: GroupId = GroupId(1);
 const TWO: GroupId = GroupId(2);
@@ -194,7 +195,15 @@ fn each_refusal_says_what_would_be_right() {
     assert_eq!(
         refused(&world, 2, 3),
         "regions 2 and 3 have 68157440 bytes together, more than merged_mib_max allows (67108864 \
-         bytes): merge smaller ones, or raise it but stay below the stores' --region-split-size"
+         bytes): merge smaller ones, or raise it"
+    );
+    world.settings.merged_mib_max = 1_000;
+    world.stats(3, |stats| stats.splits.size_bytes = 96 << 20);
+    assert_eq!(
+        refused(&world, 2, 3),
+        "regions 2 and 3 have 68157440 bytes together, and a store splits regions of 100663296 \
+         bytes: merge what has two thirds of that together, or start the stores with a larger \
+         --region-split-size"
     );
     world.known(1).pending.insert(PeerId(102));
     assert_eq!(
@@ -299,13 +308,26 @@ fn the_reason_tells_of_both_neighbours() {
 #[test]
 fn what_is_large_cut_lately_or_not_well_is_not_merged() {
     type Spoil = fn(&mut World);
-    let spoils: [(&str, Spoil); 8] = [
+    let spoils: [(&str, Spoil); 11] = [
         ("large", |world| world.known(1).stats.size_bytes = 21 << 20),
         ("many keys", |world| world.known(1).stats.keys = 200_001),
         ("large together", |world| {
             world.settings.merged_mib_max = 20;
             world.known(1).stats.size_bytes = 10 << 20;
             world.known(2).stats.size_bytes = 11 << 20;
+        }),
+        ("split again for their size", |world| {
+            world.stats(2, |stats| stats.splits.size_bytes = (9 << 20) / 2 - 3);
+        }),
+        ("split again for their requests", |world| {
+            world.stats(2, |stats| stats.splits.requests_per_s = 285);
+            serve(world, 1, 100, 0);
+            serve(world, 2, 100, 0);
+        }),
+        ("split again for their flow", |world| {
+            world.stats(2, |stats| stats.splits.bytes_per_s = 57_000);
+            serve(world, 1, 0, 20_000);
+            serve(world, 2, 0, 20_000);
         }),
         ("cut lately", |world| {
             world.known(2).cut_at = Some(NOW - Duration::from_secs(3_599));
@@ -328,6 +350,47 @@ fn what_is_large_cut_lately_or_not_well_is_not_merged() {
         spoil(&mut world);
         assert_eq!(merges(&world), [""; 0], "{what}");
     }
+}
+
+/// The region has read so much a second, for so long that nothing else counts.
+fn serve(world: &mut World, id: u64, keys: u64, bytes: u64) {
+    let seconds = 10_000;
+    let read = Amount {
+        bytes: bytes * seconds,
+        keys: keys * seconds,
+    };
+    let counted = Counted {
+        read,
+        written: Amount::default(),
+        over: Duration::from_secs(seconds),
+    };
+    world.known(id).flow.hear(counted, NOW);
+}
+
+#[test]
+fn what_stores_would_not_split_is_merged() {
+    let mut world = small(3);
+    for id in [3, 4] {
+        world.view.regions.remove(&GroupId(id));
+    }
+    serve(&mut world, 1, 100, 20_000);
+    serve(&mut world, 2, 100, 20_000);
+    for store in [1, 2] {
+        world.stats(store, |stats| {
+            stats.splits = SplitThresholds {
+                size_bytes: (9 << 20) / 2,
+                requests_per_s: 300,
+                bytes_per_s: 60_000,
+            };
+        });
+    }
+    // It splits nothing, so it is not the one to go by.
+    world.stats(3, |stats| stats.splits = SplitThresholds::default());
+    assert_eq!(merges(&world).len(), 1);
+    // Nor is one that is gone.
+    world.join(4, StoreLife::Tombstone);
+    world.stats(4, |stats| stats.splits.size_bytes = 1);
+    assert_eq!(merges(&world).len(), 1);
 }
 
 #[test]

@@ -212,13 +212,13 @@ impl Placement {
     /// Tells that the store lives.
     pub async fn store_heartbeat(
         &self,
-        stats: pdpb::StoreStats,
+        heartbeat: pdpb::StoreHeartbeatRequest,
     ) -> Result<pdpb::StoreHeartbeatResponse, CallError> {
         self.call(
             async |mut client, header| {
                 let request = pdpb::StoreHeartbeatRequest {
                     header: Some(header),
-                    stats: Some(stats.clone()),
+                    ..heartbeat.clone()
                 };
                 client.store_heartbeat(request).await
             },

@@ -7,6 +7,7 @@ use tinykv_proto::pdpb::{self, ErrorType};
 
 use super::Reporting;
 use super::flows::{Interval, Telling};
+use crate::load_split::watch::Thresholds;
 use crate::placement::CallError;
 use crate::value::PlacementTime;
 
@@ -17,7 +18,10 @@ const INTERVAL_MIN: Duration = Duration::from_millis(100);
 const INTERVAL_MAX: Duration = Duration::from_secs(30);
 
 /// Sends heartbeats until it is told to stop; the last one says so.
-pub async fn run(reporting: Reporting) {
+///
+/// Beside its stats a heartbeat says from where on this store splits regions, so that placement
+/// merges none that would be split again.
+pub async fn run(reporting: Reporting, split_size: u64, by_load: Thresholds) {
     let started = reporting.env.wall_clock();
     let mut interval = INTERVAL;
     let mut telling = Telling::default();
@@ -27,7 +31,14 @@ pub async fn run(reporting: Reporting) {
         let told = telling.tell(flow, now);
         let mut stats = stats(&reporting, started, told);
         stats.slow_score = slowness.look(reporting.node.latencies(), now);
-        let answer = reporting.placement.store_heartbeat(stats).await;
+        let heartbeat = pdpb::StoreHeartbeatRequest {
+            header: None,
+            stats: Some(stats),
+            region_split_size: split_size,
+            region_split_qps: by_load.requests_per_s,
+            region_split_flow: by_load.bytes_per_s,
+        };
+        let answer = reporting.placement.store_heartbeat(heartbeat).await;
         if answer.is_ok() && (told.is_some() || telling.is_new()) {
             telling.note(flow, now);
         }

@@ -37,10 +37,12 @@ pub(crate) struct Known {
     pub(crate) reported: Vec<Vec<metapb::Region>>,
     /// Sums of what heartbeats of regions told about their flow.
     pub(crate) regions_told: Told,
-    /// The slow score of the last heartbeat of the store.
-    pub(crate) slow_score: u64,
     /// The same of the store's heartbeats.
     pub(crate) store_told: Told,
+    /// The slow score of the last heartbeat of the store.
+    pub(crate) slow_score: u64,
+    /// From which size, requests and bytes a second on it splits regions.
+    pub(crate) splits: [u64; 3],
 }
 
 #[derive(Debug)]
@@ -253,9 +255,16 @@ impl Pd for Placement {
         &self,
         request: Request<pdpb::StoreHeartbeatRequest>,
     ) -> Result<Response<pdpb::StoreHeartbeatResponse>, Status> {
-        let stats = request.into_inner().stats.unwrap_or_default();
+        let request = request.into_inner();
+        let splits = [
+            request.region_split_size,
+            request.region_split_qps,
+            request.region_split_flow,
+        ];
+        let stats = request.stats.unwrap_or_default();
         self.0.known.send_modify(|known| {
             known.heartbeats += 1;
+            known.splits = splits;
             known.store_told.add_store(&stats);
             known.slow_score = stats.slow_score;
             known.damaged = stats.damaged_regions_id;

@@ -164,7 +164,7 @@ async fn a_region_that_has_grown_is_split_and_its_parts_again() {
         let dir = tempfile::tempdir().expect("temp dir");
         let setting = Setting::new().await;
         let regions = tinykv_keys::bootstrap_regions().len();
-        let small = ["--region-split-size=1MiB"];
+        let small = ["--region-split-size=1MiB", "--region-split-flow=0"];
         let running = setting.start_with(dir.path(), regions, &small).await;
         // More than stays in memory, so that part of it reaches the disk and is measured.
         for number in 0..10 {
@@ -194,6 +194,7 @@ async fn a_region_that_has_grown_is_split_and_its_parts_again() {
             .await;
         let sizes = known.led.values().map(|led| led.approximate_size);
         assert!(sizes.sum::<u64>() > 0, "sizes are reported");
+        assert_eq!(known.splits, [1 << 20, 2_500, 0], "for placement's merges");
         running.end().await;
         setting.end().await;
     })

@@ -30,7 +30,7 @@ impl Member {
         let id = self.host.id;
         match question {
             Question::StoreHeartbeat(request) => {
-                let stats = stats_from_proto(&request.stats.unwrap_or_default());
+                let stats = stats_from_proto(&request);
                 let now = self.host.local(context);
                 let state = self.state.read();
                 if let (Asker::Store { id: store, .. }, Some(serving)) =
