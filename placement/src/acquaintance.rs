@@ -12,7 +12,8 @@
 //!
 //! In between others may have come whom it was not told of, and one of them may lead: it could never
 //! answer. So whoever registers it names all members each time. That is not kept, for it registers at
-//! each start, and again when it cannot find its leader.
+//! each start, and again when it cannot find its leader. And should all it knows be gone, those who
+//! speak to it say where they are (`crate::resolver`).
 //!
 //! The file `MEMBERS` in the data directory holds what is known, and whether the member has taken
 //! part in the group: if it has and its log is gone, it does not start.
@@ -36,6 +37,9 @@ const NEW: &str = "MEMBERS.new";
 
 /// The layout of the file; a higher number is refused.
 const FORMAT: u32 = 2;
+
+/// Many more than a group has members: who introduces itself after so many is not remembered.
+const NAMED_MAX: usize = 64;
 
 /// Far above anything written here; a longer file is not ours.
 const FILE_BYTES_MAX: u64 = 1 << 20;
@@ -147,6 +151,14 @@ impl Acquaintance {
             (PeerId(it.member_id), Named { url, incarnation })
         });
         self.told.lock().extend(named);
+    }
+
+    /// A member that nobody has named introduces itself.
+    pub(crate) fn hear_of(&self, member: PeerId, named: Named) {
+        let mut told = self.told.lock();
+        if told.len() < NAMED_MAX {
+            told.entry(member).or_insert(named);
+        }
     }
 
     /// A member as it was named since this process began.

@@ -160,8 +160,8 @@ pub(super) fn splits(view: &ClusterView) -> SplitThresholds {
     })
 }
 
-/// Whether what has so much is not soon split for it, by stores that split from the threshold on
-/// (0: never): they split, by size, what is two thirds of it only once it has grown by half.
+/// Whether so much is well below the threshold from which on stores split (0: never): at most two
+/// thirds of it, so that it has to grow by half first.
 pub(super) fn stays_whole(amount: u64, threshold: u64) -> bool {
     threshold == 0 || amount <= threshold / 3 * 2
 }

@@ -253,6 +253,30 @@ async fn all_members_are_replaced_one_by_one() {
     group.take_id().await;
 }
 
+/// While a member is away one comes whom it never met, and all that it met go. The two alone are a
+/// majority, so they find each other.
+#[tokio::test]
+async fn a_member_that_slept_through_it_all_is_told_by_whoever_it_never_met() {
+    let mut group = Group::start().await;
+    group.join("b", "a").await;
+    group.until_voting(&["a", "b"]).await;
+    group.join("c", "a").await;
+    group.until_voting(&["a", "b", "c"]).await;
+    group.take_id().await;
+    group.kill("c");
+    group.join("d", "a").await;
+    group.until_voting(&["a", "b", "c", "d"]).await;
+    let founder = group.id_of("a").await;
+    group.change(Some(Change::Remove(founder))).await;
+    group.until_voting(&["b", "c", "d"]).await;
+    group.take_id().await;
+    group.kill("b");
+    let contact = group.address("a").to_owned();
+    group.launch("c", &["--join", &contact]);
+    group.take_id().await;
+    group.until_voting(&["b", "c", "d"]).await;
+}
+
 #[tokio::test]
 async fn what_cannot_be_is_refused_in_a_sentence() {
     let mut group = Group::start().await;

@@ -40,7 +40,7 @@ pub use codec::{
 };
 pub use connection::seal;
 pub use refusal::Refused;
-pub use roster::{Admitted, Guest, Roster};
+pub use roster::{Admitted, Guest, Roster, introduction};
 pub use service::{PeerService, check, may_come};
 pub use watch::{heartbeat_from_proto, heartbeat_to_proto};
 
@@ -70,6 +70,14 @@ pub trait Resolver: Send + Sync + 'static {
     /// The store's destination, `None` if it is not known or cannot be found out now. Called for
     /// each connection, so it may ask somebody, within a second or so.
     fn resolve(&self, store: StoreId) -> BoxFuture<'_, Option<Destination>>;
+
+    /// Where this process is reached, `host:port`, if others may have nobody to ask; else empty.
+    fn own_address(&self) -> String {
+        String::new()
+    }
+
+    /// Somebody who cannot be resolved has spoken, passed the checks, and said where it is reached.
+    fn introduced(&self, _store: StoreId, _destination: Destination) {}
 }
 
 /// Where what comes in goes to: the shards.

@@ -10,7 +10,7 @@ use tinykv_env::Prng;
 use tinykv_node::identity::{Identity, Role};
 use tinykv_node::transport::{
     Admitted, Destination, Refused, Roster, SnapshotHeader, WIRE_VERSION, check, decode_messages,
-    decode_snapshot_header, encode_messages, encode_snapshot_header, may_come, seal,
+    decode_snapshot_header, encode_messages, encode_snapshot_header, introduction, may_come, seal,
 };
 use tinykv_proto::peer::{Frame, Hello};
 use tinykv_replica::{PeerMessage, StoreId};
@@ -38,6 +38,8 @@ pub(super) enum Opened {
     Messages {
         messages: Vec<PeerMessage>,
         restarted: bool,
+        /// Where it is, if it had to say so.
+        introduced: Option<Destination>,
     },
     /// Nothing that may be believed; the name of a probe.
     Refused(&'static str),
@@ -100,6 +102,7 @@ impl Letter {
                 Opened::Messages {
                     messages,
                     restarted,
+                    introduced: introduction(&self.hello, registered),
                 }
             }
         }
@@ -132,6 +135,10 @@ fn hello(message: &PeerMessage, life: u64) -> Hello {
         from_start_number: from.start_number,
         to: message.to.store.0,
         to_incarnation: incarnation(message.to.store),
+        from_address: match role(message) {
+            Role::Placement => format!("member-{}", message.from.store),
+            Role::Store => String::new(),
+        },
     }
 }
 

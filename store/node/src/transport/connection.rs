@@ -212,6 +212,7 @@ fn hello(shared: &Shared, to: StoreId, destination: &Destination) -> Hello {
         from_start_number: shared.identity.start_number,
         to: to.0,
         to_incarnation: destination.incarnation.unwrap_or(0),
+        from_address: shared.resolver.own_address(),
     }
 }
 

@@ -138,6 +138,17 @@ impl Roster {
     }
 }
 
+/// What the hello of somebody who passed the checks says of where it is reached, if nothing is
+/// registered about it.
+pub fn introduction(hello: &Hello, registered: Option<&Destination>) -> Option<Destination> {
+    let is_new = registered.is_none() && !hello.from_address.is_empty();
+    is_new.then(|| Destination {
+        address: hello.from_address.clone(),
+        incarnation: Some(hello.from_incarnation),
+        start_number: Some(hello.from_start_number),
+    })
+}
+
 fn outdated_directory(hello: &Hello) -> Refused {
     Refused::Outdated {
         from: StoreId(hello.from),

@@ -10,7 +10,7 @@ use tinykv_replica::{PeerBody, PeerMessage, StoreId};
 use tonic::{Request, Response, Status, Streaming};
 
 use super::refusal::Refused;
-use super::roster::{Admitted, Guest};
+use super::roster::{Admitted, Guest, introduction};
 use super::snapshot::SnapshotReceiver;
 use super::{GRPC_BYTES_MAX, Transport, codec};
 
@@ -39,15 +39,21 @@ impl PeerService {
     async fn admit(&self, hello: &Hello) -> Result<Guest, Status> {
         let store = StoreId(hello.from);
         let registered = self.transport.shared.resolver.resolve(store).await;
-        let roster = &self.transport.shared.roster;
-        match roster.admit(&self.transport.shared.identity, hello, registered.as_ref()) {
-            Ok(Admitted::Known(guest)) => Ok(guest),
-            Ok(Admitted::Restarted(guest)) => {
-                self.transport.shared.sink.dead(store);
-                Ok(guest)
-            }
-            Err(refused) => Err(self.transport.shared.refuse(refused)),
+        let shared = &self.transport.shared;
+        let admitted = shared
+            .roster
+            .admit(&shared.identity, hello, registered.as_ref())
+            .map_err(|refused| shared.refuse(refused))?;
+        if let Some(destination) = introduction(hello, registered.as_ref()) {
+            shared.resolver.introduced(store, destination);
         }
+        Ok(match admitted {
+            Admitted::Known(guest) => guest,
+            Admitted::Restarted(guest) => {
+                shared.sink.dead(store);
+                guest
+            }
+        })
     }
 
     async fn read_frames(

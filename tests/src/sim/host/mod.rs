@@ -73,6 +73,8 @@ pub(super) struct Host<S: StateMachine> {
     versions: BTreeMap<GroupId, u64>,
     /// Where another process is, and who it has to be; nobody is spoken to whom it does not find.
     pub(super) resolve: Box<dyn Fn(StoreId) -> Option<Destination>>,
+    /// Those it does not find, and who said in this life of the process where they are.
+    pub(super) introduced: BTreeMap<StoreId, Destination>,
 }
 
 /// What is gone when the process is.
@@ -215,7 +217,13 @@ impl<S: StateMachine> Host<S> {
             config,
             versions: BTreeMap::new(),
             resolve: Box::new(|store| Some(destination(store))),
+            introduced: BTreeMap::new(),
         }
+    }
+
+    /// Where another process is, if this one knows.
+    pub(super) fn destination(&self, store: StoreId) -> Option<Destination> {
+        (self.resolve)(store).or_else(|| self.introduced.get(&store).cloned())
     }
 
     /// Takes from the machine what the setup does not allow.

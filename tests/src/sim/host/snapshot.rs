@@ -37,7 +37,7 @@ impl<S: StateMachine> Host<S> {
         }
         data.sort();
         let to = send.message.to;
-        if (self.resolve)(to.store).is_some() {
+        if self.destination(to.store).is_some() {
             context.send_snapshot(self.id, self.life, send, data);
         } else {
             context.snapshot_sent(self.id, self.life, send.message.group, to.id, false);

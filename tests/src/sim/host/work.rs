@@ -38,16 +38,21 @@ impl<S: StateMachine> Host<S> {
         let Some(running) = &self.running else {
             return;
         };
-        let registered = (self.resolve)(letter.from());
-        let (messages, restarted) =
-            match letter.open(&running.roster, self.life, registered.as_ref()) {
-                Opened::Refused(why) => return context.report.probe(why),
-                Opened::Messages {
-                    messages,
-                    restarted,
-                } => (messages, restarted),
-            };
         let log_keeps_up = !running.log_is_stuck;
+        let registered = self.destination(letter.from());
+        let opened = letter.open(&running.roster, self.life, registered.as_ref());
+        let (messages, restarted, introduced) = match opened {
+            Opened::Refused(why) => return context.report.probe(why),
+            Opened::Messages {
+                messages,
+                restarted,
+                introduced,
+            } => (messages, restarted, introduced),
+        };
+        if let Some(destination) = introduced {
+            context.report.probe("member_introduced_itself");
+            self.introduced.insert(letter.from(), destination);
+        }
         for message in messages {
             if restarted {
                 self.post(context, Event::StoreDead(message.from.store));
@@ -60,7 +65,7 @@ impl<S: StateMachine> Host<S> {
 
     /// A message leaves, if it is known where to.
     pub(super) fn send(&self, context: &mut Context, message: &PeerMessage) -> Result<(), Trouble> {
-        if (self.resolve)(message.to.store).is_none() {
+        if self.destination(message.to.store).is_none() {
             context.report.probe("message_to_an_unknown_member");
             return Ok(());
         }

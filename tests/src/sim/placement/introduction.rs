@@ -62,7 +62,7 @@ impl Member {
             return self.propose(context, Purpose::OwnRegistration, &register, None);
         }
         let candidates = match self.leader() {
-            Some(leader) if (self.host.resolve)(leader).is_some() => BTreeSet::from([leader]),
+            Some(leader) if self.host.destination(leader).is_some() => BTreeSet::from([leader]),
             _ => self.all_ids(),
         };
         let (id, life) = (self.host.id, self.host.life);
@@ -75,7 +75,8 @@ impl Member {
     /// Whether it hears of no leader, or does not know where that is.
     fn is_lost(&self) -> bool {
         let leader = self.leader();
-        leader.is_none_or(|leader| leader != self.host.id && (self.host.resolve)(leader).is_none())
+        leader
+            .is_none_or(|leader| leader != self.host.id && self.host.destination(leader).is_none())
     }
 
     /// All other members that it knows, from wherever.
@@ -84,7 +85,9 @@ impl Member {
         let registered = state.members().values().filter(|it| !it.is_invited());
         let known = self.known.keys().chain(self.told.keys()).copied();
         let ids = known.chain(registered.map(|it| it.id));
+        let introduced = self.host.introduced.keys().copied();
         ids.map(|id| StoreId(id.0))
+            .chain(introduced)
             .filter(|id| *id != self.host.id)
             .collect()
     }

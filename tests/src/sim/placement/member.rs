@@ -270,6 +270,7 @@ impl OnHost for Member {
         self.step_until = None;
         self.introduction = Introduction::default();
         self.told.clear();
+        self.host.introduced.clear();
         self.desk = Desk::default();
         self.state = SharedState::default();
         self.resolve_by_state();

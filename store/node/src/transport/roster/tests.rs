@@ -20,6 +20,7 @@ fn hello() -> Hello {
         from_start_number: 5,
         to: 1,
         to_incarnation: 0xa,
+        from_address: String::new(),
     }
 }
 
@@ -87,4 +88,24 @@ fn a_newer_start_ends_the_streams_of_the_older_one() {
         ..newer
     };
     assert!(roster.admit(&HERE, &other, None).is_err());
+}
+
+#[test]
+fn only_who_is_not_registered_is_taken_at_its_word() {
+    let said = Hello {
+        from_address: "127.0.0.1:9".to_owned(),
+        ..hello()
+    };
+    let known = registered(0xb, 5);
+    assert_eq!(introduction(&said, Some(&known)), None);
+    assert_eq!(introduction(&hello(), None), None, "it said nothing");
+    let found = introduction(&said, None).expect("a destination");
+    assert_eq!(
+        (
+            found.address.as_str(),
+            found.incarnation,
+            found.start_number
+        ),
+        ("127.0.0.1:9", Some(0xb), Some(5))
+    );
 }

@@ -77,6 +77,7 @@ fn hello() -> Hello {
         from_start_number: 5,
         to: 1,
         to_incarnation: 1,
+        from_address: String::new(),
     }
 }
 
