@@ -16,7 +16,7 @@ use tinykv_raft::GroupId;
 
 use crate::codec::next_record;
 use crate::frame::{FRAME_HEADER, FrameHeader};
-use crate::index::{GroupLog, Index, SegmentUse};
+use crate::index::{GroupLog, Index, SegmentUse, Tombstone};
 use crate::scan::{Chain, Scan, contents};
 use crate::segment::{self, Listing, Pool, Segment};
 use crate::stored::Stored;
@@ -214,17 +214,27 @@ fn sync_tail(index: &Index, chain: &Chain) -> io::Result<()> {
     Ok(())
 }
 
-/// What this start has to put on record: the states of all damaged groups, when it has found
-/// damage. A group that lost its birth has a place of its own in the log again by that.
+/// What this start has to put on record when it has found damage: all graves, and the states of all
+/// damaged groups. A group that lost its birth has a place of its own in the log again by that.
+///
+/// After a failed sync what was read may stand in the cache alone, which calls it written: a grave
+/// that went with the power would let its dead peer serve again. Where its group lives again, the grave
+/// kills nobody.
 fn newly_recorded(index: &Index, chain: &Chain) -> Vec<Stored> {
     if chain.damage.is_empty() {
         return Vec::new();
     }
+    let grave = |(id, tombstone): (&GroupId, &Tombstone)| Stored::Tombstone {
+        group: *id,
+        payload: tombstone.payload.clone(),
+        carried: index.groups.contains_key(id),
+    };
     let carried = |(id, log): (&GroupId, &GroupLog)| {
         log.state.damaged.then(|| Stored::Carried {
             group: *id,
             state: log.state.clone(),
         })
     };
-    index.groups.iter().filter_map(carried).collect()
+    let carried = index.groups.iter().filter_map(carried);
+    index.tombstones.iter().map(grave).chain(carried).collect()
 }

@@ -99,6 +99,32 @@ fn a_failed_sync_is_final_and_marks_the_directory() {
     assert!(marked > 5, "only {marked} groups were marked");
 }
 
+/// The page of the grave never reached the disk, and the cache that says otherwise goes with the power.
+#[test]
+fn a_grave_read_after_a_failed_sync_stays() {
+    let life = Life::new(3);
+    let (mut wal, _) = open(&life);
+    wal.append(&birth(GROUP)).expect("append");
+    wal.append(&entries(GROUP, 1, 5, 300)).expect("append");
+    wal.sync().expect("sync");
+    wal.append(&Batch::from(vec![Record::Tombstone {
+        group: GROUP,
+        payload: Bytes::from_static(b"grave"),
+    }]))
+    .expect("append");
+    life.env.fail_sync_at(life.env.sync_count() + 1);
+    wal.sync().expect_err("it fails");
+    drop(wal);
+    life.env.crash(CrashMode::KeepAll);
+    for _ in 0..2 {
+        let (wal, recovered) = open(&life);
+        assert_eq!(recovered.groups.keys().next(), None);
+        assert_eq!(recovered.tombstones[&GROUP], "grave");
+        drop(wal);
+        life.env.crash(CrashMode::DropUnsynced);
+    }
+}
+
 #[test]
 fn a_full_disk_shows_before_the_write_and_passes() {
     let life = Life::new(2);
