@@ -282,6 +282,10 @@ impl<S: StateMachine> Host<S> {
         context: &mut Context,
         damaged: &[(GroupId, PeerId, ReadError)],
     ) -> Result<(), Trouble> {
+        // A machine that has stopped reads nothing any more, and nobody hears what it concludes.
+        if self.env.is_stopped() && !damaged.is_empty() {
+            return Err(Trouble::Crashed);
+        }
         for (group, peer, error) in damaged {
             // Nothing is known of it, and the log may have lost it.
             let is_kept = context.invariants.is_kept(self.id, *group, *peer);
