@@ -12,7 +12,8 @@ const HEAD: usize = 4;
 /// Chapters kept from its end.
 const TAIL: usize = 8;
 
-/// The attempts of a call, in order. The middle of a long story is left out.
+/// The attempts of a call, in order. Equal ones that follow each other are one chapter; the middle
+/// of a long story is left out.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Story {
     /// When the call began.
@@ -21,17 +22,19 @@ pub struct Story {
     limit: Duration,
     /// What happened.
     chapters: Vec<Chapter>,
-    /// How many chapters were left out, after the first [`HEAD`].
-    omitted: usize,
+    /// How many attempts were made.
+    attempts: usize,
 }
 
-/// One attempt or look-up and how it ended.
+/// One attempt or look-up and how it ended, or several that were all alike.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Chapter {
-    /// When it began, from the beginning of the call.
+    /// When the first began, from the beginning of the call.
     pub at: Duration,
-    /// How long it took.
+    /// How long it took; with several, until the end of the last.
     pub took: Duration,
+    /// How many.
+    pub times: usize,
     /// What was tried.
     pub tried: Tried,
     /// How it ended.
@@ -63,19 +66,28 @@ impl Story {
             started,
             limit,
             chapters: Vec::new(),
-            omitted: 0,
+            attempts: 0,
         }
     }
 
-    /// Adds a chapter that began and ended at these times.
+    /// Adds an attempt that began and ended at these times.
     pub fn add(&mut self, began: Duration, ended_at: Duration, tried: Tried, ended: String) {
+        self.attempts += 1;
+        let at = began.saturating_sub(self.started);
+        if let Some(last) = self.chapters.last_mut()
+            && (&last.tried, &last.ended) == (&tried, &ended)
+        {
+            last.times += 1;
+            last.took = ended_at.saturating_sub(self.started + last.at);
+            return;
+        }
         if self.chapters.len() == HEAD + TAIL {
             self.chapters.remove(HEAD);
-            self.omitted += 1;
         }
         self.chapters.push(Chapter {
-            at: began.saturating_sub(self.started),
+            at,
             took: ended_at.saturating_sub(began),
+            times: 1,
             tried,
             ended,
         });
@@ -86,9 +98,9 @@ impl Story {
         &self.chapters
     }
 
-    /// How many there were.
+    /// How many attempts were made.
     pub fn len(&self) -> usize {
-        self.chapters.len() + self.omitted
+        self.attempts
     }
 
     /// Whether nothing was tried.
@@ -110,9 +122,10 @@ impl fmt::Display for Story {
         };
         let limit = Millis(self.limit);
         write!(f, "\n{} {attempts} failed, {limit} allowed:", self.len())?;
+        let told: usize = self.chapters.iter().map(|chapter| chapter.times).sum();
         for (index, chapter) in self.chapters.iter().enumerate() {
-            if index == HEAD && self.omitted > 0 {
-                write!(f, "\n  … {} more …", self.omitted)?;
+            if index == HEAD && told < self.attempts {
+                write!(f, "\n  … {} more …", self.attempts - told)?;
             }
             write!(f, "\n  {chapter}")?;
         }
@@ -123,7 +136,12 @@ impl fmt::Display for Story {
 impl fmt::Display for Chapter {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let (at, took) = (Millis(self.at), Millis(self.took));
-        write!(f, "at {at}, for {took}: {}: {}", self.tried, self.ended)
+        write!(f, "at {at}, ")?;
+        match self.times {
+            1 => write!(f, "for {took}")?,
+            times => write!(f, "{times} times in {took}")?,
+        }
+        write!(f, ": {}: {}", self.tried, self.ended)
     }
 }
 

@@ -10,6 +10,7 @@ use super::*;
 use crate::error::{Doubt, Error, Reason};
 use crate::random::Random;
 use crate::routing::{Epoch, Peer, PeerId, Point, RegionId, Route, Routes, StoreId};
+use crate::story::{Story, Tried};
 
 const LIMIT: Duration = Duration::from_secs(5);
 
@@ -587,6 +588,36 @@ fn the_story_tells_each_attempt() {
          at 3 ms, for 40 ms: region 1 (epoch 1/1), peer 12 on store 2 at store2:1: \
          connection lost: connection reset"
     );
+}
+
+#[test]
+fn a_long_story_is_told_in_few_lines() {
+    let mut story = Story::new(ms(100), ms(5_000));
+    let add = |story: &mut Story, at: u64, ended: &str| {
+        story.add(ms(at), ms(at + 1), Tried::Locate, ended.to_owned());
+    };
+    for at in (100..200).step_by(10) {
+        add(&mut story, at, "refused");
+    }
+    add(&mut story, 200, "no leader");
+    assert_eq!(
+        story.to_string(),
+        "\n11 attempts failed, 5000 ms allowed:\n  \
+         at 0 ms, 10 times in 91 ms: look up the region: refused\n  \
+         at 100 ms, for 1 ms: look up the region: no leader"
+    );
+    // The beginning and the end of what differs.
+    for at in 300..330 {
+        add(&mut story, at, &format!("cause {at}"));
+    }
+    let told = story.to_string();
+    assert_eq!(story.len(), 41);
+    assert!(told.contains("no leader\n  at 200 ms"), "{told}");
+    assert!(
+        told.contains("cause 301\n  … 20 more …\n  at 222 ms"),
+        "{told}"
+    );
+    assert!(told.ends_with("cause 329"), "{told}");
 }
 
 #[test]

@@ -63,7 +63,15 @@ fn try_again(story: &str) -> Reply {
 
 /// A story in one line that is not too long.
 fn told(story: &str) -> String {
-    let mut line = story.replace('\n', ";");
+    let mut line = String::new();
+    for part in story.lines().map(str::trim) {
+        match line.chars().last() {
+            None => {}
+            Some(':') => line.push(' '),
+            Some(_) => line.push_str("; "),
+        }
+        line.push_str(part);
+    }
     if line.len() > STORY_BYTES_MAX {
         let mut end = STORY_BYTES_MAX;
         while !line.is_char_boundary(end) {
@@ -80,7 +88,7 @@ mod tests {
     use std::time::Duration;
 
     use bytes::Bytes;
-    use tinykv_client::{Doubt, FailedPart, Story};
+    use tinykv_client::{Doubt, FailedPart, Story, Tried};
 
     use super::*;
 
@@ -151,6 +159,24 @@ mod tests {
         ] {
             assert_eq!(text(of(&refused(reason))), expected);
         }
+    }
+
+    #[test]
+    fn a_story_is_one_line() {
+        let mut story = *story();
+        for at in [1, 2] {
+            let (at, ended) = (Duration::from_millis(at), "no leader".to_owned());
+            story.add(at, at, Tried::Locate, ended);
+        }
+        let error = Error::DefinitelyNot {
+            reason: Reason::NoLeader,
+            story: Box::new(story),
+        };
+        assert_eq!(
+            text(of(&error)),
+            "TRYAGAIN the region has no leader; 2 attempts failed, 1000 ms allowed: at 1 ms, 2 \
+             times in 1 ms: look up the region: no leader"
+        );
     }
 
     #[test]
