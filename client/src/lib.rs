@@ -27,6 +27,7 @@
 //! * [`batch`], [`walk`] and [`range`]: calls over many regions, cut into calls for one.
 //! * the story of a call and the errors.
 //! * [`wire`]: the messages of stores and placement, and what an answer amounts to.
+//! * [`Whereabouts`]: whom to ask when placement does not answer, for a process that knows regions.
 //! * the shell: connections, the stream that many calls to a store share, the link to placement,
 //!   the driver of a call.
 //! * [`RawClient`].
@@ -45,6 +46,8 @@ mod story;
 
 pub mod wire;
 
+mod whereabouts;
+
 mod shell;
 
 mod raw;
@@ -55,3 +58,4 @@ pub use raw::{
     Condition, Expired, Expiry, Location, Options, PutOptions, RawClient, ScanStream, Swap,
 };
 pub use story::{Chapter, Story, Tried};
+pub use whereabouts::Whereabouts;

@@ -18,6 +18,7 @@ use crate::range::Visit;
 use crate::retry::Target;
 use crate::routing::{Peer, Point, Route};
 use crate::shell::{Driver, Rpc};
+use crate::whereabouts::Whereabouts;
 
 pub use atomic::{Condition, PutOptions, Swap};
 pub use expiry::{Expired, Expiry};
@@ -74,7 +75,19 @@ impl RawClient {
     /// The same, without asking anybody yet: the first call does.
     pub fn new(placements: &[String], options: Options) -> RawClient {
         RawClient {
-            driver: Arc::new(Driver::new(placements)),
+            driver: Arc::new(Driver::new(placements, None)),
+            options,
+        }
+    }
+
+    /// The same as [`RawClient::new`], for a process that knows regions by itself.
+    pub fn beside(
+        known: Arc<dyn Whereabouts>,
+        placements: &[String],
+        options: Options,
+    ) -> RawClient {
+        RawClient {
+            driver: Arc::new(Driver::new(placements, Some(known))),
             options,
         }
     }

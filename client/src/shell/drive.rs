@@ -13,9 +13,14 @@ use super::placement::Placement;
 use super::rpc::Rpc;
 use crate::error::Error;
 use crate::random::Random;
-use crate::retry::{Call, Step, Target};
+use crate::retry::{Call, LookupFailure, Step, Target};
 use crate::routing::{Point, Route, Routes, StoreId};
+use crate::whereabouts::Whereabouts;
 use crate::wire;
+
+/// How long placement has to answer before somebody else is asked: longer than its leaders take to
+/// follow each other.
+const PATIENCE: Duration = Duration::from_secs(2);
 
 /// Everything calls share.
 #[derive(Debug)]
@@ -23,20 +28,23 @@ pub(crate) struct Driver {
     pub(crate) clock: Clock,
     connections: Arc<Connections>,
     placement: Placement,
+    /// Who is asked when placement does not answer.
+    known: Option<Arc<dyn Whereabouts>>,
     routes: Mutex<Routes>,
     /// Draws the seeds of calls.
     seeds: Mutex<Random>,
 }
 
 impl Driver {
-    /// A driver that knows nothing but where placement is.
-    pub(crate) fn new(placements: &[String]) -> Driver {
+    /// A driver that knows nothing but where placement is, and perhaps whom to ask besides.
+    pub(crate) fn new(placements: &[String], known: Option<Arc<dyn Whereabouts>>) -> Driver {
         let clock = Clock::new();
         let connections = Arc::new(Connections::new(clock));
         Driver {
             clock,
             placement: Placement::new(clock, connections.clone(), placements),
             connections,
+            known,
             routes: Mutex::new(Routes::new()),
             seeds: Mutex::new(Random::new(random_seed())),
         }
@@ -104,14 +112,38 @@ impl Driver {
                 Step::GiveUp(error) => return Err(error),
                 Step::Wait { until } => sleep_until(self.clock.instant(until)).await,
                 Step::Locate { point, timeout } => {
-                    let located = self.placement.locate(&point, timeout).await;
+                    let located = self.look_up(&point, timeout).await;
                     call.on_located(&mut self.routes.lock(), located, self.clock.now());
                 }
                 Step::FindStore { store, timeout } => {
-                    let found = self.placement.store_address(store, timeout).await;
+                    let found = self.find_store(store, timeout).await;
                     call.on_store(&mut self.routes.lock(), store, found, self.clock.now());
                 }
             }
         }
+    }
+
+    async fn look_up(&self, point: &Point, timeout: Duration) -> Result<Route, LookupFailure> {
+        let Some(known) = &self.known else {
+            return self.placement.locate(point, timeout).await;
+        };
+        let timeout = timeout.min(PATIENCE);
+        let located = self.placement.locate(point, timeout).await;
+        located.or_else(|failure| match failure {
+            LookupFailure::Unknown { .. } => Err(failure),
+            _ => known.route(point).ok_or(failure),
+        })
+    }
+
+    async fn find_store(&self, store: StoreId, timeout: Duration) -> Result<String, LookupFailure> {
+        let Some(known) = &self.known else {
+            return self.placement.store_address(store, timeout).await;
+        };
+        let timeout = timeout.min(PATIENCE);
+        let found = self.placement.store_address(store, timeout).await;
+        found.or_else(|failure| match failure {
+            LookupFailure::Unknown { .. } => Err(failure),
+            _ => known.address(store).ok_or(failure),
+        })
     }
 }

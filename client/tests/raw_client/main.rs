@@ -8,12 +8,14 @@ mod streams;
 mod updates;
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
 use fake::{Fake, Fault, both};
+use tinykv_client::routing::{Point, Route, StoreId};
 use tinykv_client::walk::Direction;
-use tinykv_client::{Doubt, Error, Options, RawClient, Reason, Scan, Swap};
+use tinykv_client::{Doubt, Error, Options, RawClient, Reason, Scan, Swap, Whereabouts};
 use tokio::time::{Instant, timeout};
 
 const LONG: Duration = Duration::from_secs(8);
@@ -661,6 +663,57 @@ async fn known_routes_work_without_placement() {
         0,
         "but not where the stores are"
     );
+}
+
+/// Knows what the fake's world knew at some time.
+#[derive(Debug)]
+struct Known {
+    routes: Vec<Route>,
+    addresses: BTreeMap<u64, String>,
+}
+
+impl Whereabouts for Known {
+    fn route(&self, point: &Point) -> Option<Route> {
+        let mut routes = self.routes.iter();
+        routes.find(|route| route.contains(point)).cloned()
+    }
+
+    fn address(&self, store: StoreId) -> Option<String> {
+        self.addresses.get(&store.0).cloned()
+    }
+}
+
+#[tokio::test]
+async fn who_knows_regions_by_itself_goes_on_without_placement() {
+    let mut fake = four_regions().await;
+    for placement in &mut fake.placements {
+        placement.close().await;
+    }
+    let known = {
+        let world = fake.world();
+        let regions = world.regions.iter();
+        let routes =
+            regions.filter_map(|region| tinykv_client::wire::route(region.to_proto(), None));
+        Arc::new(Known {
+            routes: routes.collect(),
+            addresses: world.addresses.clone(),
+        })
+    };
+    let placements = fake.placement_addresses();
+    let client = RawClient::beside(known, &placements, Options { deadline: LONG });
+    for key in ["a", "k00010", "k00500", "z"] {
+        client.put(key, "1").await.expect("its region is known");
+    }
+    let backwards = Scan {
+        direction: Direction::Reverse,
+        limit: Some(1),
+        ..Scan::default()
+    };
+    let found = client.batch_scan(vec![backwards]).await.expect("known");
+    assert_eq!(found[0][0].0, bytes("z"), "what lies below a bound, too");
+    // What is there is newer than what is known, and stores tell.
+    fake.world().split("k00500");
+    client.put("k00600", "1").await.expect("the store told");
 }
 
 #[tokio::test]

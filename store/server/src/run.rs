@@ -3,6 +3,7 @@
 mod join;
 
 use std::ffi::OsString;
+use std::net::SocketAddr;
 use std::process::ExitCode;
 use std::sync::Arc;
 use std::time::Duration;
@@ -11,6 +12,7 @@ use prometheus_client::registry::Registry;
 use tinykv_client::{Options, RawClient};
 use tinykv_env::{Env, OsEnv};
 use tinykv_node::failure::Failure;
+use tinykv_node::handle::NodeHandle;
 use tinykv_node::identity::{DataDir, Role};
 use tinykv_node::metrics;
 use tinykv_node::node::{Node, NodeParts};
@@ -20,7 +22,6 @@ use tinykv_node::process::{self, Stop};
 use tinykv_node::server::{self, Listener};
 use tinykv_node::spawn::{Fatal, Tasks};
 use tinykv_node::storage::Storage;
-use tinykv_node::transport::Resolver;
 use tinykv_replica::{ShardConfig, StoreId};
 use tokio::runtime::Handle;
 use tonic_health::ServingStatus;
@@ -94,7 +95,7 @@ struct Listeners {
 /// A store that serves.
 struct Store {
     settings: Settings,
-    listening_on: std::net::SocketAddr,
+    listening_on: SocketAddr,
     env: Arc<dyn Env>,
     node: Node<RawMachine>,
     /// Whether damage may have taken peers out of the log.
@@ -131,14 +132,14 @@ impl Store {
         let identity = dir.identity().expect("established before");
         let news = Arc::new(News::default());
         let stores = Stores::new(Arc::clone(&placement), Arc::clone(&env), &settings.data_dir);
-        let stores: Arc<dyn Resolver> = Arc::new(stores);
+        let stores = Arc::new(stores);
         let node = Node::start(NodeParts {
             dir,
             storage,
             options: NodeOptions::default(),
             shard: shard_config(&settings, StoreId(identity.member_id)),
             factory: Arc::new(|_| RawMachine),
-            resolver: Arc::clone(&stores),
+            resolver: stores.clone(),
             hooks: Arc::<News>::clone(&news),
             runtime: Handle::current(),
             fatal: fatal.clone(),
@@ -174,7 +175,7 @@ impl Store {
             splitter,
         );
         let (grpc_health, health_service) = tonic_health::server::health_reporter();
-        let checker = Checker::new(node.handle(), Arc::clone(&env), stores);
+        let checker = Checker::new(node.handle(), Arc::clone(&env), stores.clone());
         let services = calls
             .routes()
             .add_service(service::check::server(checker.clone()))
@@ -192,8 +193,9 @@ impl Store {
                 cluster: identity.cluster_id,
                 random: env.random_u64(),
             };
+            let client = own_client(&settings, listening_on, node.handle(), stores);
             let registry = &mut registry;
-            open_resp(listener, &settings, owner, registry, (&servers, &serving));
+            open_resp(listener, client, owner, registry, (&servers, &serving));
         }
         let pages = pages::router(move || health(&told), Arc::new(registry));
         let until = serving.clone();
@@ -289,16 +291,33 @@ fn shard_config(settings: &Settings, store: StoreId) -> ShardConfig {
     shard
 }
 
-/// Opens the RESP door. Its client finds the cluster by itself, and until it does commands wait.
+/// A client that finds the cluster by itself, through placement or, where that is possible, without
+/// it; until it does calls wait.
+fn own_client(
+    settings: &Settings,
+    listening_on: SocketAddr,
+    node: NodeHandle<RawMachine>,
+    stores: Arc<Stores>,
+) -> RawClient {
+    let placement = settings.placement.iter().map(ToString::to_string);
+    let placement: Vec<String> = placement.collect();
+    let own_address = settings.advertised(listening_on);
+    let known = resp::OwnRegions {
+        node,
+        stores,
+        own_address,
+    };
+    RawClient::beside(Arc::new(known), &placement, Options::default())
+}
+
+/// Opens the RESP door.
 fn open_resp(
     listener: resp::Listener,
-    settings: &Settings,
+    client: RawClient,
     owner: resp::Owner,
     registry: &mut Registry,
     (servers, serving): (&Tasks, &Stop),
 ) {
-    let placement: Vec<String> = settings.placement.iter().map(ToString::to_string).collect();
-    let client = RawClient::new(&placement, Options::default());
     let door = Arc::new(resp::Door::new(&listener, client, owner));
     door.register(registry);
     tracing::info!(address = %listener.address(), "the RESP door is open");

@@ -29,6 +29,38 @@ fn any_store_serves_any_key() {
     refusals(|| open(0)).unwrap_or_else(|error| panic!("{error}\n{}", cluster.logs()));
 }
 
+/// Doors that were never used before find all regions, since their stores know them.
+#[test]
+fn all_keys_are_served_at_any_door_without_placement() {
+    let mut cluster = cluster();
+    let addresses = cluster.resp().to_vec();
+    let mut work = || -> io::Result<()> {
+        let mut door = Connection::open(&addresses[0])?;
+        for number in 0..200 {
+            assert_eq!(door.call(&["SET", &key(number), "old"])?, Answer::ok());
+        }
+        cluster.kill(Node::Placement(0))?;
+        for address in &addresses[1..] {
+            let mut door = Connection::open(address)?;
+            for number in 0..200 {
+                let key = key(number);
+                assert_eq!(door.call(&["GET", &key])?, Answer::bulk("old"));
+                assert_eq!(door.call(&["APPEND", &key, ""])?, Answer::Integer(3));
+            }
+        }
+        // Leaders die, others are elected, and a door finds them.
+        cluster.kill(Node::Store(0))?;
+        let mut door = Connection::open(&addresses[2])?;
+        for number in 0..200 {
+            assert_eq!(door.call(&["SET", &key(number), "new"])?, Answer::ok());
+        }
+        Ok(())
+    };
+    if let Err(error) = work() {
+        panic!("{error}\n{}", cluster.logs());
+    }
+}
+
 fn strings(doors: &mut [Connection]) -> io::Result<()> {
     for number in 0..200 {
         let (key, value) = (key(number), format!("value {number}"));

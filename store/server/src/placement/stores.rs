@@ -44,12 +44,16 @@ impl Stores {
             Ok(Err(error)) => tracing::debug!(%store, "cannot ask where a store is: {error}"),
             Err(_) => tracing::debug!(%store, "placement did not say in time where a store is"),
         }
-        let address = self.known.load().get(&store)?.clone();
         Some(Destination {
-            address,
+            address: self.remembered(store)?,
             incarnation: None,
             start_number: None,
         })
+    }
+
+    /// Where a store was when placement was asked last.
+    pub fn remembered(&self, store: StoreId) -> Option<String> {
+        self.known.load().get(&store).cloned()
     }
 
     async fn learn(&self, addresses: Addresses) {

@@ -12,6 +12,7 @@
 //! * `pipeline`: which commands of a connection run at the same time, and the order of the
 //!   answers. Without I/O.
 //! * `perform`, `cursors`: calls carried out through the client.
+//! * `own_regions`: what that client is told by the store when placement does not answer.
 //! * `reply`, `refusal`: answers and errors, in RESP2 and, after `HELLO 3`, RESP3.
 //! * `limits`, `connection`, `figures` and [`Door`]: sockets.
 //!
@@ -47,6 +48,8 @@ mod pipeline;
 mod cursors;
 mod perform;
 
+mod own_regions;
+
 mod refusal;
 mod reply;
 
@@ -71,6 +74,8 @@ use tokio::sync::Semaphore;
 use tokio::time::{Instant, sleep};
 use tokio_stream::StreamExt;
 use tonic::transport::server::TcpIncoming;
+
+pub use own_regions::OwnRegions;
 
 use command::{Call, Facts};
 use cursors::Cursors;
